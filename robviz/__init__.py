@@ -1,0 +1,31 @@
+"""See how a semantic segmentation model breaks under attack, and what makes it hold.
+
+`load_model` and `load_dataset` are the way in; `robviz.attacks`, `robviz.losses`, `robviz.metrics` and
+`robviz.finetune` hold the rest. Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from robviz.datasets import load_dataset as load_dataset
+    from robviz.models import load_model as load_model
+
+__version__ = "0.1.0"
+
+_HOMES = {"load_model": "robviz.models", "load_dataset": "robviz.datasets"}
+_MODULES = ("attacks", "datasets", "figures", "finetune", "losses", "metrics", "models", "types")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return import_module(f"robviz.{name}")
+    raise AttributeError(f"module 'robviz' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*_HOMES, *_MODULES, "__version__"])

@@ -1,24 +1,318 @@
-"""Photographs that the installed packages carry."""
+"""`photos`: real photographs that the installed packages carry, with masks drawn for this project.
+
+Three splits:
+
+- `photographs`: the photographs themselves, longer side 256 pixels.
+- `train`, `val`: composites. Objects cut out of the photographs are scaled, turned, mirrored, recoloured and
+  pasted onto textures and onto crops of other photographs, so every label is exact. Sample i depends on the
+  split and on i alone: it is the same on any machine. `train` is endless in all but name.
+
+What train and val share is told by `CARD`.
+"""
+
 from __future__ import annotations
-from importlib import util
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
+
 import numpy as np
-from PIL import Image
+import torch
+from PIL import Image, ImageOps
+from scipy import ndimage
+
+from robviz.types import VOID, Sample
 
 CLASSES = ("background", "person", "cat", "big cat", "motorbike", "cup", "rocket", "coin", "tower")
-# Okabe-Ito hues, told apart without colour vision by their lightness.
-PALETTE = ((40, 40, 40), (230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0), (240, 228, 66), (204, 121, 167), (190, 190, 190), (0, 114, 178))
-_PLACES = {
-    "astronaut": "skimage/data/astronaut.png", "camera": "skimage/data/camera.png", "chelsea": "skimage/data/chelsea.png",
-    "coffee": "skimage/data/coffee.png", "coins": "skimage/data/coins.png", "rocket": "skimage/data/rocket.jpg",
-    "motorcycle_left": "skimage/data/motorcycle_left.png", "motorcycle_right": "skimage/data/motorcycle_right.png",
-    "grace_hopper": "matplotlib/mpl-data/sample_data/grace_hopper.jpg",
-    "cheetah": "gradio/media_assets/images/cheetah.jpg", "cheetah1": "gradio/media_assets/images/cheetah1.jpg",
-    "cheetah2": "gradio/test_data/cheetah2.jpg", "lion": "gradio/media_assets/images/lion.jpg", "tower": "gradio/media_assets/images/tower.jpg",
+#: Okabe and Ito's colours, told apart without colour vision; the background is dark so that objects stand out.
+PALETTE = (
+    (40, 40, 40),
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (213, 94, 0),
+    (240, 228, 66),
+    (204, 121, 167),
+    (200, 200, 200),
+    (0, 114, 178),
+)
+CARD = {
+    "name": "photos",
+    "classes": CLASSES,
+    # Classes that PASCAL VOC has as well, by its names for them.
+    "voc_classes": {"background": "background", "person": "person", "cat": "cat", "motorbike": "motorbike"},
+    "shared_by_train_and_val": (
+        "The only cat, cup and tower, and the rocket on its pad, are cut from one photograph each and appear in both. "
+        "The motorbikes are the two views of one stereo pair. People, big cats and coins differ. "
+        "No background texture or photograph is used by both."
+    ),
+    "masks": "drawn for this project: hand-set outlines refined by a random walker (photos_masks/draw.py)",
+}
+
+MASKS = Path(__file__).parent / "photos_masks"
+VOID_INDEX = 255
+LONGER_SIDE = 256
+
+
+@dataclass(frozen=True)
+class Photo:
+    """Where a photograph lies in an installed package, and which splits may use its objects."""
+
+    package: str
+    path: str
+    split: str  # "train", "val" or "both"
+
+
+PHOTOS = {
+    "astronaut": Photo("skimage", "data/astronaut.png", "train"),
+    "camera": Photo("skimage", "data/camera.png", "train"),
+    "chelsea": Photo("skimage", "data/chelsea.png", "both"),
+    "coffee": Photo("skimage", "data/coffee.png", "both"),
+    "coins": Photo("skimage", "data/coins.png", "both"),
+    "rocket": Photo("skimage", "data/rocket.jpg", "both"),
+    "motorcycle_left": Photo("skimage", "data/motorcycle_left.png", "train"),
+    "motorcycle_right": Photo("skimage", "data/motorcycle_right.png", "val"),
+    "grace_hopper": Photo("matplotlib", "mpl-data/sample_data/grace_hopper.jpg", "val"),
+    "cheetah": Photo("gradio", "media_assets/images/cheetah.jpg", "train"),
+    "cheetah1": Photo("gradio", "media_assets/images/cheetah1.jpg", "val"),
+    "cheetah2": Photo("gradio", "test_data/cheetah2.jpg", "train"),
+    "lion": Photo("gradio", "media_assets/images/lion.jpg", "train"),
+    "tower": Photo("gradio", "media_assets/images/tower.jpg", "both"),
+}
+#: Pictures without any of the classes, for backgrounds.
+TEXTURES = {
+    "train": ("brick.png", "grass.png", "moon.png", "page.png", "retina.jpg"),
+    "val": ("gravel.png", "hubble_deep_field.jpg", "ihc.png", "text.png"),
+}
+#: Photographs whose crops, labels and all, serve as backgrounds; "both" ones belong to train here.
+SCENES = {
+    "train": tuple(name for name, photo in PHOTOS.items() if photo.split in ("train", "both")),
+    "val": ("grace_hopper", "cheetah1"),
 }
 
 
+def package_file(package: str, path: str) -> Path:
+    """Path of a file an installed package carries, found without importing the package."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        return Path(package) / path
+    return Path(spec.origin).parent / path
+
+
 def read_photo(name: str) -> np.ndarray:
-    package, _, inside = _PLACES[name].partition("/")
-    root = Path(util.find_spec(package).origin).parent
-    return np.asarray(Image.open(root / inside).convert("RGB"))
+    """One photograph at its original size: (H, W, 3) uint8."""
+    photo = PHOTOS[name]
+    with Image.open(package_file(photo.package, photo.path)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def read_mask(name: str) -> np.ndarray:
+    """Its label mask: (H, W) uint8 class indices, 255 void."""
+    with Image.open(MASKS / f"{name}.png") as image:
+        return np.asarray(image)
+
+
+@lru_cache(maxsize=1)
+def present_photos() -> tuple[str, ...]:
+    """Names of the photographs that the installed packages still carry; a warning names the others."""
+    present = tuple(name for name, photo in PHOTOS.items() if package_file(photo.package, photo.path).is_file())
+    for name in PHOTOS.keys() - set(present):
+        warnings.warn(f"photo {name!r} is left out: {PHOTOS[name].package} no longer carries it", stacklevel=2)
+    return present
+
+
+# ------------------------------------------------------------------------------------------ the photographs
+
+
+def to_sample(name: str, image: Image.Image, labels: np.ndarray) -> Sample:
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+    indices = torch.from_numpy(labels.astype(np.int64))
+    return Sample(name, pixels.contiguous(), indices.masked_fill(indices == VOID_INDEX, VOID))
+
+
+class Photographs(Sequence[Sample]):
+    """The photographs, longer side 256 pixels, in the order of `PHOTOS`."""
+
+    classes, palette = CLASSES, PALETTE
+
+    def __init__(self) -> None:
+        self.names = present_photos()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
+        name = self.names[index]
+        image, mask = Image.fromarray(read_photo(name)), Image.fromarray(read_mask(name))
+        scale = LONGER_SIDE / max(image.size)
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        labels = np.asarray(mask.resize(size, Image.Resampling.NEAREST))
+        return to_sample(name, image.resize(size, Image.Resampling.LANCZOS), labels)
+
+
+# ------------------------------------------------------------------------------------------ the composites
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """An object cut out of a photograph: RGB and an alpha channel of its mask."""
+
+    label: int
+    image: Image.Image  # RGB
+    alpha: Image.Image  # L, 0 or 255
+
+
+def cut_out(name: str) -> list[Cutout]:
+    """The objects of one photograph: every coin alone, else all pixels of a class together."""
+    image, mask = read_photo(name), read_mask(name)
+    found = []
+    for label in range(1, len(CLASSES)):
+        parts, count = ndimage.label(mask == label)
+        regions = [parts == i for i in range(1, count + 1)] if CLASSES[label] == "coin" else [mask == label]
+        for region in regions:
+            if region.sum() < 100:
+                continue
+            rows, columns = np.where(region)
+            box = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+            alpha = Image.fromarray(region[box].astype(np.uint8) * 255)
+            found.append(Cutout(label, Image.fromarray(image[box]), alpha))
+    return found
+
+
+@lru_cache(maxsize=2)
+def cutouts(split: str) -> dict[int, list[Cutout]]:
+    """label -> the cutouts that a split may use. Of the coins, every third belongs to val."""
+    table: dict[int, list[Cutout]] = {}
+    for name in present_photos():
+        if PHOTOS[name].split in (split, "both"):
+            found = cut_out(name)
+            if name == "coins":
+                found = [cut for i, cut in enumerate(found) if (i % 3 == 0) == (split == "val")]
+            for cut in found:
+                table.setdefault(cut.label, []).append(cut)
+    return table
+
+
+@lru_cache(maxsize=2)
+def backgrounds(split: str) -> list[tuple[Image.Image, Image.Image]]:
+    """(image, mask) of the textures and photographs that a split may use behind its objects."""
+    table = []
+    for name in TEXTURES[split]:
+        path = package_file("skimage", f"data/{name}")
+        if path.is_file():
+            with Image.open(path) as opened:
+                image = opened.convert("RGB")
+            table.append((image, Image.new("L", image.size, 0)))
+    for name in SCENES[split]:
+        if name in present_photos():
+            table.append((Image.fromarray(read_photo(name)), Image.fromarray(read_mask(name)).convert("L")))
+    return table
+
+
+def index_mask(array: np.ndarray) -> Image.Image:
+    return Image.fromarray(array, mode="L")
+
+
+def recolour(image: Image.Image, rng: np.random.Generator, strength: float) -> Image.Image:
+    """Change each channel's gain and gamma, and now and then drop the colour."""
+    if rng.random() < 0.15:
+        image = image.convert("L").convert("RGB")
+    gain = rng.uniform(1 - strength, 1 + strength) * rng.uniform(1 - strength / 2, 1 + strength / 2, 3)
+    gamma = 2 ** rng.uniform(-strength, strength)
+    ramp = (np.arange(256) / 255)[None] ** gamma * gain[:, None] * 255
+    return image.point(list(np.clip(np.rint(ramp), 0, 255).astype(int).ravel()))
+
+
+def noise(rng: np.random.Generator, size: int) -> Image.Image:
+    """A cloudy colour texture: random grids of growing fineness, one over the other."""
+    total = np.zeros((size, size, 3))
+    for cells in (2, 5, 12, 32, 96):
+        grid = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), np.uint8))
+        total += np.asarray(grid.resize((size, size), Image.Resampling.BICUBIC), float) * rng.uniform(0.1, 1)
+    total -= total.min()
+    return Image.fromarray((total * (255 / max(total.max(), 1))).astype(np.uint8))
+
+
+def random_crop(image: Image.Image, mask: Image.Image, rng: np.random.Generator, size: int):
+    """A square crop, 45 to 100 % of the shorter side, mirrored or not, at size x size."""
+    side = int(min(image.size) * rng.uniform(0.45, 1))
+    left = int(rng.integers(0, image.width - side + 1))
+    top = int(rng.integers(0, image.height - side + 1))
+    box = (left, top, left + side, top + side)
+    crop = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    crop_mask = mask.crop(box).resize((size, size), Image.Resampling.NEAREST)
+    if rng.random() < 0.5:
+        return ImageOps.mirror(crop), ImageOps.mirror(crop_mask)
+    return crop, crop_mask
+
+
+def background(split: str, rng: np.random.Generator, size: int):
+    choices = backgrounds(split)
+    if split == "train" and rng.random() < 0.25:
+        return noise(rng, size), Image.new("L", (size, size), 0)
+    image, mask = random_crop(*choices[rng.integers(len(choices))], rng, size)
+    return recolour(image, rng, 0.4), mask
+
+
+def paste(canvas: Image.Image, mask: Image.Image, cut: Cutout, rng: np.random.Generator) -> None:
+    """Put one object on the canvas at a random scale, angle, side, colour and place; labels follow its alpha."""
+    size = canvas.width
+    is_coin = CLASSES[cut.label] == "coin"
+    longer = size * (rng.uniform(0.12, 0.45) if is_coin else rng.uniform(0.35, 1.15))
+    scale = longer / max(cut.image.size)
+    shape = (max(4, round(cut.image.width * scale)), max(4, round(cut.image.height * scale)))
+    image = recolour(cut.image.resize(shape, Image.Resampling.BILINEAR), rng, 0.35)
+    alpha = cut.alpha.resize(shape, Image.Resampling.BILINEAR)
+    if rng.random() < 0.5:
+        image, alpha = ImageOps.mirror(image), ImageOps.mirror(alpha)
+    angle = rng.uniform(-180, 180) if is_coin else rng.uniform(-20, 20)
+    image = image.rotate(angle, Image.Resampling.BILINEAR, expand=True)
+    alpha = alpha.rotate(angle, Image.Resampling.BILINEAR, expand=True)
+    # The object's centre stays on the canvas, so at least a good part of it shows.
+    left = int(rng.uniform(0.15, 0.85) * size - image.width / 2)
+    top = int(rng.uniform(0.15, 0.85) * size - image.height / 2)
+    canvas.paste(image, (left, top), alpha)
+    mask.paste(cut.label, (left, top), alpha.point([255 if a >= 128 else 0 for a in range(256)]))
+
+
+def composite(split: str, seed: int, size: int = LONGER_SIDE) -> tuple[Image.Image, np.ndarray]:
+    """One composite: image (size, size) RGB and labels (size, size) uint8; a function of its arguments alone."""
+    key = hashlib.sha256(f"photos/{split}/{seed}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(key[:8], "little"))
+    canvas, mask = background(split, rng, size)
+    table = cutouts(split)
+    labels = sorted(table)
+    for _ in range(rng.integers(1, 4)):
+        label = labels[rng.integers(len(labels))]
+        repeats = rng.integers(1, 7) if CLASSES[label] == "coin" else 1
+        for _ in range(repeats):
+            paste(canvas, mask, table[label][rng.integers(len(table[label]))], rng)
+    return canvas, np.array(mask)
+
+
+class Composites(Sequence[Sample]):
+    """Sample i is `composite(split, i)`."""
+
+    classes, palette = CLASSES, PALETTE
+
+    def __init__(self, split: str, length: int, size: int = LONGER_SIDE) -> None:
+        self.split, self.length, self.size = split, length, size
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
+        if not 0 <= index < self.length:
+            raise IndexError(f"sample {index} of {self.length}")
+        return to_sample(f"{self.split}-{index:06d}", *composite(self.split, index, self.size))
+
+
+def load(split: str) -> Photographs | Composites:
+    """The split `train`, `val` or `photographs`."""
+    if split == "photographs":
+        return Photographs()
+    return Composites(split, {"train": 1_000_000, "val": 64}[split])

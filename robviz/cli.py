@@ -1,0 +1,63 @@
+"""The command line: `robviz app | finetune | bench`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Sequence
+
+
+def app(arguments: argparse.Namespace) -> None:
+    from robviz.shipped import shipped
+
+    spec = importlib.util.spec_from_file_location("robviz_app", shipped("app.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["robviz_app"] = module
+    spec.loader.exec_module(module)
+    module.main(port=arguments.port)
+
+
+def finetune(arguments: argparse.Namespace) -> None:
+    from robviz.finetune import RECIPES, run
+
+    if arguments.recipe not in RECIPES:
+        raise ValueError(f"unknown recipe {arguments.recipe!r}; choose from: {', '.join(RECIPES)}")
+    run(RECIPES[arguments.recipe], arguments.out)
+
+
+def bench(arguments: argparse.Namespace) -> None:
+    from robviz.bench import bench as measure
+
+    print(measure())
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(prog="robviz", description="See how segmentation models break, and what makes them hold.")
+    commands = root.add_subparsers(required=True, metavar="command")
+    sub = commands.add_parser("app", help="start the app in the browser")
+    sub.add_argument("--port", type=int, default=7860)
+    sub.set_defaults(call=app)
+    sub = commands.add_parser("finetune", help="train a model by a recipe")
+    sub.add_argument("recipe", help="photos-clean or photos-robust")
+    sub.add_argument("--out", default="checkpoints", help="folder of the checkpoint (default: %(default)s)")
+    sub.set_defaults(call=finetune)
+    sub = commands.add_parser("bench", help="measure start-up, first frame and attack speed on this machine")
+    sub.set_defaults(call=bench)
+    return root
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command; a wrong input ends in one sentence and exit status 2."""
+    arguments = parser().parse_args(argv)
+    try:
+        arguments.call(arguments)
+    except ValueError as error:
+        sys.exit(f"robviz: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""One picture before and after an attack: the record that the app and the notebooks show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robviz.attacks import apgd_steps, frozen
+from robviz.metrics import counts, miou, pixel_accuracy
+from robviz.pictures import largest_change, quantise, to_bytes, to_tensor
+from robviz.types import Sample
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of one prediction against the reference, in [0, 1]; mIoU over the classes that occur in either."""
+
+    accuracy: float
+    miou: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A picture, its attacked version and what a model sees in both.
+
+    image, attacked: (H, W, 3) uint8. reference, before, after: (H, W) int64 labels. largest_change: L-infinity
+    distance of the two pictures in levels of 0 .. 255. `after` and its scores belong to the 8-bit picture shown
+    once `is_final`, to the float one while the attack runs. curve: pixel accuracy of every step so far.
+    """
+
+    image: np.ndarray
+    attacked: np.ndarray
+    reference: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    scores_before: Scores
+    scores_after: Scores
+    curve: tuple[float, ...]
+    step: int
+    steps: int
+    eps: float
+    largest_change: int
+    is_final: bool
+
+
+def predict(model: nn.Module, image: Tensor) -> Tensor:
+    """(3, H, W) in [0, 1] to (H, W) int64 labels."""
+    with torch.no_grad(), frozen(model):
+        return model(image[None]).argmax(1)[0]
+
+
+def scores(predictions: Tensor, reference: Tensor, num_classes: int) -> Scores:
+    found = counts(predictions[None], reference[None], num_classes)
+    return Scores(pixel_accuracy(found.correct, found.valid).item(), miou(found.intersection[0], found.union[0]))
+
+
+def unattacked(model: nn.Module, sample: Sample, num_classes: int, eps: float, steps: int) -> Comparison:
+    """The comparison before the first step: nothing changed yet."""
+    before = predict(model, sample.image)
+    seen = scores(before, sample.labels, num_classes)
+    image, labels = to_bytes(sample.image), before.numpy()
+    return Comparison(image, image, sample.labels.numpy(), labels, labels, seen, seen, (), 0, steps, eps, 0, False)
+
+
+def compare_steps(
+    model: nn.Module, sample: Sample, num_classes: int, eps: float, steps: int, loss: str, seed: int = 0
+) -> Iterator[Comparison]:
+    """Attack one sample with APGD, yielding the best so far after the start and every step.
+
+    Close the generator to stop; `finish` turns what was yielded last into the evidence.
+    """
+    start = unattacked(model, sample, num_classes, eps, steps)
+    attack = apgd_steps(model, sample.image[None], sample.labels[None], eps, steps, loss, seed=seed)
+    try:
+        for result in attack:
+            attacked = quantise(result.images[0], sample.image, eps)
+            yield Comparison(
+                image=start.image,
+                attacked=attacked,
+                reference=start.reference,
+                before=start.before,
+                after=result.predictions[0].numpy(),
+                scores_before=start.scores_before,
+                scores_after=scores(result.predictions[0], sample.labels, num_classes),
+                curve=tuple(result.history.accuracy[:, 0].tolist()),
+                step=result.step,
+                steps=steps,
+                eps=eps,
+                largest_change=largest_change(attacked, start.image),
+                is_final=False,
+            )
+    finally:
+        attack.close()
+
+
+def finish(model: nn.Module, sample: Sample, last: Comparison, num_classes: int) -> Comparison:
+    """The same comparison with `after` and its scores taken anew from the 8-bit picture that is shown."""
+    from dataclasses import replace
+
+    from PIL import Image
+
+    after = predict(model, to_tensor(Image.fromarray(last.attacked)))
+    return replace(
+        last, after=after.numpy(), scores_after=scores(after, sample.labels, num_classes), is_final=True
+    )

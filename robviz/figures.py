@@ -1,0 +1,71 @@
+"""Arrays in, pictures and plotly figures out. Nothing here runs a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from robviz.types import VOID
+
+Palette = Sequence[tuple[int, int, int]]
+CLEAN, ATTACKED = "#0072b2", "#d55e00"  # Okabe and Ito: told apart without colour vision
+
+
+def overlay(image: np.ndarray, labels: np.ndarray, palette: Palette, opacity: float = 0.7) -> np.ndarray:
+    """Class colours over the greyed picture; void stays grey.
+
+    image: (H, W, 3) uint8. labels: (H, W) int. Returns (H, W, 3) uint8.
+    """
+    grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
+    colours = np.asarray(palette, float)[np.maximum(labels, 0)]
+    blended = (1 - opacity) * grey + opacity * colours
+    return np.where((labels == VOID)[..., None], grey, blended).round().astype(np.uint8)
+
+
+def amplified(attacked: np.ndarray, image: np.ndarray, eps: float) -> tuple[np.ndarray, float]:
+    """The perturbation around mid-grey, stretched so that eps fills the range; and the factor.
+
+    attacked, image: (H, W, 3) uint8. eps in [0, 1].
+    """
+    factor = 0.5 / max(eps, 1 / 255)
+    change = attacked.astype(float) - image
+    return np.clip(127.5 + factor * change, 0, 255).round().astype(np.uint8), factor
+
+
+def broken(reference: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Where the attack did its damage: white newly wrong, mid-grey wrong already, near-black still right or void.
+
+    All (H, W) int. Returns (H, W, 3) uint8.
+    """
+    valid = reference != VOID
+    shades = np.full(reference.shape, 28, np.uint8)
+    shades[valid & (after != reference)] = 120
+    newly = valid & (before == reference) & (after != reference)
+    picture = np.repeat(shades[..., None], 3, axis=2)
+    picture[newly] = (255, 176, 60)
+    return picture
+
+
+def attack_curve(accuracy: Sequence[float], steps: int) -> go.Figure:
+    """Pixel accuracy, in %, of each step's picture; first value the start."""
+    figure = go.Figure(
+        go.Scatter(
+            x=list(range(len(accuracy))),
+            y=[100 * value for value in accuracy],
+            mode="lines+markers",
+            line={"color": ATTACKED, "width": 3},
+            marker={"size": 5},
+            hovertemplate="step %{x}: %{y:.1f} %<extra></extra>",
+        )
+    )
+    figure.update_layout(
+        template="plotly_white",
+        height=220,
+        margin={"l": 50, "r": 16, "t": 12, "b": 44},
+        xaxis={"title": "step", "range": [0, max(1, steps)]},
+        yaxis={"title": "pixels right (%)", "range": [0, 101]},
+        showlegend=False,
+    )
+    return figure

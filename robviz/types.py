@@ -1,0 +1,23 @@
+"""Conventions every module shares: what void is, and the record a dataset yields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+#: Label of pixels nobody can name: never counted, for or against, in any loss, attack or metric.
+VOID = -1
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled picture.
+
+    name: unique within its dataset. image: (3, H, W) float32 RGB in [0, 1].
+    labels: (H, W) int64 class indices, `VOID` where there is none.
+    """
+
+    name: str
+    image: torch.Tensor
+    labels: torch.Tensor
