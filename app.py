@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import: nothing leaves the machine
 
@@ -18,7 +22,7 @@ from robviz.comparison import compare_steps, finish, predict, unattacked
 from robviz.datasets import load_dataset
 from robviz.figures import attack_curve
 from robviz.losses import LOSSES
-from robviz.models import Card, available, load_model
+from robviz.models import Card, available, card_of, load_model
 from robviz.pictures import read_picture, to_tensor
 from robviz.types import Sample
 from robviz.viewer import STYLE, render
@@ -27,7 +31,28 @@ UPLOAD = "my own picture"
 TRUTH_NOTE = "Scores compare with the drawn label mask."
 OWN_NOTE = "This picture has no label mask: scores compare with the model's own mask of the unattacked picture."
 FRAME_SECONDS = 0.25  # between two streamed frames
-LANDING = {"photo": "chelsea", "model": "photos-clean", "eps": 4.0, "loss": "mask-ce", "steps": 20}
+MOST_EPS, MOST_STEPS = 16, 200
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the widgets say; the defaults are the landing view."""
+
+    photo: str = "chelsea"
+    upload: str | None = None
+    model: str = "photos-clean"
+    eps: float = 4  # in 1/255
+    loss: str = "mask-ce"
+    steps: int = 20
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raise ValueError for what the sliders do not offer: requests may come from anywhere."""
+        if not (0 <= self.eps <= MOST_EPS and 1 <= self.steps <= MOST_STEPS):
+            raise ValueError(
+                f"ε must lie in 0 .. {MOST_EPS} and steps in 1 .. {MOST_STEPS}, got {self.eps} and {self.steps}"
+            )
+
 
 _running: dict[str, threading.Event] = {}  # session -> its attack's stop signal
 
@@ -35,7 +60,7 @@ _running: dict[str, threading.Event] = {}  # session -> its attack's stop signal
 @lru_cache
 def model_of(name: str) -> tuple[nn.Module, Card]:
     model = load_model(name)
-    return model, model.card  # type: ignore[return-value]
+    return model, card_of(model)
 
 
 @lru_cache
@@ -43,61 +68,70 @@ def photos() -> dict[str, Sample]:
     return {sample.name: sample for sample in load_dataset("photos", "photographs")}
 
 
-def sample_of(photo: str, upload: str | None, model: nn.Module) -> tuple[Sample, str]:
+def sample_of(setting: Setting, model: nn.Module) -> tuple[Sample, str]:
     """The chosen picture with its reference labels, and what they are."""
-    if photo != UPLOAD:
-        return photos()[photo], TRUTH_NOTE
-    if upload is None:
+    if setting.photo != UPLOAD:
+        return photos()[setting.photo], TRUTH_NOTE
+    if setting.upload is None:
         raise ValueError("no picture was uploaded yet; choose one with “Upload a picture”")
-    image = to_tensor(read_picture(upload))
+    image = to_tensor(read_picture(setting.upload))
     return Sample("upload", image, predict(model, image)), OWN_NOTE
 
 
-def look(photo: str, upload: str | None, model_name: str, eps: float, steps: int, request: gr.Request):
-    """The picture and its clean mask, before any attack."""
-    stop(request)
-    model, card = model_of(model_name)
-    try:
-        sample, note = sample_of(photo, upload, model)
-    except ValueError as error:
-        raise gr.Error(str(error), print_exception=False) from error
-    shown = unattacked(model, sample, len(card.classes), eps / 255, int(steps))
-    return render(shown, card.classes, card.palette, f"{note} Press Attack."), None
+def clean_view(setting: Setting) -> str:
+    """The picture and its mask before any attack."""
+    setting.check()
+    model, card = model_of(setting.model)
+    sample, note = sample_of(setting, model)
+    shown = unattacked(model, sample, len(card.classes), setting.eps / 255, setting.steps)
+    return render(shown, card.classes, card.palette, f"{note} Press Attack.")
 
 
-def attack_views(
-    photo: str, upload: str | None, model_name: str, eps: float, loss: str, steps: int, seed: int, stop: threading.Event
-) -> Iterator[tuple[str, go.Figure | None]]:
-    """Frames of an attack, at most one every `FRAME_SECONDS`; the last one is the measured result."""
-    model, card = model_of(model_name)
-    sample, note = sample_of(photo, upload, model)
-    shown, due = None, 0.0
-    for shown in compare_steps(model, sample, len(card.classes), eps / 255, int(steps), loss, int(seed)):
-        if stop.is_set():
-            note += " Stopped: this is the best found until then."
-            break
-        if shown.step > 0 and time.monotonic() >= due:
-            yield render(shown, card.classes, card.palette, note), None
-            due = time.monotonic() + FRAME_SECONDS
-    assert shown is not None
+def attack_views(setting: Setting, stopped: threading.Event) -> Iterator[tuple[str, go.Figure | None]]:
+    """Frames of an attack, at most one every `FRAME_SECONDS`; the last one is the measured result with its curve."""
+    setting.check()
+    model, card = model_of(setting.model)
+    sample, note = sample_of(setting, model)
+    due = 0.0
+    attack = compare_steps(
+        model, sample, len(card.classes), setting.eps / 255, setting.steps, setting.loss, setting.seed
+    )
+    with closing(attack):
+        for shown in attack:
+            if stopped.is_set():
+                note += " Stopped: this is the best found until then."
+                break
+            if shown.step > 0 and time.monotonic() >= due:
+                yield render(shown, card.classes, card.palette, note), None
+                due = time.monotonic() + FRAME_SECONDS
     final = finish(model, sample, shown, len(card.classes))
-    if eps < 1:
+    if setting.eps < 1:
         note += " An 8-bit picture cannot hold a change below 1/255."
     yield render(final, card.classes, card.palette, note), attack_curve(final.curve, final.steps)
 
 
-def attack(
-    photo: str, upload: str | None, model_name: str, eps: float, loss: str, steps: int, seed: int, request: gr.Request
-):
-    """Stream the attack; ends early, keeping the best so far, on Stop or when the tab closes."""
-    signal = _running[request.session_hash or ""] = threading.Event()
+def look(
+    photo: str, upload: str | None, model: str, eps: float, steps: int, request: gr.Request
+) -> tuple[str, go.Figure]:
+    """Show the chosen picture and its mask, before any attack."""
+    stop(request)
     try:
-        for html, curve in attack_views(photo, upload, model_name, eps, loss, steps, seed, signal):
+        return clean_view(Setting(photo, upload, model, eps, steps=int(steps))), attack_curve((), int(steps))
+    except ValueError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+
+
+def attack(
+    photo: str, upload: str | None, model: str, eps: float, loss: str, steps: int, seed: int, request: gr.Request
+) -> Iterator[tuple[str, Any]]:
+    """Stream the attack; ends early, keeping the best so far, on Stop or when the tab closes."""
+    stopped = _running[request.session_hash or ""] = threading.Event()
+    try:
+        for html, curve in attack_views(Setting(photo, upload, model, eps, loss, int(steps), int(seed)), stopped):
             yield html, gr.skip() if curve is None else curve
     except ValueError as error:
         raise gr.Error(str(error), print_exception=False) from error
     finally:
-        signal.set()
         _running.pop(request.session_hash or "", None)
 
 
@@ -109,13 +143,8 @@ def stop(request: gr.Request) -> None:
 
 
 def build_app() -> gr.Blocks:
-    names = list(photos())
-    models = available()
-    first = list(
-        attack_views(
-            LANDING["photo"], None, LANDING["model"], LANDING["eps"], LANDING["loss"], LANDING["steps"], 0, threading.Event()
-        )
-    )[-1]
+    start = Setting()
+    first_view, first_curve = deque(attack_views(start, threading.Event()), maxlen=1).pop()
     with gr.Blocks(title="robviz", analytics_enabled=False) as demo:
         gr.Markdown(
             "# robviz\nWatch a segmentation model break: each pixel may change by at most ε, "
@@ -123,19 +152,19 @@ def build_app() -> gr.Blocks:
         )
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
-                photo = gr.Dropdown([*names, UPLOAD], value=LANDING["photo"], label="Picture", elem_id="photo")
+                photo = gr.Dropdown([*photos(), UPLOAD], value=start.photo, label="Picture", elem_id="photo")
                 upload = gr.UploadButton("Upload a picture", file_count="single", size="sm", elem_id="upload")
-                model = gr.Radio(models, value=LANDING["model"], label="Model", elem_id="model")
-                eps = gr.Slider(0, 16, LANDING["eps"], step=0.25, label="ε, in 1/255", elem_id="eps")
-                loss = gr.Radio(list(LOSSES), value=LANDING["loss"], label="Loss", elem_id="loss")
-                steps = gr.Slider(1, 200, LANDING["steps"], step=1, label="Steps", elem_id="steps")
+                model = gr.Radio(available(), value=start.model, label="Model", elem_id="model")
+                eps = gr.Slider(0, MOST_EPS, start.eps, step=0.25, label="ε, in 1/255", elem_id="eps")
+                loss = gr.Radio(list(LOSSES), value=start.loss, label="Loss", elem_id="loss")
+                steps = gr.Slider(1, MOST_STEPS, start.steps, step=1, label="Steps", elem_id="steps")
                 seed = gr.Number(0, precision=0, minimum=0, label="Seed", elem_id="seed")
                 with gr.Row():
                     go_button = gr.Button("Attack", variant="primary", elem_id="attack")
                     stop_button = gr.Button("Stop", variant="stop", elem_id="stop")
             with gr.Column(scale=3, min_width=320):
-                view = gr.HTML(first[0], elem_id="view")
-                curve = gr.Plot(first[1], label="How the attack went", elem_id="curve")
+                view = gr.HTML(first_view, elem_id="view")
+                curve = gr.Plot(first_curve, show_label=False, elem_id="curve")
 
         choice = [photo, upload, model]
         upload.upload(lambda: UPLOAD, None, photo, api_visibility="private")

@@ -17,6 +17,18 @@ __version__ = "0.1.0"
 
 _HOMES = {"load_model": "robviz.models", "load_dataset": "robviz.datasets"}
 _MODULES = ("attacks", "datasets", "figures", "finetune", "losses", "metrics", "models", "types")
+__all__ = [
+    "attacks",
+    "datasets",
+    "figures",
+    "finetune",
+    "load_dataset",
+    "load_model",
+    "losses",
+    "metrics",
+    "models",
+    "types",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -28,4 +40,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*_HOMES, *_MODULES, "__version__"])
+    return [*__all__, "__version__"]

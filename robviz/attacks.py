@@ -7,7 +7,8 @@ stops early keeps the best found so far. `apgd` runs it to the end.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -193,7 +194,7 @@ def apgd_steps(
     class_weights: Tensor | None = None,
     random_start: bool = True,
     seed: int = 0,
-) -> Iterator[AttackResult]:
+) -> Generator[AttackResult, None, None]:
     """APGD for the L-infinity norm, yielding after the start and after each step (section 3.5, appendix B.1).
 
     model: images (B, 3, H, W) in [0, 1] to logits (B, K, H, W); handed back as it came when the generator ends
@@ -268,6 +269,5 @@ def apgd(
     seed: int = 0,
 ) -> AttackResult:
     """`apgd_steps` run to its end."""
-    for result in apgd_steps(model, images, labels, eps, steps, loss, class_weights, random_start, seed):
-        pass
-    return result
+    results = apgd_steps(model, images, labels, eps, steps, loss, class_weights, random_start, seed)
+    return deque(results, maxlen=1).pop()

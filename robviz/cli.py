@@ -1,4 +1,4 @@
-"""The command line: `robviz app | finetune | bench`."""
+"""The command line: `robviz app | finetune | tables | bench`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ def app(arguments: argparse.Namespace) -> None:
     from robviz.shipped import shipped
 
     spec = importlib.util.spec_from_file_location("robviz_app", shipped("app.py"))
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["robviz_app"] = module
     spec.loader.exec_module(module)
@@ -27,6 +28,17 @@ def finetune(arguments: argparse.Namespace) -> None:
     run(RECIPES[arguments.recipe], arguments.out)
 
 
+def tables(arguments: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from robviz.report import fill, model_rows
+
+    if arguments.write:
+        fill(Path(arguments.write))
+    else:
+        print(model_rows(), end="")
+
+
 def bench(arguments: argparse.Namespace) -> None:
     from robviz.bench import bench as measure
 
@@ -34,7 +46,9 @@ def bench(arguments: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    root = argparse.ArgumentParser(prog="robviz", description="See how segmentation models break, and what makes them hold.")
+    root = argparse.ArgumentParser(
+        prog="robviz", description="See how segmentation models break, and what makes them hold."
+    )
     commands = root.add_subparsers(required=True, metavar="command")
     sub = commands.add_parser("app", help="start the app in the browser")
     sub.add_argument("--port", type=int, default=7860)
@@ -43,6 +57,9 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("recipe", help="photos-clean or photos-robust")
     sub.add_argument("--out", default="checkpoints", help="folder of the checkpoint (default: %(default)s)")
     sub.set_defaults(call=finetune)
+    sub = commands.add_parser("tables", help="the shipped models' figures, from their cards, as Markdown")
+    sub.add_argument("--write", metavar="README", help="put them between the markers of this file instead")
+    sub.set_defaults(call=tables)
     sub = commands.add_parser("bench", help="measure start-up, first frame and attack speed on this machine")
     sub.set_defaults(call=bench)
     return root

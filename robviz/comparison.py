@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from robviz.attacks import apgd_steps, frozen
@@ -68,7 +69,7 @@ def unattacked(model: nn.Module, sample: Sample, num_classes: int, eps: float, s
 
 def compare_steps(
     model: nn.Module, sample: Sample, num_classes: int, eps: float, steps: int, loss: str, seed: int = 0
-) -> Iterator[Comparison]:
+) -> Generator[Comparison, None, None]:
     """Attack one sample with APGD, yielding the best so far after the start and every step.
 
     Close the generator to stop; `finish` turns what was yielded last into the evidence.
@@ -99,11 +100,5 @@ def compare_steps(
 
 def finish(model: nn.Module, sample: Sample, last: Comparison, num_classes: int) -> Comparison:
     """The same comparison with `after` and its scores taken anew from the 8-bit picture that is shown."""
-    from dataclasses import replace
-
-    from PIL import Image
-
     after = predict(model, to_tensor(Image.fromarray(last.attacked)))
-    return replace(
-        last, after=after.numpy(), scores_after=scores(after, sample.labels, num_classes), is_final=True
-    )
+    return replace(last, after=after.numpy(), scores_after=scores(after, sample.labels, num_classes), is_final=True)

@@ -24,28 +24,28 @@ def overlay(image: np.ndarray, labels: np.ndarray, palette: Palette, opacity: fl
     return np.where((labels == VOID)[..., None], grey, blended).round().astype(np.uint8)
 
 
-def amplified(attacked: np.ndarray, image: np.ndarray, eps: float) -> tuple[np.ndarray, float]:
+def amplified(attacked: np.ndarray, image: np.ndarray, eps: float) -> tuple[np.ndarray, int]:
     """The perturbation around mid-grey, stretched so that eps fills the range; and the factor.
 
     attacked, image: (H, W, 3) uint8. eps in [0, 1].
     """
-    factor = 0.5 / max(eps, 1 / 255)
+    factor = max(1, round(0.5 / max(eps, 1 / 255)))
     change = attacked.astype(float) - image
     return np.clip(127.5 + factor * change, 0, 255).round().astype(np.uint8), factor
 
 
-def broken(reference: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Where the attack did its damage: white newly wrong, mid-grey wrong already, near-black still right or void.
+def broken(image: np.ndarray, reference: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Where the attack did its damage: the picture dimmed, orange newly wrong, blue wrong before and after.
 
-    All (H, W) int. Returns (H, W, 3) uint8.
+    image: (H, W, 3) uint8. The labels: (H, W) int. Returns (H, W, 3) uint8.
     """
-    valid = reference != VOID
-    shades = np.full(reference.shape, 28, np.uint8)
-    shades[valid & (after != reference)] = 120
-    newly = valid & (before == reference) & (after != reference)
-    picture = np.repeat(shades[..., None], 3, axis=2)
-    picture[newly] = (255, 176, 60)
-    return picture
+    is_wrong = (after != reference) & (reference != VOID)
+    newly = is_wrong & (before == reference)
+    marks = np.zeros(reference.shape, int)
+    marks[newly], marks[is_wrong & ~newly] = 1, 2
+    dimmed = (image.mean(axis=2, keepdims=True) * 0.45).repeat(3, axis=2)
+    colours = np.array([(0, 0, 0), (255, 160, 40), (70, 120, 200)])[marks]
+    return np.where((marks > 0)[..., None], 0.3 * dimmed + 0.75 * colours, dimmed).clip(0, 255).round().astype(np.uint8)
 
 
 def attack_curve(accuracy: Sequence[float], steps: int) -> go.Figure:
@@ -63,7 +63,8 @@ def attack_curve(accuracy: Sequence[float], steps: int) -> go.Figure:
     figure.update_layout(
         template="plotly_white",
         height=220,
-        margin={"l": 50, "r": 16, "t": 12, "b": 44},
+        margin={"l": 50, "r": 16, "t": 36, "b": 44},
+        title={"text": "How the attack went", "font": {"size": 14}},
         xaxis={"title": "step", "range": [0, max(1, steps)]},
         yaxis={"title": "pixels right (%)", "range": [0, 101]},
         showlegend=False,

@@ -5,21 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from robviz.datasets import photos
-from robviz.types import Sample
-
-
-class Dataset(Protocol):
-    """len(), [i] -> Sample, and what its labels mean."""
-
-    classes: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Sample: ...
+from robviz.types import Dataset
 
 
 @dataclass(frozen=True)

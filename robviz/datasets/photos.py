@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -25,7 +24,7 @@ import torch
 from PIL import Image, ImageOps
 from scipy import ndimage
 
-from robviz.types import VOID, Sample
+from robviz.types import VOID, Dataset, Sample
 
 CLASSES = ("background", "person", "cat", "big cat", "motorbike", "cup", "rocket", "coin", "tower")
 #: Okabe and Ito's colours, told apart without colour vision; the background is dark so that objects stand out.
@@ -134,7 +133,7 @@ def to_sample(name: str, image: Image.Image, labels: np.ndarray) -> Sample:
     return Sample(name, pixels.contiguous(), indices.masked_fill(indices == VOID_INDEX, VOID))
 
 
-class Photographs(Sequence[Sample]):
+class Photographs(Dataset):
     """The photographs, longer side 256 pixels, in the order of `PHOTOS`."""
 
     classes, palette = CLASSES, PALETTE
@@ -145,7 +144,7 @@ class Photographs(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
+    def __getitem__(self, index: int) -> Sample:
         name = self.names[index]
         image, mask = Image.fromarray(read_photo(name)), Image.fromarray(read_mask(name))
         scale = LONGER_SIDE / max(image.size)
@@ -155,6 +154,9 @@ class Photographs(Sequence[Sample]):
 
 
 # ------------------------------------------------------------------------------------------ the composites
+
+
+Picture = tuple[Image.Image, Image.Image]  # RGB, and its mask of class indices
 
 
 @dataclass(frozen=True)
@@ -198,9 +200,9 @@ def cutouts(split: str) -> dict[int, list[Cutout]]:
 
 
 @lru_cache(maxsize=2)
-def backgrounds(split: str) -> list[tuple[Image.Image, Image.Image]]:
+def backgrounds(split: str) -> list[Picture]:
     """(image, mask) of the textures and photographs that a split may use behind its objects."""
-    table = []
+    table: list[Picture] = []
     for name in TEXTURES[split]:
         path = package_file("skimage", f"data/{name}")
         if path.is_file():
@@ -211,10 +213,6 @@ def backgrounds(split: str) -> list[tuple[Image.Image, Image.Image]]:
         if name in present_photos():
             table.append((Image.fromarray(read_photo(name)), Image.fromarray(read_mask(name)).convert("L")))
     return table
-
-
-def index_mask(array: np.ndarray) -> Image.Image:
-    return Image.fromarray(array, mode="L")
 
 
 def recolour(image: Image.Image, rng: np.random.Generator, strength: float) -> Image.Image:
@@ -237,8 +235,9 @@ def noise(rng: np.random.Generator, size: int) -> Image.Image:
     return Image.fromarray((total * (255 / max(total.max(), 1))).astype(np.uint8))
 
 
-def random_crop(image: Image.Image, mask: Image.Image, rng: np.random.Generator, size: int):
+def random_crop(picture: Picture, rng: np.random.Generator, size: int) -> Picture:
     """A square crop, 45 to 100 % of the shorter side, mirrored or not, at size x size."""
+    image, mask = picture
     side = int(min(image.size) * rng.uniform(0.45, 1))
     left = int(rng.integers(0, image.width - side + 1))
     top = int(rng.integers(0, image.height - side + 1))
@@ -250,11 +249,11 @@ def random_crop(image: Image.Image, mask: Image.Image, rng: np.random.Generator,
     return crop, crop_mask
 
 
-def background(split: str, rng: np.random.Generator, size: int):
+def background(split: str, rng: np.random.Generator, size: int) -> Picture:
     choices = backgrounds(split)
     if split == "train" and rng.random() < 0.25:
         return noise(rng, size), Image.new("L", (size, size), 0)
-    image, mask = random_crop(*choices[rng.integers(len(choices))], rng, size)
+    image, mask = random_crop(choices[rng.integers(len(choices))], rng, size)
     return recolour(image, rng, 0.4), mask
 
 
@@ -294,7 +293,7 @@ def composite(split: str, seed: int, size: int = LONGER_SIDE) -> tuple[Image.Ima
     return canvas, np.array(mask)
 
 
-class Composites(Sequence[Sample]):
+class Composites(Dataset):
     """Sample i is `composite(split, i)`."""
 
     classes, palette = CLASSES, PALETTE
@@ -305,13 +304,13 @@ class Composites(Sequence[Sample]):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
+    def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < self.length:
             raise IndexError(f"sample {index} of {self.length}")
         return to_sample(f"{self.split}-{index:06d}", *composite(self.split, index, self.size))
 
 
-def load(split: str) -> Photographs | Composites:
+def load(split: str) -> Dataset:
     """The split `train`, `val` or `photographs`."""
     if split == "photographs":
         return Photographs()

@@ -66,6 +66,14 @@ def build(architecture: str, num_classes: int) -> nn.Module:
     return ARCHITECTURES[architecture](num_classes)
 
 
+def card_of(model: nn.Module) -> Card:
+    """The card of a model that `load_model` opened."""
+    card = getattr(model, "card", None)
+    if not isinstance(card, Card):
+        raise TypeError(f"{type(model).__name__} has no card; open models with robviz.load_model")
+    return card
+
+
 def save_checkpoint(model: nn.Module, card: Card, folder: Path) -> Path:
     """Write `<name>.safetensors`, floats as float16, and `<name>.json`; returns the path of the weights."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -118,6 +118,8 @@ class UPerNet(nn.Module):
     """
 
     smallest_side = 32
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, sizes: UPerNetSizes, num_classes: int) -> None:
         super().__init__()

@@ -69,10 +69,10 @@ def render(shown: Comparison, classes: tuple[str, ...], palette: Palette, note: 
     tiles = [
         tile("image", "picture", shown.image),
         tile("attacked", "attacked picture", shown.attacked),
-        tile("perturbation", f"perturbation × {factor:.3g}", stretched),
+        tile("perturbation", f"perturbation × {factor}", stretched),
         tile("before", "mask of the picture", overlay(shown.image, shown.before, palette)),
         tile("after", "mask of the attacked picture", overlay(shown.image, shown.after, palette)),
-        tile("broken", "broken by the attack (orange)", broken(shown.reference, shown.before, shown.after)),
+        tile("broken", "orange: broken by the attack", broken(shown.image, shown.reference, shown.before, shown.after)),
     ]
     return (
         f'<div class="rv" data-final="{str(shown.is_final).lower()}"><div class="rv-scores">{"".join(scores)}</div>'

@@ -1,0 +1,50 @@
+# Everything lives in .venv; each set-up runs once, and again when pyproject.toml changes.
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 7860
+
+# The first Python of 3.10 to 3.13 that really starts and can make a virtual environment.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 python; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	&& echo $$p && break; done)
+
+.PHONY: app test lint format bench screenshot clean
+
+app: $(VENV)/.app-ready
+	$(BIN)/robviz app --port $(PORT)
+
+test: $(VENV)/.test-ready
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test-ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.test-ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.app-ready
+	$(BIN)/robviz bench
+
+# The picture in the README, taken from the running app.
+screenshot: $(VENV)/.test-ready
+	$(BIN)/python -m tests.screenshot
+
+$(VENV)/.created:
+	@test -n "$(PYTHON)" || { echo "robviz needs Python 3.10 to 3.13 with venv (on Debian: apt install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.app-ready: $(VENV)/.created pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.test-ready: $(VENV)/.created pyproject.toml tests/chromium.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/python -m tests.chromium
+	touch $@ $(VENV)/.app-ready
+
+clean:
+	rm -rf $(VENV) build dist screenshots

@@ -1,0 +1,77 @@
+"""Shared pieces: models whose best attack is known, and the app in a process of its own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+#: Pictures that the browser tests keep; git ignores the folder.
+SCREENSHOTS = Path(__file__).parent.parent / "screenshots"
+GOLDEN = Path(__file__).parent.parent.parent / "shared" / "golden"
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+
+class PixelwiseLinear(nn.Module):
+    """Two classes, each pixel judged by itself: logits (0, w . x + b). The best attack is a corner of the box."""
+
+    def __init__(self, weights: tuple[float, ...] = (1.0, -2.0, 0.5), bias: float = 0.1) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.tensor(weights, dtype=torch.float64).view(1, 3, 1, 1))
+        self.bias = bias
+
+    def forward(self, images: Tensor) -> Tensor:
+        margin = (self.weights * images).sum(1) + self.bias
+        return torch.stack([torch.zeros_like(margin), margin], 1)
+
+
+class Bends(nn.Module):
+    """A small seeded network with dropout and batch norm, so that a wrong mode shows."""
+
+    def __init__(self, num_classes: int = 4) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(3)
+            self.layers = nn.Sequential(
+                nn.Conv2d(3, 8, 3, padding=1),
+                nn.BatchNorm2d(8),
+                nn.GELU(),
+                nn.Dropout(0.5),
+                nn.Conv2d(8, num_classes, 1),
+            )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 5 * self.layers(images - 0.5)
+
+
+@pytest.fixture
+def linear() -> PixelwiseLinear:
+    return PixelwiseLinear()
+
+
+@pytest.fixture
+def bends() -> Bends:
+    return Bends().double().eval()
+
+
+@pytest.fixture
+def batch() -> tuple[Tensor, Tensor]:
+    """Three random images (3, 3, 12, 10), labels in 0 .. 3 with some void."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(3, 3, 12, 10, generator=generator, dtype=torch.float64)
+    labels = torch.randint(-1, 4, (3, 12, 10), generator=generator)
+    return images, labels
+
+
+def golden(name: str):
+    """The official code's values; the test skips where a clone has none."""
+    path = GOLDEN / name
+    if not path.exists():
+        pytest.skip(f"golden/{name} is not here: it lies beside the development checkout only")
+    import numpy as np
+
+    return {key: torch.from_numpy(value) for key, value in np.load(path).items()}

@@ -1,0 +1,180 @@
+"""The app as its API clients see it: the same handlers that the browser calls."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import numpy as np
+import psutil
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from robviz.bench import free_port, serving
+from tests.server import LONG, busy_seconds, wait_until_idle
+
+UPLOAD = "my own picture"
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+
+
+@pytest.fixture(scope="module")
+def server():
+    port = free_port()
+    with serving(port) as (process, _):
+        yield f"http://127.0.0.1:{port}", psutil.Process(process.pid)
+
+
+@pytest.fixture
+def client(server):
+    client = Client(server[0], verbose=False)
+    yield client
+    client.close()
+
+
+def attack(client, photo="chelsea", upload=None, model="photos-clean", eps=4, loss="mask-ce", steps=10, seed=0):
+    upload = handle_file(str(upload)) if upload else None
+    return client.predict(photo, upload, model, eps, loss, steps, seed, api_name="/attack")[0]
+
+
+def score(html: str, name: str) -> str:
+    return re.search(rf'data-score="{name}"><span>.*?</span><b>(.*?)</b>', html).group(1)
+
+
+def accuracies(html: str) -> list[float]:
+    return [float(value) for value in re.findall(r"([\d.]+) %", score(html, "accuracy"))]
+
+
+def test_the_clean_model_breaks_and_the_robust_one_holds_in_the_app(client):
+    clean_before, clean_after = accuracies(attack(client))
+    robust_before, robust_after = accuracies(attack(client, model="photos-robust"))
+    assert clean_before > 80
+    assert robust_before > 60
+    assert clean_after < 30 < robust_after
+
+
+def test_the_frames_count_the_steps_and_the_last_is_measured_on_the_8_bit_picture(client):
+    job = client.submit("chelsea", None, "photos-clean", 4, "mask-ce", 30, 0, api_name="/attack")
+    final = job.result(timeout=60)[0]
+    frames = [output[0] for output in job.outputs()]
+    assert 'data-final="true"' in final
+    assert score(final, "step") == "30 of 30"
+    assert score(final, "change") == "4/255"
+    assert 'data-final="false"' in frames[0]
+    counted = [int(score(frame, "step").split()[0]) for frame in frames]
+    assert counted == sorted(counted)
+    assert len(counted) >= 2
+
+
+def test_the_same_setting_gives_the_same_answer(client):
+    assert attack(client, steps=4) == attack(client, steps=4)
+
+
+def test_a_budget_below_one_level_changes_no_8_bit_picture_and_says_so(client):
+    html = attack(client, eps=0.5, steps=2)
+    assert score(html, "change") == "0/255"
+    assert "cannot hold a change below 1/255" in html
+    before, after = accuracies(html)
+    assert before == after
+
+
+def test_an_upload_is_judged_against_its_own_clean_mask_and_says_so(client, tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 300, 3), np.uint8)).save(tmp_path / "mine.png")
+    html = attack(client, UPLOAD, tmp_path / "mine.png", steps=3)
+    assert "own mask of the unattacked picture" in html
+    assert accuracies(html)[0] == 100
+
+
+def write(tmp_path, kind: str):
+    """A picture file that browsers do send, and some that nobody should."""
+    path = tmp_path / f"{kind}.png"
+    grey = np.linspace(0, 1, 64 * 48).reshape(48, 64)
+    if kind == "text":
+        path.write_bytes(b"this is no picture")
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "truncated":
+        Image.fromarray((255 * grey).astype(np.uint8)).save(path)
+        path.write_bytes(path.read_bytes()[:200])
+    elif kind == "sixteen-bit":
+        Image.fromarray((65535 * grey).astype(np.uint16)).save(path)
+    elif kind in ("L", "RGBA"):
+        Image.fromarray((255 * grey).astype(np.uint8)).convert(kind).save(path)
+    elif kind == "CMYK":
+        path = path.with_suffix(".jpg")
+        Image.fromarray((255 * grey).astype(np.uint8)).convert("CMYK").save(path)
+    elif kind == "rotated":
+        path, exif = path.with_suffix(".jpg"), Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray((255 * grey).astype(np.uint8)).save(path, exif=exif)
+    elif kind == "animated":
+        path = path.with_suffix(".gif")
+        frames = [Image.new("RGB", (64, 48), colour) for colour in ("red", "blue")]
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+    elif kind == "pixel":
+        Image.new("RGB", (1, 1)).save(path)
+    elif kind == "huge":
+        Image.new("1", (20000, 20000)).save(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["sixteen-bit", "L", "RGBA", "CMYK", "rotated", "animated"])
+def test_any_real_picture_can_be_attacked(client, tmp_path, kind):
+    html = attack(client, UPLOAD, write(tmp_path, kind), steps=1)
+    assert 'data-final="true"' in html
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("text", "not a picture"),
+        ("empty", "not a picture"),
+        ("truncated", "cut short"),
+        ("pixel", "only 1 x 1 pixels"),
+        ("huge", "50 megapixels"),
+    ],
+)
+def test_what_is_no_usable_picture_is_refused_in_one_sentence_and_the_next_attack_works(client, tmp_path, kind, says):
+    with pytest.raises(AppError, match=says) as refused:
+        attack(client, UPLOAD, write(tmp_path, kind), steps=1)
+    assert "Traceback" not in str(refused.value)
+    assert 'data-final="true"' in attack(client, steps=1)
+
+
+def test_my_own_picture_without_an_upload_is_refused_in_one_sentence(client):
+    with pytest.raises(AppError, match="no picture was uploaded yet"):
+        attack(client, UPLOAD)
+
+
+def test_a_forged_value_is_refused_and_the_next_attack_works(client):
+    for changes in ({"photo": "../secret"}, {"model": "../../x"}, {"eps": -3}, {"loss": "dice"}, {"steps": 10**9}):
+        with pytest.raises(AppError) as refused:
+            attack(client, **changes)
+        assert "Traceback" not in str(refused.value)
+    assert 'data-final="true"' in attack(client, steps=1)
+
+
+def test_stop_ends_the_computation_within_a_step_and_keeps_the_best_so_far(server, client):
+    process = server[1]
+    wait_until_idle(process)
+    job = client.submit("chelsea", None, "photos-robust", 4, "mask-ce", LONG, 0, api_name="/attack")
+    while not job.outputs():
+        time.sleep(0.02)
+    assert busy_seconds(process, 0.5) > 0.2
+    client.predict(api_name="/stop")
+    html = job.result(timeout=2)[0]
+    assert busy_seconds(process, 1.0) < 0.3
+    assert "Stopped: this is the best found until then." in html
+    assert 'data-final="true"' in html
+    assert 0 < int(score(html, "step").split()[0]) < LONG
+
+
+def test_one_visitors_stop_leaves_the_others_attack_alone(server, client):
+    other = Client(server[0], verbose=False)
+    job = client.submit("chelsea", None, "photos-clean", 4, "mask-ce", 40, 0, api_name="/attack")
+    while not job.outputs():
+        time.sleep(0.02)
+    other.predict(api_name="/stop")
+    assert score(job.result(timeout=60)[0], "step") == "40 of 40"
+    other.close()

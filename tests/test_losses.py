@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from robviz.losses import LOSSES, pixel_loss
+from tests.conftest import golden
+
+
+@pytest.mark.parametrize("name", ["ce", "mask-ce", "js"])
+def test_value_and_gradient_equal_the_official_code(name):
+    values = golden("losses.npz")
+    key = name.replace("-", "_")
+    logits = values["logits"].clone().requires_grad_()
+    loss = pixel_loss(name, logits, values["target"])
+    loss.sum().backward()
+    torch.testing.assert_close(loss.detach(), values[key], atol=1e-8, rtol=0)
+    torch.testing.assert_close(logits.grad, values[f"{key}_grad"], atol=1e-8, rtol=0)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("gap", [0.0, 200.0, 1e4])
+def test_value_and_gradient_stay_finite_at_any_gap_between_logits(name, gap):
+    logits = torch.tensor([gap, 0.0, -gap]).view(1, 3, 1, 1).repeat(1, 1, 1, 3).requires_grad_()
+    loss = pixel_loss(name, logits, torch.tensor([[[0, 1, 2]]]))
+    loss.sum().backward()
+    assert loss.isfinite().all()
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_void_pixels_cost_nothing_and_pull_nothing(name):
+    logits = torch.randn(2, 3, 4, 5, requires_grad=True)
+    labels = torch.full((2, 4, 5), -1)
+    labels[0, 0, 0] = 1
+    loss = pixel_loss(name, logits, labels)
+    loss.sum().backward()
+    assert loss[labels == -1].eq(0).all()
+    assert logits.grad.movedim(1, -1)[labels == -1].eq(0).all()
+
+
+def test_cross_entropy_of_equal_logits_is_log_k():
+    loss = pixel_loss("ce", torch.zeros(1, 5, 2, 2), torch.zeros(1, 2, 2, dtype=torch.int64))
+    torch.testing.assert_close(loss, torch.full((1, 2, 2), math.log(5)))
+
+
+def test_masked_cross_entropy_hears_only_the_pixels_still_correct():
+    logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]]).view(1, 2, 1, 2)  # predictions: 0, 1
+    loss = pixel_loss("mask-ce", logits, torch.zeros(1, 1, 2, dtype=torch.int64))
+    assert loss[0, 0, 0] > 0
+    assert loss[0, 0, 1] == 0
+
+
+def test_jensen_shannon_runs_from_zero_at_certainty_to_log_two_when_broken():
+    logits = torch.tensor([[50.0, -50.0], [0.0, 0.0]]).view(1, 2, 1, 2)
+    loss = pixel_loss("js", logits, torch.zeros(1, 1, 2, dtype=torch.int64))
+    torch.testing.assert_close(loss, torch.tensor([[[0.0, math.log(2)]]]), atol=1e-6, rtol=0)
+
+
+def test_an_unknown_loss_is_answered_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"unknown loss 'msk-ce'; choose from: ce, mask-ce, js"):
+        pixel_loss("msk-ce", torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1, dtype=torch.int64))
+
+
+def test_shapes_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match=r"got \(1, 2, 4, 4\) and \(1, 2, 2\)"):
+        pixel_loss("ce", torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 2, dtype=torch.int64))

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def run(*command: str, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300, **options)
+
+
+def test_environment_yml_asks_for_what_pyproject_asks_for():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    (pip,) = (entry["pip"] for entry in environment if isinstance(entry, dict))
+    assert pip == [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["notebooks"], "--editable ."]
+    assert f"python{PROJECT['requires-python']}" in environment
+
+
+def test_import_is_quick_and_silent():
+    code = "import robviz, sys; assert not {'torch', 'gradio', 'timm'} & set(sys.modules); robviz.__all__"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=5)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_every_public_name_has_a_docstring():
+    import robviz
+
+    for name in robviz.__all__:
+        assert getattr(robviz, name).__doc__, name
+    for module in (robviz.attacks, robviz.datasets, robviz.losses, robviz.metrics, robviz.models):
+        for name in dir(module):
+            value = getattr(module, name)
+            if callable(value) and getattr(value, "__module__", None) == module.__name__ and name[0] != "_":
+                assert value.__doc__, f"{module.__name__}.{name}"
+
+
+def test_a_wrong_command_ends_in_one_sentence():
+    done = subprocess.run(
+        [sys.executable, "-m", "robviz.cli", "finetune", "photos-cleen"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr == "robviz: unknown recipe 'photos-cleen'; choose from: photos-clean, photos-robust\n"
+
+
+def test_the_readme_names_every_loss_model_and_dataset():
+    import robviz
+
+    readme = (ROOT / "README.md").read_text()
+    for name in [*robviz.losses.LOSSES, *robviz.models.available(), *robviz.datasets.available()]:
+        assert f"`{name}`" in readme
+
+
+def test_the_readme_table_is_what_the_cards_say():
+    from robviz.report import model_rows
+
+    assert model_rows() in (ROOT / "README.md").read_text()
+
+
+def test_the_readme_code_runs(tmp_path):
+    readme = (ROOT / "README.md").read_text()
+    code = re.search(r"```python\n(import robviz.*?)```", readme, re.DOTALL).group(1)
+    assert len(code.splitlines()) <= 8
+    assert "->" in run(sys.executable, "-c", code, cwd=tmp_path).stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """robviz installed from a wheel into a folder of its own."""
+    built = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(built), str(ROOT))
+    (path,) = built.glob("*.whl")
+    target = tmp_path_factory.mktemp("installed")
+    run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(path))
+    return target
+
+
+def test_a_wheel_works_outside_the_clone(wheel, tmp_path):
+    code = """
+import robviz, robviz.shipped
+print(robviz.__file__)
+photos = robviz.load_dataset("photos", "photographs")
+sample = photos[0]
+model = robviz.load_model("photos-robust")
+result = robviz.attacks.apgd(model, sample.image[None], sample.labels[None], eps=4 / 255, steps=2)
+print(len(photos), result.images.shape[1], robviz.shipped.shipped("app.py").is_file())
+"""
+    done = run(sys.executable, "-c", code, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(wheel)})
+    where, facts = done.stdout.splitlines()
+    assert Path(where).is_relative_to(wheel)
+    assert facts == "14 3 True"
+
+
+def test_the_app_starts_from_a_wheel(wheel, tmp_path, monkeypatch):
+    from robviz.bench import free_port, serving
+
+    monkeypatch.setenv("PYTHONPATH", str(wheel))
+    monkeypatch.chdir(tmp_path)
+    with serving(free_port()) as (_, seconds):
+        assert seconds < 60
