@@ -125,14 +125,16 @@ def attack(
     photo: str, upload: str | None, model: str, eps: float, loss: str, steps: int, seed: int, request: gr.Request
 ) -> Iterator[tuple[str, Any]]:
     """Stream the attack; ends early, keeping the best so far, on Stop or when the tab closes."""
-    stopped = _running[request.session_hash or ""] = threading.Event()
+    session = request.session_hash or ""
+    stopped = _running[session] = threading.Event()
     try:
         for html, curve in attack_views(Setting(photo, upload, model, eps, loss, int(steps), int(seed)), stopped):
             yield html, gr.skip() if curve is None else curve
     except ValueError as error:
         raise gr.Error(str(error), print_exception=False) from error
     finally:
-        _running.pop(request.session_hash or "", None)
+        if _running.get(session) is stopped:
+            del _running[session]
 
 
 def stop(request: gr.Request) -> None:
@@ -145,10 +147,10 @@ def stop(request: gr.Request) -> None:
 def build_app() -> gr.Blocks:
     start = Setting()
     first_view, first_curve = deque(attack_views(start, threading.Event()), maxlen=1).pop()
-    with gr.Blocks(title="robviz", analytics_enabled=False) as demo:
+    with gr.Blocks(title="robviz", analytics_enabled=False, delete_cache=(600, 3600)) as demo:
         gr.Markdown(
-            "# robviz\nWatch a segmentation model break: each pixel may change by at most ε, "
-            "too little to see, and the mask falls apart. Unless the model was trained for it."
+            "# robviz\nWatch a segmentation model break: no pixel changes by more than ε, too little to see, "
+            "and yet the mask falls apart. Then choose the robust model."
         )
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
@@ -162,7 +164,7 @@ def build_app() -> gr.Blocks:
                 with gr.Row():
                     go_button = gr.Button("Attack", variant="primary", elem_id="attack")
                     stop_button = gr.Button("Stop", variant="stop", elem_id="stop")
-            with gr.Column(scale=3, min_width=320):
+            with gr.Column(scale=3, min_width=320, elem_id="result"):
                 view = gr.HTML(first_view, elem_id="view")
                 curve = gr.Plot(first_curve, show_label=False, elem_id="curve")
 

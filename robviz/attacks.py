@@ -127,7 +127,7 @@ def project(candidates: Tensor, images: Tensor, eps: float) -> Tensor:
     return candidates.clamp(images - eps, images + eps).clamp(0, 1)
 
 
-class Evaluation(NamedTuple):
+class Probe(NamedTuple):
     """One forward and backward pass."""
 
     gradient: Tensor  # (B, 3, H, W)
@@ -136,9 +136,9 @@ class Evaluation(NamedTuple):
     predictions: Tensor  # (B, H, W)
 
 
-def evaluate(
+def probe(
     model: nn.Module, images: Tensor, labels: Tensor, loss: str, class_weights: Tensor | None, progress: float
-) -> Evaluation:
+) -> Probe:
     """Gradient of the summed pixel loss, and what the step rules need to know."""
     with torch.enable_grad():
         point = images.detach().requires_grad_()
@@ -151,15 +151,15 @@ def evaluate(
     predictions = logits.argmax(1)
     correct = ((predictions == labels) & is_valid).flatten(1).sum(1)
     tracked = pixel_loss("ce", logits, labels).flatten(1).sum(1) / valid.clamp_min(1)
-    return Evaluation(gradient, tracked, pixel_accuracy(correct, valid), predictions)
+    return Probe(gradient, tracked, pixel_accuracy(correct, valid), predictions)
 
 
-def where(choice: Tensor, new: Tensor, old: Tensor) -> Tensor:
+def choose(choice: Tensor, new: Tensor, old: Tensor) -> Tensor:
     """new for the images chosen, old for the others; choice: (B,) bool."""
     return torch.where(choice.view(-1, *[1] * (new.ndim - 1)), new, old)
 
 
-class Checkpoints:
+class StepSizeChecks:
     """The steps at which APGD reconsiders its step size: after 22 % of the run, then in ever shorter spans."""
 
     def __init__(self, steps: int) -> None:
@@ -213,7 +213,7 @@ def apgd_steps(
         with torch.no_grad():
             check_logits(model(images[:1]), labels)
         x = project(images + random_offsets(images, eps, seed, "apgd"), images, eps) if random_start else images
-        now = evaluate(model, x, labels, loss, class_weights, 0.0)
+        now = probe(model, x, labels, loss, class_weights, 0.0)
         lowest_images, lowest_accuracy, lowest_predictions = x, now.accuracy, now.predictions
         best_images, best_loss, best_gradient = x, now.loss, now.gradient
         accuracies, losses = [now.accuracy], [now.loss]
@@ -226,34 +226,34 @@ def apgd_steps(
 
         yield result()
         step_size = torch.full((len(x), 1, 1, 1), 2 * eps, dtype=x.dtype, device=x.device)
-        checkpoints = Checkpoints(steps)
+        checks = StepSizeChecks(steps)
         best_loss_at_check, halved_at_check = best_loss, torch.ones_like(best_loss, dtype=torch.bool)
         x_before, gradient = x, now.gradient
         for t in range(steps):
             momentum = 0.25 if t > 0 else 0.0
             straight = project(x + step_size * gradient.sign(), images, eps)
             x, x_before = project(x + (1 - momentum) * (straight - x) + momentum * (x - x_before), images, eps), x
-            now = evaluate(model, x, labels, loss, class_weights, (t + 1) / steps)
+            now = probe(model, x, labels, loss, class_weights, (t + 1) / steps)
             gradient = now.gradient
             accuracies.append(now.accuracy)
             losses.append(now.loss)
 
             is_lowest = now.accuracy <= lowest_accuracy
-            lowest_images = where(is_lowest, x, lowest_images)
-            lowest_predictions = where(is_lowest, now.predictions, lowest_predictions)
+            lowest_images = choose(is_lowest, x, lowest_images)
+            lowest_predictions = choose(is_lowest, now.predictions, lowest_predictions)
             lowest_accuracy = torch.minimum(now.accuracy, lowest_accuracy)
             improved = now.loss > best_loss
-            best_images = where(improved, x, best_images)
-            best_gradient = where(improved, gradient, best_gradient)
+            best_images = choose(improved, x, best_images)
+            best_gradient = choose(improved, gradient, best_gradient)
             best_loss = torch.maximum(now.loss, best_loss)
 
-            span = checkpoints.due()
+            span = checks.due()
             if span:
                 stuck = ~halved_at_check & (best_loss_at_check >= best_loss)
                 halve = oscillates(torch.stack(losses[-span - 1 :]), span) | stuck
                 halved_at_check, best_loss_at_check = halve, best_loss
-                step_size = where(halve, step_size / 2, step_size)
-                x, gradient = where(halve, best_images, x), where(halve, best_gradient, gradient)
+                step_size = choose(halve, step_size / 2, step_size)
+                x, gradient = choose(halve, best_images, x), choose(halve, best_gradient, gradient)
             yield result()
 
 

@@ -38,7 +38,7 @@ class Recipe:
     architecture: str = "upernet-convnext-small-cvst"
     iterations: int = 2000
     batch_size: int = 8
-    sizes: tuple[int, ...] = (160, 192, 224)  # of the square images, batch by batch in turn
+    sizes: tuple[int, ...] = (128, 160, 192, 224)  # of the square images, batch by batch in turn
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warm_up: float = 0.05  # share of the iterations
@@ -54,8 +54,8 @@ class Recipe:
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("photos-clean", iterations=2000, learning_rate=2e-3),
-        Recipe("photos-robust", initial="photos-clean", iterations=2000, eps=4 / 255, attack_steps=3),
+        Recipe("photos-clean", iterations=2400, learning_rate=2e-3),
+        Recipe("photos-robust", initial="photos-clean", iterations=2600, eps=4 / 255, attack_steps=3),
     )
 }
 

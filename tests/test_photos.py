@@ -44,7 +44,7 @@ def test_composites_hold_every_class_and_only_valid_values(split):
     assert seen - {VOID} == set(range(len(CLASSES)))
 
 
-@pytest.mark.parametrize(("split", "digest"), [("train", "2b1714d929ea3162"), ("val", "d93e415c2a64fc28")])
+@pytest.mark.parametrize(("split", "digest"), [("train", "a418cd2caf20e4f3"), ("val", "174ae6648df94def")])
 def test_a_composite_is_the_same_on_any_machine(split, digest):
     image, labels = photos.composite(split, 7)
     found = hashlib.sha256(np.asarray(image).tobytes() + labels.tobytes()).hexdigest()
@@ -89,7 +89,7 @@ def test_labels_follow_the_pasted_object_exactly():
     cut = photos.Cutout(2, Image.new("RGB", (10, 10), (200, 10, 10)), Image.new("L", (10, 10), 255))
     photos.paste(canvas, mask, cut, Still())
     assert np.array_equal(np.asarray(mask) == 2, np.asarray(canvas)[..., 0] > 100)
-    assert (np.asarray(mask) == 2).sum() == 48**2
+    assert (np.asarray(mask) == 2).sum() == 38**2
 
 
 def test_a_photo_its_package_no_longer_carries_is_left_out_with_a_warning(monkeypatch):

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 from scipy import ndimage
 
 from robviz.types import VOID, Dataset, Sample
@@ -84,8 +84,8 @@ PHOTOS = {
 }
 #: Pictures without any of the classes, for backgrounds.
 TEXTURES = {
-    "train": ("brick.png", "grass.png", "moon.png", "page.png", "retina.jpg"),
-    "val": ("gravel.png", "hubble_deep_field.jpg", "ihc.png", "text.png"),
+    "train": ("grass.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "page.png", "retina.jpg"),
+    "val": ("brick.png", "gravel.png", "text.png"),
 }
 #: Photographs whose crops, labels and all, serve as backgrounds; "both" ones belong to train here.
 SCENES = {
@@ -200,45 +200,63 @@ def cutouts(split: str) -> dict[int, list[Cutout]]:
 
 
 @lru_cache(maxsize=2)
-def backgrounds(split: str) -> list[Picture]:
-    """(image, mask) of the textures and photographs that a split may use behind its objects."""
-    table: list[Picture] = []
-    for name in TEXTURES[split]:
-        path = package_file("skimage", f"data/{name}")
+def textures(split: str) -> list[Image.Image]:
+    """The textures that a split may use behind its objects."""
+    paths = [package_file("skimage", f"data/{name}") for name in TEXTURES[split]]
+    found = []
+    for path in paths:
         if path.is_file():
-            with Image.open(path) as opened:
-                image = opened.convert("RGB")
-            table.append((image, Image.new("L", image.size, 0)))
-    for name in SCENES[split]:
-        if name in present_photos():
-            table.append((Image.fromarray(read_photo(name)), Image.fromarray(read_mask(name)).convert("L")))
-    return table
+            with Image.open(path) as image:
+                found.append(image.convert("RGB"))
+    return found
 
 
-def recolour(image: Image.Image, rng: np.random.Generator, strength: float) -> Image.Image:
-    """Change each channel's gain and gamma, and now and then drop the colour."""
-    if rng.random() < 0.15:
+@lru_cache(maxsize=2)
+def scenes(split: str) -> list[Picture]:
+    """The photographs, with their masks, that a split may use behind its objects."""
+    names = [name for name in SCENES[split] if name in present_photos()]
+    return [(Image.fromarray(read_photo(name)), Image.fromarray(read_mask(name)).convert("L")) for name in names]
+
+
+def recolour(image: Image.Image, rng: np.random.Generator, tint: float) -> Image.Image:
+    """Change brightness and contrast, each channel's gain by up to `tint`, and now and then drop the colour."""
+    if rng.random() < 0.05:
         image = image.convert("L").convert("RGB")
-    gain = rng.uniform(1 - strength, 1 + strength) * rng.uniform(1 - strength / 2, 1 + strength / 2, 3)
-    gamma = 2 ** rng.uniform(-strength, strength)
+    gain = rng.uniform(0.75, 1.25) * rng.uniform(1 - tint, 1 + tint, 3)
+    gamma = 2 ** rng.uniform(-0.3, 0.3)
     ramp = (np.arange(256) / 255)[None] ** gamma * gain[:, None] * 255
     return image.point(list(np.clip(np.rint(ramp), 0, 255).astype(int).ravel()))
 
 
-def noise(rng: np.random.Generator, size: int) -> Image.Image:
+def clouds(rng: np.random.Generator, size: int) -> Image.Image:
     """A cloudy colour texture: random grids of growing fineness, one over the other."""
     total = np.zeros((size, size, 3))
     for cells in (2, 5, 12, 32, 96):
         grid = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), np.uint8))
-        total += np.asarray(grid.resize((size, size), Image.Resampling.BICUBIC), float) * rng.uniform(0.1, 1)
+        total += np.asarray(grid.resize((size, size), Image.Resampling.BICUBIC), float) * rng.uniform(0, 1)
     total -= total.min()
     return Image.fromarray((total * (255 / max(total.max(), 1))).astype(np.uint8))
 
 
-def random_crop(picture: Picture, rng: np.random.Generator, size: int) -> Picture:
-    """A square crop, 45 to 100 % of the shorter side, mirrored or not, at size x size."""
+def patches(rng: np.random.Generator, size: int) -> Image.Image:
+    """Tilted rectangles, discs and bars of plain colours on a plain ground."""
+    image = Image.new("RGB", (size, size), tuple(rng.integers(0, 256, 3).tolist()))
+    for _ in range(rng.integers(0, 12)):
+        width, height = (int(side) for side in rng.uniform(0.05, 0.7, 2) * size)
+        shape = Image.new("L", (max(2, width), max(2, height)), 255)
+        if rng.random() < 0.4:
+            shape = Image.new("L", shape.size, 0)
+            ImageDraw.Draw(shape).ellipse((0, 0, shape.width - 1, shape.height - 1), fill=255)
+        shape = shape.rotate(rng.uniform(0, 180), expand=True)
+        left, top = (int(at) for at in rng.uniform(-0.3, 1, 2) * size)
+        image.paste(tuple(rng.integers(0, 256, 3).tolist()), (left, top), shape)
+    return image
+
+
+def random_crop(picture: Picture, rng: np.random.Generator, size: int, smallest: float) -> Picture:
+    """A square crop, from `smallest` to all of the shorter side, mirrored or not, at size x size."""
     image, mask = picture
-    side = int(min(image.size) * rng.uniform(0.45, 1))
+    side = int(min(image.size) * rng.uniform(smallest, 1))
     left = int(rng.integers(0, image.width - side + 1))
     top = int(rng.integers(0, image.height - side + 1))
     box = (left, top, left + side, top + side)
@@ -250,25 +268,33 @@ def random_crop(picture: Picture, rng: np.random.Generator, size: int) -> Pictur
 
 
 def background(split: str, rng: np.random.Generator, size: int) -> Picture:
-    choices = backgrounds(split)
-    if split == "train" and rng.random() < 0.25:
-        return noise(rng, size), Image.new("L", (size, size), 0)
-    image, mask = random_crop(choices[rng.integers(len(choices))], rng, size)
-    return recolour(image, rng, 0.4), mask
+    """A texture, or a photograph with what it shows, or (train only) clouds or patches."""
+    unlabelled = Image.new("L", (size, size), 0)
+    kind = rng.random()
+    if split == "train" and kind < 0.4:
+        return (clouds if kind < 0.2 else patches)(rng, size), unlabelled
+    if kind < 0.7:
+        ground = textures(split)[rng.integers(len(textures(split)))]
+        image, _ = random_crop((ground, unlabelled), rng, size, 0.4)
+        return recolour(image, rng, 0.5), unlabelled
+    scene = scenes(split)[rng.integers(len(scenes(split)))]
+    image, mask = random_crop(scene, rng, size, 0.75)
+    return recolour(image, rng, 0.1), mask
 
 
 def paste(canvas: Image.Image, mask: Image.Image, cut: Cutout, rng: np.random.Generator) -> None:
     """Put one object on the canvas at a random scale, angle, side, colour and place; labels follow its alpha."""
     size = canvas.width
     is_coin = CLASSES[cut.label] == "coin"
-    longer = size * (rng.uniform(0.12, 0.45) if is_coin else rng.uniform(0.35, 1.15))
-    scale = longer / max(cut.image.size)
+    # Scaled by the geometric mean of its sides, so that slender objects do not vanish.
+    mean_side = size * (rng.uniform(0.15, 0.45) if is_coin else rng.uniform(0.35, 0.85))
+    scale = mean_side / (cut.image.width * cut.image.height) ** 0.5
     shape = (max(4, round(cut.image.width * scale)), max(4, round(cut.image.height * scale)))
-    image = recolour(cut.image.resize(shape, Image.Resampling.BILINEAR), rng, 0.35)
+    image = recolour(cut.image.resize(shape, Image.Resampling.BILINEAR), rng, 0.1)
     alpha = cut.alpha.resize(shape, Image.Resampling.BILINEAR)
     if rng.random() < 0.5:
         image, alpha = ImageOps.mirror(image), ImageOps.mirror(alpha)
-    angle = rng.uniform(-180, 180) if is_coin else rng.uniform(-20, 20)
+    angle = rng.uniform(-180, 180) if is_coin else rng.uniform(-15, 15)
     image = image.rotate(angle, Image.Resampling.BILINEAR, expand=True)
     alpha = alpha.rotate(angle, Image.Resampling.BILINEAR, expand=True)
     # The object's centre stays on the canvas, so at least a good part of it shows.
@@ -285,9 +311,9 @@ def composite(split: str, seed: int, size: int = LONGER_SIDE) -> tuple[Image.Ima
     canvas, mask = background(split, rng, size)
     table = cutouts(split)
     labels = sorted(table)
-    for _ in range(rng.integers(1, 4)):
+    for _ in range(rng.integers(1, 3)):
         label = labels[rng.integers(len(labels))]
-        repeats = rng.integers(1, 7) if CLASSES[label] == "coin" else 1
+        repeats = rng.integers(1, 6) if CLASSES[label] == "coin" else 1
         for _ in range(repeats):
             paste(canvas, mask, table[label][rng.integers(len(table[label]))], rng)
     return canvas, np.array(mask)
