@@ -47,7 +47,9 @@ class Setting:
     seed: int = 0
 
     def check(self) -> None:
-        """Raise ValueError for what the sliders do not offer: requests may come from anywhere."""
+        """Raise ValueError for what the widgets do not offer: fields may be empty, requests come from anywhere."""
+        if None in (self.eps, self.steps, self.seed):
+            raise ValueError("ε, steps and seed must each hold a number")
         if not (0 <= self.eps <= MOST_EPS and 1 <= self.steps <= MOST_STEPS):
             raise ValueError(
                 f"ε must lie in 0 .. {MOST_EPS} and steps in 1 .. {MOST_STEPS}, got {self.eps} and {self.steps}"
@@ -83,7 +85,7 @@ def clean_view(setting: Setting) -> str:
     setting.check()
     model, card = model_of(setting.model)
     sample, note = sample_of(setting, model)
-    shown = unattacked(model, sample, len(card.classes), setting.eps / 255, setting.steps)
+    shown = unattacked(model, sample, len(card.classes), setting.eps / 255, int(setting.steps))
     return render(shown, card.classes, card.palette, f"{note} Press Attack.")
 
 
@@ -94,7 +96,7 @@ def attack_views(setting: Setting, stopped: threading.Event) -> Iterator[tuple[s
     sample, note = sample_of(setting, model)
     due = 0.0
     attack = compare_steps(
-        model, sample, len(card.classes), setting.eps / 255, setting.steps, setting.loss, setting.seed
+        model, sample, len(card.classes), setting.eps / 255, int(setting.steps), setting.loss, int(setting.seed)
     )
     with closing(attack):
         for shown in attack:
@@ -116,7 +118,7 @@ def look(
     """Show the chosen picture and its mask, before any attack."""
     stop(request)
     try:
-        return clean_view(Setting(photo, upload, model, eps, steps=int(steps))), attack_curve((), int(steps))
+        return clean_view(Setting(photo, upload, model, eps, steps=steps)), attack_curve((), steps)
     except ValueError as error:
         raise gr.Error(str(error), print_exception=False) from error
 
@@ -128,7 +130,7 @@ def attack(
     session = request.session_hash or ""
     stopped = _running[session] = threading.Event()
     try:
-        for html, curve in attack_views(Setting(photo, upload, model, eps, loss, int(steps), int(seed)), stopped):
+        for html, curve in attack_views(Setting(photo, upload, model, eps, loss, steps, seed), stopped):
             yield html, gr.skip() if curve is None else curve
     except ValueError as error:
         raise gr.Error(str(error), print_exception=False) from error
@@ -168,26 +170,25 @@ def build_app() -> gr.Blocks:
                 view = gr.HTML(first_view, elem_id="view")
                 curve = gr.Plot(first_curve, show_label=False, elem_id="curve")
 
-        choice = [photo, upload, model]
-        upload.upload(lambda: UPLOAD, None, photo, api_visibility="private")
         # One attack at a time: two would fight for the same cores, and both be slower than one after the other.
         attacking = go_button.click(
             attack,
-            [*choice, eps, loss, steps, seed],
+            [photo, upload, model, eps, loss, steps, seed],
             [view, curve],
             api_name="attack",
             concurrency_limit=1,
-            show_progress="hidden",
+            show_progress="minimal",
+            show_progress_on=[view],
         )
-        gr.on(
-            [photo.change, model.change, upload.upload],
-            look,
-            [*choice, eps, steps],
-            [view, curve],
-            api_name="look",
-            cancels=[attacking],
-            show_progress="hidden",
-        )
+        looking = {
+            "fn": look,
+            "inputs": [photo, upload, model, eps, steps],
+            "outputs": [view, curve],
+            "cancels": [attacking],
+            "show_progress": "hidden",
+        }
+        gr.on([photo.input, model.input], **looking, api_name="look")
+        upload.upload(lambda: UPLOAD, None, photo, api_visibility="private").then(**looking, api_visibility="private")
         stop_button.click(stop, None, None, queue=False, api_name="stop", concurrency_limit=None)
         demo.unload(stop)
     return demo

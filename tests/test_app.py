@@ -148,7 +148,14 @@ def test_my_own_picture_without_an_upload_is_refused_in_one_sentence(client):
 
 
 def test_a_forged_value_is_refused_and_the_next_attack_works(client):
-    for changes in ({"photo": "../secret"}, {"model": "../../x"}, {"eps": -3}, {"loss": "dice"}, {"steps": 10**9}):
+    for changes in (
+        {"photo": "../secret"},
+        {"model": "../../x"},
+        {"eps": -3},
+        {"loss": "dice"},
+        {"steps": 10**9},
+        {"eps": None},
+    ):
         with pytest.raises(AppError) as refused:
             attack(client, **changes)
         assert "Traceback" not in str(refused.value)

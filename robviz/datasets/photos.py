@@ -76,8 +76,8 @@ PHOTOS = {
     "motorcycle_left": Photo("skimage", "data/motorcycle_left.png", "train"),
     "motorcycle_right": Photo("skimage", "data/motorcycle_right.png", "val"),
     "grace_hopper": Photo("matplotlib", "mpl-data/sample_data/grace_hopper.jpg", "val"),
-    "cheetah": Photo("gradio", "media_assets/images/cheetah.jpg", "train"),
-    "cheetah1": Photo("gradio", "media_assets/images/cheetah1.jpg", "val"),
+    "cheetah": Photo("gradio", "media_assets/images/cheetah.jpg", "val"),
+    "cheetah1": Photo("gradio", "media_assets/images/cheetah1.jpg", "train"),
     "cheetah2": Photo("gradio", "test_data/cheetah2.jpg", "train"),
     "lion": Photo("gradio", "media_assets/images/lion.jpg", "train"),
     "tower": Photo("gradio", "media_assets/images/tower.jpg", "both"),
@@ -90,7 +90,7 @@ TEXTURES = {
 #: Photographs whose crops, labels and all, serve as backgrounds; "both" ones belong to train here.
 SCENES = {
     "train": tuple(name for name, photo in PHOTOS.items() if photo.split in ("train", "both")),
-    "val": ("grace_hopper", "cheetah1"),
+    "val": ("grace_hopper", "cheetah"),
 }
 
 
