@@ -44,7 +44,7 @@ def test_composites_hold_every_class_and_only_valid_values(split):
     assert seen - {VOID} == set(range(len(CLASSES)))
 
 
-@pytest.mark.parametrize(("split", "digest"), [("train", "a418cd2caf20e4f3"), ("val", "174ae6648df94def")])
+@pytest.mark.parametrize(("split", "digest"), [("train", "654a9fdf5601fcd3"), ("val", "a4d77983e3ad8cfd")])
 def test_a_composite_is_the_same_on_any_machine(split, digest):
     image, labels = photos.composite(split, 7)
     found = hashlib.sha256(np.asarray(image).tobytes() + labels.tobytes()).hexdigest()
