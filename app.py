@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
@@ -94,18 +93,22 @@ def attack_views(setting: Setting, stopped: threading.Event) -> Iterator[tuple[s
     setting.check()
     model, card = model_of(setting.model)
     sample, note = sample_of(setting, model)
-    due = 0.0
-    attack = compare_steps(
-        model, sample, len(card.classes), setting.eps / 255, int(setting.steps), setting.loss, int(setting.seed)
+    frames = compare_steps(
+        model,
+        sample,
+        len(card.classes),
+        setting.eps / 255,
+        int(setting.steps),
+        setting.loss,
+        int(setting.seed),
+        FRAME_SECONDS,
+        stopped.is_set,
     )
-    with closing(attack):
-        for shown in attack:
-            if stopped.is_set():
-                note += " Stopped: this is the best found until then."
-                break
-            if shown.step > 0 and time.monotonic() >= due:
-                yield render(shown, card.classes, card.palette, note), None
-                due = time.monotonic() + FRAME_SECONDS
+    with closing(frames):
+        for shown in frames:
+            yield render(shown, card.classes, card.palette, note), None
+    if stopped.is_set():
+        note += " Stopped: this is the best found until then."
     final = finish(model, sample, shown, len(card.classes))
     if setting.eps < 1:
         note += " An 8-bit picture cannot hold a change below 1/255."
@@ -147,6 +150,8 @@ def stop(request: gr.Request) -> None:
 
 
 def build_app() -> gr.Blocks:
+    for name in available():
+        model_of(name)  # the first visitor of each should not wait for it
     start = Setting()
     first_view, first_curve = deque(attack_views(start, threading.Event()), maxlen=1).pop()
     with gr.Blocks(title="robviz", analytics_enabled=False, delete_cache=(600, 3600)) as demo:

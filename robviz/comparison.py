@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from robviz.attacks import apgd_steps, frozen
+from robviz.attacks import AttackResult, apgd_steps, frozen
 from robviz.metrics import counts, miou, pixel_accuracy
 from robviz.pictures import largest_change, quantise, to_bytes, to_tensor
 from robviz.types import Sample
@@ -51,7 +53,7 @@ class Comparison:
 def predict(model: nn.Module, image: Tensor) -> Tensor:
     """(3, H, W) in [0, 1] to (H, W) int64 labels."""
     with torch.no_grad(), frozen(model):
-        return model(image[None]).argmax(1)[0]
+        return model(image[None])[0].max(0).indices
 
 
 def scores(predictions: Tensor, reference: Tensor, num_classes: int) -> Scores:
@@ -68,34 +70,44 @@ def unattacked(model: nn.Module, sample: Sample, num_classes: int, eps: float, s
 
 
 def compare_steps(
-    model: nn.Module, sample: Sample, num_classes: int, eps: float, steps: int, loss: str, seed: int = 0
+    model: nn.Module,
+    sample: Sample,
+    num_classes: int,
+    eps: float,
+    steps: int,
+    loss: str,
+    seed: int = 0,
+    frame_seconds: float = 0.0,
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> Generator[Comparison, None, None]:
-    """Attack one sample with APGD, yielding the best so far after the start and every step.
+    """Attack one sample with APGD and yield the best so far: at most every `frame_seconds`, and at the end.
 
-    Close the generator to stop; `finish` turns what was yielded last into the evidence.
+    is_stopped is asked at every step; once it says so, the last comparison follows. `finish` turns that one into
+    the evidence.
     """
     start = unattacked(model, sample, num_classes, eps, steps)
-    attack = apgd_steps(model, sample.image[None], sample.labels[None], eps, steps, loss, seed=seed)
-    try:
+
+    def compare(result: AttackResult) -> Comparison:
+        attacked = quantise(result.images[0], sample.image, eps)
+        return replace(
+            start,
+            attacked=attacked,
+            after=result.predictions[0].numpy(),
+            scores_after=scores(result.predictions[0], sample.labels, num_classes),
+            curve=tuple(result.history.accuracy[:, 0].tolist()),
+            step=result.step,
+            largest_change=largest_change(attacked, start.image),
+        )
+
+    due = 0.0
+    with closing(apgd_steps(model, sample.image[None], sample.labels[None], eps, steps, loss, seed=seed)) as attack:
         for result in attack:
-            attacked = quantise(result.images[0], sample.image, eps)
-            yield Comparison(
-                image=start.image,
-                attacked=attacked,
-                reference=start.reference,
-                before=start.before,
-                after=result.predictions[0].numpy(),
-                scores_before=start.scores_before,
-                scores_after=scores(result.predictions[0], sample.labels, num_classes),
-                curve=tuple(result.history.accuracy[:, 0].tolist()),
-                step=result.step,
-                steps=steps,
-                eps=eps,
-                largest_change=largest_change(attacked, start.image),
-                is_final=False,
-            )
-    finally:
-        attack.close()
+            if is_stopped() or result.step == steps:
+                break
+            if result.step > 0 and time.monotonic() >= due:
+                yield compare(result)
+                due = time.monotonic() + frame_seconds
+    yield compare(result)
 
 
 def finish(model: nn.Module, sample: Sample, last: Comparison, num_classes: int) -> Comparison:
