@@ -24,7 +24,7 @@ class UPerNetSizes:
     drop_path: float = 0.0
 
 
-#: 2.5 M parameters: learns on a CPU and attacks at 256 px in a tenth of a second a step.
+#: 2.6 M parameters: learns on a CPU and attacks at 256 px in a tenth of a second a step.
 SMALL = UPerNetSizes((2, 2, 6, 2), (32, 64, 128, 256), channels=48, auxiliary_channels=32, layer_scale=0.1)
 
 
