@@ -55,7 +55,9 @@ class Setting:
             )
 
 
-_running: dict[str, threading.Event] = {}  # session -> its attack's stop signal
+# session -> the stop signal of its attack, from the click on and while it runs
+_waiting: dict[str, threading.Event] = {}
+_running: dict[str, threading.Event] = {}
 
 
 @lru_cache
@@ -131,22 +133,29 @@ def attack(
 ) -> Iterator[tuple[str, Any]]:
     """Stream the attack; ends early, keeping the best so far, on Stop or when the tab closes."""
     session = request.session_hash or ""
-    stopped = _running[session] = threading.Event()
+    stopped = _running[session] = _waiting.pop(session, threading.Event())
     try:
         for html, curve in attack_views(Setting(photo, upload, model, eps, loss, steps, seed), stopped):
             yield html, gr.skip() if curve is None else curve
     except ValueError as error:
         raise gr.Error(str(error), print_exception=False) from error
     finally:
+        _waiting.pop(session, None)
         if _running.get(session) is stopped:
             del _running[session]
 
 
+def expect(request: gr.Request) -> None:
+    """An attack of this session joins the queue: Stop shall reach it there too."""
+    _waiting[request.session_hash or ""] = threading.Event()
+
+
 def stop(request: gr.Request) -> None:
-    """End this session's attack at its next step."""
-    signal = _running.get(request.session_hash or "")
-    if signal is not None:
-        signal.set()
+    """End this session's attack at its next step, or at its first if it has yet to begin."""
+    for signals in (_waiting, _running):
+        signal = signals.get(request.session_hash or "")
+        if signal is not None:
+            signal.set()
 
 
 def build_app() -> gr.Blocks:
@@ -175,6 +184,7 @@ def build_app() -> gr.Blocks:
                 view = gr.HTML(first_view, elem_id="view")
                 curve = gr.Plot(first_curve, show_label=False, elem_id="curve")
 
+        go_button.click(expect, None, None, queue=False, api_name="expect", concurrency_limit=None)
         # One attack at a time: two would fight for the same cores, and both be slower than one after the other.
         attacking = go_button.click(
             attack,

@@ -1,46 +1,58 @@
 """L-infinity attacks on segmentation, as generators that can be stopped at any step.
 
-`apgd_steps` yields an `AttackResult` at the start and after every step; each is complete and valid, so whoever
-stops early keeps the best found so far. `apgd` runs it to the end.
+Each attack comes twice: `apgd_steps` yields an `AttackResult` at the start and after every step, each complete and
+valid, so whoever stops early keeps the best found so far; `apgd` runs it to the end. All share one signature,
+explained at `attack_steps`.
+
+Inside, an optimiser is a coroutine about one image: it yields the point it wants to know about (`Ask`) and is sent
+what the model says there (`Answer`). `search` asks the model about all images of the batch at once. To add an attack,
+write its optimiser and add its row to `OPTIMISERS`.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from inspect import signature
+from itertools import accumulate
+from typing import NamedTuple, ParamSpec
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robviz.losses import LOSSES, pixel_loss
+from robviz.losses import LOSSES, pixel_loss, tracked_loss
 from robviz.metrics import pixel_accuracy
 from robviz.types import VOID
 
 
 class History(NamedTuple):
-    """What each step found, first row the start: two (T + 1, B) tensors."""
+    """What each step found, first row the start: (T + 1, B) tensors. An image that is done repeats its last values."""
 
     accuracy: Tensor  # pixel accuracy of that step's images, in [0, 1]
-    loss: Tensor  # mean cross-entropy over their valid pixels: what the step size follows (appendix B.1)
+    loss: Tensor  # what the step size follows (appendix B.1): mean cross-entropy over the aimed pixels
+    radius: Tensor  # the radius allowed at that step; `red_eps_apgd` starts outside eps
 
 
 @dataclass(frozen=True)
 class AttackResult:
     """The best of an attack so far.
 
-    images: (B, 3, H, W) in [0, 1], within eps of the originals: those of lowest pixel accuracy.
-    best_loss_images: those of highest cross-entropy. accuracy: (B,) pixel accuracy on `images`, void left out.
-    predictions: (B, H, W) int64, the model's on `images`. step: how many steps were made.
+    images: (B, 3, H, W) in [0, 1], within eps of the originals: those of lowest pixel accuracy, or, with a target,
+    those with most pixels at it. best_loss_images: those of highest tracked loss. accuracy: (B,) pixel accuracy on
+    `images` over the aimed pixels, void left out. predictions: (B, H, W) int64, the model's on `images`. reached:
+    (B,) share of the aimed pixels that are at the target, or None without a target. step: how many were made.
     """
 
     images: Tensor
     best_loss_images: Tensor
     accuracy: Tensor
     predictions: Tensor
+    reached: Tensor | None
     history: History
     step: int
 
@@ -94,7 +106,7 @@ def check_budget(eps: float, steps: int, loss: str) -> None:
 
 
 def check_logits(logits: Tensor, labels: Tensor) -> None:
-    """Raise ValueError unless the model's answer fits the labels."""
+    """Raise ValueError unless the model's answer is finite and fits the labels."""
     if logits.ndim != 4 or logits.shape[2:] != labels.shape[1:]:
         raise ValueError(
             f"the model must return logits (B, K, H, W) at the labels' resolution {tuple(labels.shape[1:])}, "
@@ -106,7 +118,7 @@ def check_logits(logits: Tensor, labels: Tensor) -> None:
             f"got {int(labels.min())} .. {int(labels.max())}"
         )
     if not logits.isfinite().all():
-        raise ValueError("the model returned NaN or infinite logits on the clean images; check its weights")
+        raise ValueError("the model returned NaN or infinite logits; check its weights and its precision")
 
 
 def image_generator(seed: int, attack: str, image: Tensor) -> torch.Generator:
@@ -116,47 +128,142 @@ def image_generator(seed: int, attack: str, image: Tensor) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-def random_offsets(images: Tensor, eps: float, seed: int, attack: str) -> Tensor:
-    """Uniform in [-eps, eps], one independent draw an image, shape and dtype of `images`."""
-    draws = [torch.rand(x.shape, generator=image_generator(seed, attack, x), dtype=torch.float64) for x in images]
-    return ((2 * torch.stack(draws) - 1) * eps).to(images)
+def project(candidates: Tensor, images: Tensor, eps: float, changeable: Tensor | None = None) -> Tensor:
+    """The closest point within eps of the images, in the L-infinity norm, and within [0, 1].
+
+    candidates, images: (..., 3, H, W). changeable: (..., H, W) bool, pixels that may differ; None for all.
+    """
+    within = candidates.clamp(images - eps, images + eps).clamp(0, 1)
+    return within if changeable is None else torch.where(changeable.unsqueeze(-3), within, images)
 
 
-def project(candidates: Tensor, images: Tensor, eps: float) -> Tensor:
-    """The closest point within eps of the images, in the L-infinity norm, and within [0, 1]."""
-    return candidates.clamp(images - eps, images + eps).clamp(0, 1)
+@dataclass(frozen=True)
+class Task:
+    """What is to be broken and how far one may go: the arguments of an attack, checked."""
+
+    model: nn.Module
+    images: Tensor  # (B, 3, H, W)
+    labels: Tensor  # (B, H, W); void where not aimed
+    target: Tensor | None  # (B, H, W); void where not aimed
+    changeable: Tensor | None  # (B, H, W) bool
+    eps: float
+    loss: str
+    class_weights: Tensor | None
+    seed: int
+
+    def rows(self, keep: list[int]) -> Task:
+        """The same task for some of its images."""
+        if len(keep) == len(self.images):
+            return self
+        cut = [None if rows is None else rows[keep] for rows in (self.target, self.changeable)]
+        images, labels = self.images[keep], self.labels[keep]
+        return replace(self, images=images, labels=labels, target=cut[0], changeable=cut[1])
+
+    @property
+    def goal(self) -> Tensor:
+        """The labels whose loss is raised, or, with a target, lowered."""
+        return self.labels if self.target is None else self.target
+
+
+def task_of(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    eps: float,
+    steps: int,
+    loss: str,
+    class_weights: Tensor | None,
+    seed: int,
+    target: int | Tensor | None,
+    changeable: Tensor | None,
+    aimed: Tensor | None,
+) -> Task:
+    """The task of an attack's arguments; raises ValueError or TypeError where they make none."""
+    check_images(images, labels)
+    check_budget(eps, steps, loss)
+    for name, mask in (("changeable", changeable), ("aimed", aimed)):
+        if mask is not None and (mask.dtype != torch.bool or mask.shape != labels.shape):
+            raise ValueError(
+                f"{name} must be bool (B, H, W) = {tuple(labels.shape)}, got {mask.dtype} {tuple(mask.shape)}"
+            )
+    if target is not None:
+        if loss not in TARGETED:
+            raise ValueError(f"a targeted attack takes one of the losses {', '.join(TARGETED)}; got {loss!r}")
+        target = target.to(labels) if isinstance(target, Tensor) else torch.full_like(labels, target)
+        if target.shape != labels.shape:
+            raise ValueError(f"target must be a class or (B, H, W) like the labels, got {tuple(target.shape)}")
+        target = target.masked_fill(labels == VOID, VOID)
+    if aimed is not None:
+        labels = labels.masked_fill(~aimed, VOID)
+        target = None if target is None else target.masked_fill(~aimed, VOID)
+    return Task(model, images.detach(), labels, target, changeable, eps, loss, class_weights, seed)
+
+
+#: Losses with a meaning towards a target; a mask of the pixels still correct has none there.
+TARGETED = ("ce", "js", "tsallis")
 
 
 class Probe(NamedTuple):
-    """One forward and backward pass."""
+    """What the model says about a batch of points."""
 
-    gradient: Tensor  # (B, 3, H, W)
-    loss: Tensor  # (B,) mean cross-entropy over valid pixels
+    gradient: Tensor | None  # (B, 3, H, W) of the loss to raise
+    loss: Tensor  # (B,) tracked loss, mean over the aimed pixels
     accuracy: Tensor  # (B,)
+    survives: Tensor  # (B,) what the attacker wants at 0: the accuracy, or the share of pixels not at the target
     predictions: Tensor  # (B, H, W)
 
 
-def probe(
-    model: nn.Module, images: Tensor, labels: Tensor, loss: str, class_weights: Tensor | None, progress: float
-) -> Probe:
-    """Gradient of the summed pixel loss, and what the step rules need to know."""
-    with torch.enable_grad():
-        point = images.detach().requires_grad_()
-        logits = model(point)
-        total = pixel_loss(loss, logits, labels, class_weights, progress).sum()
-        (gradient,) = torch.autograd.grad(total, point)
-    logits = logits.detach()
+def share_equal(predictions: Tensor, labels: Tensor) -> Tensor:
+    """(B,) share of the non-void labels that are predicted."""
     is_valid = labels != VOID
-    valid = is_valid.flatten(1).sum(1)
-    predictions = logits.max(1).indices  # seven times faster on CPUs than argmax over channels
     correct = ((predictions == labels) & is_valid).flatten(1).sum(1)
-    tracked = pixel_loss("ce", logits, labels).flatten(1).sum(1) / valid.clamp_min(1)
-    return Probe(gradient, tracked, pixel_accuracy(correct, valid), predictions)
+    return pixel_accuracy(correct, is_valid.flatten(1).sum(1))
 
 
-def choose(choice: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    """new for the images chosen, old for the others; choice: (B,) bool."""
-    return torch.where(choice.view(-1, *[1] * (new.ndim - 1)), new, old)
+def probe(task: Task, x: Tensor, progress: float, with_gradient: bool = True) -> Probe:
+    """Run the model on x (B, 3, H, W) and measure what the attack needs to know."""
+    sign = 1 if task.target is None else -1
+    gradient = None
+    with torch.set_grad_enabled(with_gradient):
+        point = x.detach().requires_grad_(with_gradient)
+        logits = task.model(point)
+        check_logits(logits, task.goal)
+        if with_gradient:
+            total = sign * pixel_loss(task.loss, logits, task.goal, task.class_weights, progress).sum()
+            (gradient,) = torch.autograd.grad(total, point)
+    logits = logits.detach()
+    predictions = logits.max(1).indices  # seven times faster on CPUs than argmax over channels
+    accuracy = share_equal(predictions, task.labels)
+    valid = (task.goal != VOID).flatten(1).sum(1).clamp_min(1)
+    return Probe(
+        gradient,
+        sign * tracked_loss(task.loss, logits, task.goal).flatten(1).sum(1) / valid,
+        accuracy,
+        accuracy if task.target is None else 1 - share_equal(predictions, task.target),
+        predictions,
+    )
+
+
+class Ask(NamedTuple):
+    """A point an optimiser wants to know about."""
+
+    x: Tensor  # (3, H, W)
+    radius: float  # it lies within this of the image; beyond eps it is no candidate
+    step: int  # how many steps led to it
+
+
+class Answer(NamedTuple):
+    """What the model says about it."""
+
+    gradient: Tensor  # (3, H, W), of the loss to raise
+    loss: float  # tracked: what a step size may follow
+    survives: float  # what the attacker wants at 0: pixel accuracy, or the share of pixels not at the target
+
+
+Optimiser = Generator[Ask, Answer, Tensor]
+Start = Callable[[float], Tensor]  # radius -> a point (3, H, W) within it
+Project = Callable[[Tensor, float], Tensor]  # (point, radius) -> the closest point within it
+OptimiserOf = Callable[[Start, Project, float, int], Optimiser]  # (start, project, eps, steps) -> about one image
 
 
 class StepSizeChecks:
@@ -178,86 +285,193 @@ class StepSizeChecks:
         return ended
 
 
-def oscillates(losses: Tensor, span: int, share: float = 0.75) -> Tensor:
-    """(B,) bool: in the last `span` steps the loss rose in at most `share` of them. losses: (T, B), oldest first."""
-    rises = (losses[-span:] > losses[-span - 1 : -1]).sum(0)
+def oscillates(losses: list[float], span: int, share: float = 0.75) -> bool:
+    """Whether the loss rose in at most `share` of the last `span` steps."""
+    rises = sum(after > before for before, after in zip(losses[-span - 1 : -1], losses[-span:]))
     return rises <= span * share
 
 
-def apgd_steps(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    eps: float,
-    steps: int = 100,
-    loss: str = "mask-ce",
-    class_weights: Tensor | None = None,
-    random_start: bool = True,
-    seed: int = 0,
-) -> Generator[AttackResult, None, None]:
-    """APGD for the L-infinity norm, yielding after the start and after each step (section 3.5, appendix B.1).
+def climb(start: Tensor, project: Project, radius: float, steps: int, made: int = 0) -> Optimiser:
+    """APGD within one radius; returns the point where least survives. made: steps of the run before these.
 
-    model: images (B, 3, H, W) in [0, 1] to logits (B, K, H, W); handed back as it came when the generator ends
-    or is closed. labels: (B, H, W) int64, `VOID` never counted. eps in [0, 1]. The arguments are not modified.
-    Each image is attacked by itself: neither the batch nor its order changes the outcome beyond float rounding.
-    Raises ValueError or TypeError at the first `next` for a call that makes no sense.
-
-    Source: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
-    parameter-free attacks" (ICML 2020), Algorithm 1, here with a loss a pixel. The step size follows the plain
-    cross-entropy whatever the loss is (arXiv:2306.12941, appendix B.1).
+    Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
+    attacks" (ICML 2020), Algorithm 1.
     """
-    check_images(images, labels)
-    check_budget(eps, steps, loss)
-    images = images.detach()
-    with frozen(model):
-        with torch.no_grad():
-            check_logits(model(images[:1]), labels)
-        x = project(images + random_offsets(images, eps, seed, "apgd"), images, eps) if random_start else images
-        now = probe(model, x, labels, loss, class_weights, 0.0)
-        lowest_images, lowest_accuracy, lowest_predictions = x, now.accuracy, now.predictions
-        best_images, best_loss, best_gradient = x, now.loss, now.gradient
-        accuracies, losses = [now.accuracy], [now.loss]
-
-        def result() -> AttackResult:
-            history = History(torch.stack(accuracies), torch.stack(losses))
-            return AttackResult(
-                lowest_images, best_images, lowest_accuracy, lowest_predictions, history, len(losses) - 1
-            )
-
-        yield result()
-        step_size = torch.full((len(x), 1, 1, 1), 2 * eps, dtype=x.dtype, device=x.device)
-        checks = StepSizeChecks(steps)
-        best_loss_at_check, halved_at_check = best_loss, torch.ones_like(best_loss, dtype=torch.bool)
-        x_before, gradient = x, now.gradient
-        for t in range(steps):
-            momentum = 0.25 if t > 0 else 0.0
-            straight = project(x + step_size * gradient.sign(), images, eps)
-            x, x_before = project(x + (1 - momentum) * (straight - x) + momentum * (x - x_before), images, eps), x
-            now = probe(model, x, labels, loss, class_weights, (t + 1) / steps)
-            gradient = now.gradient
-            accuracies.append(now.accuracy)
-            losses.append(now.loss)
-
-            is_lowest = now.accuracy <= lowest_accuracy
-            lowest_images = choose(is_lowest, x, lowest_images)
-            lowest_predictions = choose(is_lowest, now.predictions, lowest_predictions)
-            lowest_accuracy = torch.minimum(now.accuracy, lowest_accuracy)
-            improved = now.loss > best_loss
-            best_images = choose(improved, x, best_images)
-            best_gradient = choose(improved, gradient, best_gradient)
-            best_loss = torch.maximum(now.loss, best_loss)
-
-            span = checks.due()
-            if span:
-                stuck = ~halved_at_check & (best_loss_at_check >= best_loss)
-                halve = oscillates(torch.stack(losses[-span - 1 :]), span) | stuck
-                halved_at_check, best_loss_at_check = halve, best_loss
-                step_size = choose(halve, step_size / 2, step_size)
-                x, gradient = choose(halve, best_images, x), choose(halve, best_gradient, gradient)
-            yield result()
+    x = x_before = best = lowest = start
+    gradient, loss, survives = yield Ask(x, radius, made)
+    best_gradient, losses, best_loss, least = gradient, [loss], loss, survives
+    best_loss_at_check, halved_at_check = best_loss, True
+    step_size, checks = 2 * radius, StepSizeChecks(steps)
+    for t in range(steps):
+        momentum = 0.25 if t > 0 else 0.0
+        straight = project(x + step_size * gradient.sign(), radius)
+        x, x_before = project(x + (1 - momentum) * (straight - x) + momentum * (x - x_before), radius), x
+        gradient, loss, survives = yield Ask(x, radius, made + t + 1)
+        losses.append(loss)
+        if survives <= least:
+            lowest, least = x, survives
+        if loss > best_loss:
+            best, best_gradient, best_loss = x, gradient, loss
+        span = checks.due()
+        if span:
+            stuck = not halved_at_check and best_loss_at_check >= best_loss
+            halved_at_check, best_loss_at_check = oscillates(losses, span) or stuck, best_loss
+            if halved_at_check:
+                step_size, x, gradient = step_size / 2, best, best_gradient
+    return lowest
 
 
-def apgd(
+Radii = tuple[tuple[float, float], ...]
+#: Radius over eps, and the share of the steps spent there (section 3.5).
+REDUCED_RADII: Radii = ((2.0, 0.3), (1.5, 0.3), (1.0, 0.4))
+
+
+def climb_within(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
+    """APGD within eps."""
+    return climb(start(eps), project, eps, steps)
+
+
+def climb_inwards(start: Start, project: Project, eps: float, steps: int, radii: Radii = REDUCED_RADII) -> Optimiser:
+    """APGD within ever smaller radii, each from the projection of where least survived before (section 3.5)."""
+    ends = [round(share * steps) for share in accumulate(share for _, share in radii)]
+    x, made = start(radii[0][0] * eps), 0
+    for (factor, _), end in zip(radii, ends):
+        if end > made:
+            x = yield from climb(project(x, factor * eps), project, factor * eps, end - made, made)
+            made = end
+    return x
+
+
+#: The baselines' step sizes at these radii, both in pixel units (appendix C.4).
+PGD_RADII = np.array([0.25, 0.5, 1, 2, 4, 8, 12]) / 255
+PGD_STEP_SIZES = np.array([8e-4, 9e-4, 1e-3, 2e-3, 3e-3, 5e-3, 6e-3])
+
+
+def walk(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
+    """Plain PGD with the paper's step size for the radius, interpolated between the published ones."""
+    step_size, x = float(np.interp(eps, PGD_RADII, PGD_STEP_SIZES)), start(eps)
+    for step in range(steps + 1):
+        gradient, _, _ = yield Ask(x, eps, step)
+        x = project(x + step_size * gradient.sign(), eps)
+    return x
+
+
+#: name -> optimiser. To add an attack, write its optimiser and add its row.
+OPTIMISERS: dict[str, OptimiserOf] = {
+    "pgd": walk,
+    "apgd": climb_within,
+    "red-eps-apgd": climb_inwards,
+}
+
+
+@dataclass
+class Best:
+    """The best candidates of one image so far, and what every step found."""
+
+    is_done: bool
+    is_provisional: bool = True  # no step was within the budget yet
+    x: Tensor | None = None  # (3, H, W), of lowest `survives`
+    predictions: Tensor | None = None  # (H, W), on x
+    accuracy: float = 1.0  # on x
+    survives: float = float("inf")
+    best_loss_x: Tensor | None = None
+    loss: float = -float("inf")
+    history: list[tuple[float, float, float]] = field(default_factory=list)  # accuracy, tracked loss, radius
+
+    def consider(self, x: Tensor, predictions: Tensor, accuracy: float, survives: float, loss: float) -> None:
+        """Keep a point within the budget if it is better in either sense."""
+        if survives <= self.survives:
+            self.x, self.predictions, self.accuracy, self.survives = x, predictions, accuracy, survives
+            self.is_done = self.is_done or survives == 0
+        if loss > self.loss:
+            self.best_loss_x, self.loss = x, loss
+
+    def enter(self) -> None:
+        """The first step within the budget replaces what was seen by looking there: so the official code counts."""
+        if self.is_provisional:
+            self.is_provisional, self.survives, self.loss = False, float("inf"), -float("inf")
+
+
+def consider(best: list[Best], x: Tensor, found: Probe) -> None:
+    """Offer each image its row of a probe, a point within the budget."""
+    numbers = torch.stack([found.accuracy, found.survives, found.loss.to(found.accuracy)]).T.tolist()
+    for one, point, predictions, row in zip(best, x, found.predictions, numbers):
+        one.consider(point, predictions, *row)
+
+
+def collect(best: list[Best], step: int, is_targeted: bool) -> AttackResult:
+    """The best of every image as one result."""
+    length = max(len(one.history) for one in best)
+    padded = [one.history + one.history[-1:] * (length - len(one.history)) for one in best]
+    accuracy, loss, radius = torch.tensor(padded, dtype=torch.float64).permute(2, 1, 0)
+    return AttackResult(
+        images=torch.stack([one.x for one in best if one.x is not None]),
+        best_loss_images=torch.stack([one.best_loss_x for one in best if one.best_loss_x is not None]),
+        accuracy=torch.tensor([one.accuracy for one in best]),
+        predictions=torch.stack([one.predictions for one in best if one.predictions is not None]),
+        reached=torch.tensor([1 - one.survives for one in best]) if is_targeted else None,
+        history=History(accuracy, loss, radius),
+        step=step,
+    )
+
+
+class Box(NamedTuple):
+    """What an optimiser may know of the task: where one image lies, and how to stay around it."""
+
+    task: Task
+    row: int
+    random_start: bool
+
+    def start(self, radius: float) -> Tensor:
+        """The image, or a uniform draw from the box of the radius around it that is this image's own."""
+        image = self.task.images[self.row]
+        if not self.random_start:
+            return image
+        generator = image_generator(self.task.seed, self.task.loss, image)
+        draw = torch.rand(image.shape, generator=generator, dtype=torch.float64)
+        return self.project(image + ((2 * draw - 1) * radius).to(image), radius)
+
+    def project(self, x: Tensor, radius: float) -> Tensor:
+        changeable = None if self.task.changeable is None else self.task.changeable[self.row]
+        return project(x, self.task.images[self.row], radius, changeable)
+
+
+#: How often a run looks at the projection of where it stands, while that is outside the budget.
+LOOKS = 20
+
+
+def search(task: Task, optimiser: OptimiserOf, steps: int, random_start: bool) -> Generator[AttackResult, None, None]:
+    """Run the optimiser of every image side by side, until each is through or has nothing left to break."""
+    best = [Best(is_done=not is_aimed) for is_aimed in (task.goal != VOID).flatten(1).any(1).tolist()]
+    boxes = [Box(task, row, random_start) for row in range(len(best))]
+    runs = [optimiser(box.start, box.project, task.eps, steps) for box in boxes]
+    asks = {row: next(run) for row, run in enumerate(runs)}
+    while asks:
+        live, seekers = task.rows(list(asks)), [best[row] for row in asks]
+        x = torch.stack([ask.x for ask in asks.values()])
+        _, radius, step = next(iter(asks.values()))  # all images are at the same step
+        found = probe(live, x, step / steps)
+        assert found.gradient is not None
+        if radius <= task.eps:
+            for one in seekers:
+                one.enter()
+            consider(seekers, x, found)
+        elif step % max(1, steps // LOOKS) == 0:
+            inside = project(x, live.images, task.eps, live.changeable)
+            consider(seekers, inside, probe(live, inside, step / steps, with_gradient=False))
+        answers = [Answer(*row) for row in zip(found.gradient, found.loss.tolist(), found.survives.tolist())]
+        for one, accuracy, answer in zip(seekers, found.accuracy.tolist(), answers):
+            one.history.append((accuracy, answer.loss, radius))
+        yield collect(best, step, task.target is not None)
+        answered, asks = dict(zip(asks, answers)), {}
+        for row, answer in answered.items():
+            with suppress(StopIteration):  # the optimiser is through
+                if not best[row].is_done:
+                    asks[row] = runs[row].send(answer)
+
+
+def attack_steps(
+    attack: str,
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
@@ -267,7 +481,45 @@ def apgd(
     class_weights: Tensor | None = None,
     random_start: bool = True,
     seed: int = 0,
-) -> AttackResult:
-    """`apgd_steps` run to its end."""
-    results = apgd_steps(model, images, labels, eps, steps, loss, class_weights, random_start, seed)
-    return deque(results, maxlen=1).pop()
+    target: int | Tensor | None = None,
+    changeable: Tensor | None = None,
+    aimed: Tensor | None = None,
+) -> Generator[AttackResult, None, None]:
+    """Attack a batch for the L-infinity norm, yielding after the start and after each step.
+
+    attack: a key of `OPTIMISERS`. model: images (B, 3, H, W) in [0, 1] to logits (B, K, H, W); handed back as it came
+    when the generator ends or is closed. labels: (B, H, W) int64, `VOID` never counted. eps in [0, 1]. loss: a key
+    of `LOSSES`. class_weights: (K,), for the balanced losses. random_start: from a uniform draw around the image.
+    target: a class, or labels (B, H, W), to be predicted instead; the loss to it is lowered. changeable: (B, H, W)
+    bool, the only pixels that may change. aimed: (B, H, W) bool, the only pixels to be broken. The arguments are
+    not modified. Each image is attacked by itself: neither the batch nor its order changes the outcome beyond float
+    rounding. Ends early when no image has a pixel left to break. Raises ValueError or TypeError at the first `next`
+    for a call that makes no sense, and ValueError when the model answers NaN.
+    """
+    if attack not in OPTIMISERS:
+        raise ValueError(f"unknown attack {attack!r}; choose from: {', '.join(OPTIMISERS)}")
+    task = task_of(model, images, labels, eps, steps, loss, class_weights, seed, target, changeable, aimed)
+    with frozen(model):
+        yield from search(task, OPTIMISERS[attack], steps, random_start)
+
+
+P = ParamSpec("P")
+
+
+def to_the_end(steps: Callable[P, Generator[AttackResult, None, None]]) -> Callable[P, AttackResult]:
+    """The function that returns the last result of a generator."""
+
+    def run(*args: P.args, **kwargs: P.kwargs) -> AttackResult:
+        return deque(steps(*args, **kwargs), maxlen=1).pop()
+
+    run.__signature__ = signature(steps)  # type: ignore[attr-defined]
+    run.__doc__ = f"Run to the end: {steps.__doc__}"
+    return run
+
+
+pgd_steps = partial(attack_steps, "pgd")
+apgd_steps = partial(attack_steps, "apgd")
+red_eps_apgd_steps = partial(attack_steps, "red-eps-apgd")
+for _steps in (pgd_steps, apgd_steps, red_eps_apgd_steps):
+    _steps.__doc__ = attack_steps.__doc__
+pgd, apgd, red_eps_apgd = map(to_the_end, (pgd_steps, apgd_steps, red_eps_apgd_steps))

@@ -54,8 +54,8 @@ class Recipe:
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("photos-clean", iterations=2400, learning_rate=2e-3),
-        Recipe("photos-robust", initial="photos-clean", iterations=1900, eps=4 / 255, attack_steps=3),
+        Recipe("photos-clean", iterations=4500, learning_rate=2e-3),
+        Recipe("photos-robust", initial="photos-clean", iterations=2600, eps=4 / 255, attack_steps=3),
     )
 }
 
@@ -201,10 +201,14 @@ def run(
     model = load_model(recipe.initial) if recipe.initial else build(recipe.architecture, len(val.classes))
     model.requires_grad_(True)
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging), use_buffers=True)
-    curve = []
+    curve, val_curve = [], []
+    held_out = [val[i] for i in range(min(len(val), limit or len(val)))]
     bar = tqdm(train(model, recipe, averaged), total=recipe.iterations, desc=recipe.name)
     for progress in bar:
         curve.append(progress.loss)
+        if progress.iteration % max(1, recipe.iterations // 20) == 0:
+            val_curve.append(measure_clean(averaged.module.eval(), held_out)["clean_miou"])
+            bar.write(f"iteration {progress.iteration}: val mIoU {val_curve[-1]}", file=sys.stderr)
         bar.set_postfix(loss=f"{sum(curve[-50:]) / len(curve[-50:]):.3f}")
     trained = time.perf_counter() - started
 
@@ -228,6 +232,7 @@ def run(
         "command": f"robviz finetune {recipe.name}",
         "training_seconds": round(trained),
         "loss_curve": [round(sum(part) / len(part), 4) for part in chunks(curve, max(1, len(curve) // 100))],
+        "val_miou_curve": val_curve,
         "versions": {
             "python": platform.python_version(),
             **{package: version(package) for package in ("robviz", "torch", "timm", "numpy", "pillow", "scikit-image")},

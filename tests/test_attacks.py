@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -8,7 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from robviz.attacks import apgd, apgd_steps
+from robviz.attacks import (
+    OPTIMISERS,
+    TARGETED,
+    apgd,
+    apgd_steps,
+    attack_steps,
+    climb_inwards,
+    pgd,
+    red_eps_apgd,
+    red_eps_apgd_steps,
+    to_the_end,
+)
 from robviz.losses import LOSSES, pixel_loss
 from tests.conftest import Bends, golden
 
@@ -21,8 +33,9 @@ def test_the_best_attack_on_a_linear_model_is_found_exactly(linear, batch):
     torch.testing.assert_close(result.best_loss_images, corner.detach(), atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("loss", ["mask-ce", "js"])
-def test_every_step_equals_the_official_code(loss):
+@pytest.fixture
+def official():
+    """The golden file and its two-layer model."""
     values = golden("apgd.npz")
     first, second = nn.Conv2d(3, 8, 3, padding=1).double(), nn.Conv2d(8, 5, 3, padding=1).double()
     for layer, i in ((first, 1), (second, 2)):
@@ -32,38 +45,75 @@ def test_every_step_equals_the_official_code(loss):
         def forward(self, x):
             return 3 * second(nn.functional.gelu(first(x - 0.5)))
 
-    steps, key = int(values["n_iter"]), loss.replace("-", "_")
-    result = apgd(Official(), values["x"], values["y"], float(values["eps"]), steps, loss, random_start=False)
+    return values, Official()
+
+
+@pytest.mark.parametrize("loss", ["mask-ce", "mask-ce-bal", "js"])
+def test_every_step_equals_the_official_code(official, loss):
+    values, model = official
+    steps, eps, weights, key = (
+        int(values["n_iter"]),
+        float(values["eps"]),
+        values["class_weights"],
+        loss.replace("-", "_"),
+    )
+    result = apgd(model, values["x"], values["y"], eps, steps, loss, weights, random_start=False)
     torch.testing.assert_close(result.images, values[f"{key}_lowest_acc_x"], atol=1e-7, rtol=0)
     torch.testing.assert_close(result.best_loss_images, values[f"{key}_best_loss_x"], atol=1e-7, rtol=0)
     torch.testing.assert_close(result.accuracy, values[f"{key}_acc"], atol=1e-6, rtol=0)
     torch.testing.assert_close(result.history.loss.max(0).values, values[f"{key}_best_loss"], atol=1e-7, rtol=0)
 
 
+@pytest.mark.parametrize("loss", ["mask-ce", "mask-ce-bal", "js"])
+def test_the_reduced_radius_equals_the_official_code(official, loss, monkeypatch):
+    """The golden run spent ten steps at each of its three radii."""
+    values, model = official
+    thirds = partial(climb_inwards, radii=((2.0, 1 / 3), (1.5, 1 / 3), (1.0, 1 / 3)))
+    monkeypatch.setitem(OPTIMISERS, "red-eps-apgd", thirds)
+    eps, weights, key = float(values["eps"]), values["class_weights"], loss.replace("-", "_")
+    result = red_eps_apgd(model, values["x"], values["y"], eps, 30, loss, weights, random_start=False)
+    torch.testing.assert_close(result.images, values[f"{key}_red_eps_x"], atol=1e-7, rtol=0)
+    torch.testing.assert_close(result.accuracy, values[f"{key}_red_eps_acc"], atol=1e-6, rtol=0)
+
+
+def test_the_reduced_radius_spends_three_three_and_four_tenths_of_the_steps_at_its_radii(bends, batch):
+    result = red_eps_apgd(bends, *batch, eps=0.02, steps=20)
+    spans = [(result.history.radius[:, 0] == radius).sum().item() for radius in (0.04, 0.03, 0.02)]
+    assert spans == [6 + 1, 6 + 1, 8 + 1]  # each stage looks at its starting point as well
+
+
 @settings(deadline=None, max_examples=25)
-@given(st.floats(0, 0.3), st.sampled_from(sorted(LOSSES)), st.booleans(), st.integers(0, 1000))
-def test_no_step_leaves_the_budget_or_the_colour_range(eps, loss, random_start, seed):
+@given(
+    st.sampled_from(sorted(OPTIMISERS)),
+    st.floats(0, 0.3),
+    st.sampled_from(sorted(LOSSES)),
+    st.booleans(),
+    st.integers(0, 1000),
+)
+def test_no_step_leaves_the_budget_or_the_colour_range(attack, eps, loss, random_start, seed):
     generator = torch.Generator().manual_seed(seed)
     images = torch.rand(2, 3, 6, 7, generator=generator)
     labels = torch.randint(-1, 4, (2, 6, 7), generator=generator)
-    for result in apgd_steps(Bends().eval(), images, labels, eps, 4, loss, None, random_start, seed):
+    for result in attack_steps(attack, Bends().eval(), images, labels, eps, 4, loss, torch.rand(4), random_start, seed):
         for candidate in (result.images, result.best_loss_images):
             assert (candidate - images).abs().max() <= eps + 1e-6
             assert candidate.min() >= 0
             assert candidate.max() <= 1
 
 
-def test_the_result_is_the_best_of_all_steps_and_its_scores_are_true(bends, batch):
+@pytest.mark.parametrize("attack", [pgd, apgd, red_eps_apgd])
+def test_the_result_is_the_best_of_all_steps_and_its_scores_are_true(bends, batch, attack):
     images, labels = batch
-    result = apgd(bends, images, labels, eps=0.1, steps=12, loss="mask-ce")
+    result = attack(bends, images, labels, eps=0.1, steps=12, loss="mask-ce")
     predictions = bends(result.images).argmax(1)
     valid = labels != -1
     accuracy = ((predictions == labels) & valid).sum((1, 2)) / valid.sum((1, 2))
     assert result.predictions.equal(predictions)
     torch.testing.assert_close(result.accuracy, accuracy)
-    torch.testing.assert_close(result.accuracy, result.history.accuracy.min(0).values)
+    within = result.history.radius[:, 0] <= 0.1
+    torch.testing.assert_close(result.accuracy.double(), result.history.accuracy[within].min(0).values)
     loss = pixel_loss("ce", bends(result.best_loss_images), labels).sum((1, 2)) / valid.sum((1, 2))
-    torch.testing.assert_close(loss.detach(), result.history.loss.max(0).values)
+    torch.testing.assert_close(loss.detach(), result.history.loss[within].max(0).values, atol=1e-6, rtol=0)
 
 
 def test_more_steps_break_more_pixels(bends, batch):
@@ -144,6 +194,99 @@ def test_arguments_and_earlier_results_are_not_modified(bends, batch):
     assert results[3].history.accuracy.shape == (4, 3)
 
 
+@pytest.mark.parametrize("steps", range(1, 6))
+@pytest.mark.parametrize("attack", OPTIMISERS)
+def test_a_short_run_makes_the_steps_it_was_given(bends, batch, attack, steps):
+    assert to_the_end(attack_steps)(attack, bends, *batch, 0.05, steps).step == steps
+
+
+def test_a_run_stopped_outside_the_budget_has_a_true_result_within(bends, batch):
+    images, labels = batch
+    steps = red_eps_apgd_steps(bends, images, labels, 0.02, 50)
+    for result in steps:
+        if result.step == 12:
+            break
+    steps.close()
+    assert result.history.radius[-1].eq(0.04).all()
+    assert (result.images - images).abs().max() <= 0.02 + 1e-6
+    assert result.predictions.equal(bends(result.images).argmax(1))
+    start = next(red_eps_apgd_steps(bends, images, labels, 0.02, 50))
+    assert (result.accuracy < start.accuracy).all()
+
+
+@pytest.mark.parametrize("loss", TARGETED)
+def test_a_target_class_takes_over_the_pixels(bends, batch, loss):
+    images, labels = batch
+    before = (bends(images).argmax(1) == 1)[labels != -1].double().mean()
+    result = apgd(bends, images, labels, eps=0.2, steps=20, loss=loss, target=1)
+    valid = labels != -1
+    share = ((result.predictions == 1) & valid).sum((1, 2)) / valid.sum((1, 2))
+    torch.testing.assert_close(result.reached, share)
+    assert share.min() > before + 0.2
+
+
+def test_a_target_may_be_a_map_of_labels(bends, batch):
+    images, labels = batch
+    wanted = torch.zeros_like(labels)
+    wanted[:, :, 5:] = 1
+    result = apgd(bends, images, labels, eps=0.2, steps=10, loss="js", target=wanted)
+    assert (result.predictions == wanted).double().mean() > (bends(images).argmax(1) == wanted).double().mean() + 0.2
+
+
+@pytest.mark.parametrize("attack", [pgd, apgd, red_eps_apgd])
+def test_only_changeable_pixels_change(bends, batch, attack):
+    images, labels = batch
+    changeable = torch.zeros_like(labels, dtype=torch.bool)
+    changeable[:, 2:7, 3:8] = True
+    result = attack(bends, images, labels, eps=0.1, steps=6, changeable=changeable)
+    changed = (result.images != images).any(1)
+    assert changed.any()
+    assert not changed[~changeable].any()
+
+
+def test_only_aimed_pixels_count_and_they_break_sooner(bends, batch):
+    images, labels = batch
+    labels = torch.where(labels == -1, labels, bends(images).argmax(1))
+    aimed = torch.zeros_like(labels, dtype=torch.bool)
+    aimed[:, :4] = True
+    everywhere, there = (apgd(bends, images, labels, 0.05, 20, aimed=mask) for mask in (None, aimed))
+    counted = aimed & (labels != -1)
+
+    def accuracy(result):
+        return ((result.predictions == labels) & counted).sum((1, 2)) / counted.sum((1, 2))
+
+    torch.testing.assert_close(there.accuracy, accuracy(there))
+    assert (accuracy(there) <= accuracy(everywhere)).all()
+    assert accuracy(there).mean() < accuracy(everywhere).mean()
+
+
+def test_the_attack_ends_once_nothing_is_left_to_break(linear, batch):
+    images, _ = batch
+    labels = linear(images).argmax(1)
+    results = list(apgd_steps(linear, images, labels, eps=1, steps=50, loss="ce"))
+    assert results[-1].accuracy.eq(0).all()
+    assert len(results) < 51
+
+
+def test_an_image_that_is_done_leaves_the_batch_and_the_others_go_on_as_if_alone(linear, batch):
+    images, _ = batch
+    labels = linear(images).argmax(1)
+    labels[1:] = torch.where(torch.arange(10) < 5, labels[1:], 1 - labels[1:])
+    seen = []
+    handle = linear.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    changeable = torch.ones_like(labels, dtype=torch.bool)
+    changeable[1:, 3:] = False
+    together = apgd(linear, images, labels, eps=1, steps=20, loss="ce", changeable=changeable)
+    handle.remove()
+    assert together.accuracy[0] == 0
+    assert together.accuracy[1:].min() > 0
+    assert seen[0] == 3
+    assert seen[-1] == 2
+    for i in range(3):
+        alone = apgd(linear, *(x[i : i + 1] for x in (images, labels)), 1, 20, "ce", changeable=changeable[i : i + 1])
+        torch.testing.assert_close(alone.images[0], together.images[i], atol=1e-12, rtol=0)
+
+
 def test_a_zero_budget_changes_nothing(bends, batch):
     images, labels = batch
     assert apgd(bends, images, labels, eps=0, steps=3).images.equal(images)
@@ -180,6 +323,14 @@ NAN[0, 0, 0, 0] = float("nan")
         ({"images": NAN}, ValueError, "images hold NaN"),
         ({"labels": torch.zeros(1, 4, 4)}, TypeError, "labels must be int64, got torch.float32"),
         ({"labels": torch.zeros(1, 5, 4, dtype=torch.int64)}, ValueError, r"like the images, got \(1, 5, 4\)"),
+        ({"loss": "mask-ce-bal"}, ValueError, r"mask-ce-bal needs class_weights \(K,\), got None"),
+        ({"loss": "mask-ce", "target": 1}, ValueError, "takes one of the losses ce, js, tsallis; got 'mask-ce'"),
+        ({"target": 9}, ValueError, r"labels must lie in -1 \(void\) .. 3 .* got 9 .. 9"),
+        (
+            {"aimed": torch.ones(1, 4, 4)},
+            ValueError,
+            r"aimed must be bool \(B, H, W\) = \(1, 4, 4\), got torch.float32",
+        ),
         ({"labels": torch.full((1, 4, 4), 255)}, ValueError, r"labels must lie in -1 \(void\) .. 3 .* got 255 .. 255"),
     ],
 )
@@ -188,7 +339,22 @@ def test_a_bad_call_says_what_was_expected_what_came_and_what_to_do(changes, err
         call(**changes)
 
 
+def test_a_model_that_turns_to_nan_ends_the_attack_with_a_clear_error_and_is_restored(bends, batch):
+    bends.train()
+    count = iter(range(100))
+    handle = bends.register_forward_hook(lambda _, __, logits: logits * float("nan") if next(count) == 3 else logits)
+    with pytest.raises(ValueError, match="the model returned NaN or infinite logits"):
+        apgd(bends, *batch, eps=0.1, steps=10)
+    handle.remove()
+    assert all(module.training for module in bends.modules())
+
+
+def test_an_unknown_attack_is_answered_with_the_known_ones(bends, batch):
+    with pytest.raises(ValueError, match="unknown attack 'fgsm'; choose from: pgd, apgd, red-eps-apgd"):
+        next(attack_steps("fgsm", bends, *batch, 0.1))
+
+
 def test_a_model_that_answers_at_another_resolution_is_refused(batch):
     images, labels = batch
-    with pytest.raises(ValueError, match=r"at the labels' resolution \(12, 10\), got \(1, 3, 6, 5\)"):
+    with pytest.raises(ValueError, match=r"at the labels' resolution \(12, 10\), got \(3, 3, 6, 5\)"):
         apgd(nn.AvgPool2d(2), images, labels, eps=0.1)

@@ -8,23 +8,37 @@ import torch
 from robviz.losses import LOSSES, pixel_loss
 from tests.conftest import golden
 
+WEIGHTS = torch.tensor([0.2, 0.5, 0.3])
 
-@pytest.mark.parametrize("name", ["ce", "mask-ce", "js"])
-def test_value_and_gradient_equal_the_official_code(name):
+
+@pytest.mark.parametrize(
+    ("name", "progress", "key"),
+    [
+        ("ce", 0.0, "ce"),
+        ("segpgd", 0.0, "segpgd_t0_of_10"),
+        ("segpgd", 0.7, "segpgd_t7_of_10"),
+        ("cospgd", 0.0, "cospgd"),
+        ("mask-ce", 0.0, "mask_ce"),
+        ("mask-ce-bal", 0.0, "mask_ce_bal"),
+        ("js", 0.0, "js"),
+        ("mask-spherical", 0.0, "mask_spherical"),
+    ],
+)
+def test_value_and_gradient_equal_the_official_code(name, progress, key):
     values = golden("losses.npz")
-    key = name.replace("-", "_")
     logits = values["logits"].clone().requires_grad_()
-    loss = pixel_loss(name, logits, values["target"])
+    loss = pixel_loss(name, logits, values["target"], values["class_weights"], progress)
     loss.sum().backward()
     torch.testing.assert_close(loss.detach(), values[key], atol=1e-8, rtol=0)
     torch.testing.assert_close(logits.grad, values[f"{key}_grad"], atol=1e-8, rtol=0)
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("gap", [0.0, 200.0, 1e4])
-def test_value_and_gradient_stay_finite_at_any_gap_between_logits(name, gap):
-    logits = torch.tensor([gap, 0.0, -gap]).view(1, 3, 1, 1).repeat(1, 1, 1, 3).requires_grad_()
-    loss = pixel_loss(name, logits, torch.tensor([[[0, 1, 2]]]))
+@pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("logits", [(0.0, 0.0, 0.0), (200.0, 0.0, -200.0), (1e4, 0.0, -1e4), (-1e30, -1e30, 1e30)])
+def test_value_and_gradient_stay_finite_at_any_gap_between_logits(name, logits, progress):
+    logits = torch.tensor(logits).view(1, 3, 1, 1).repeat(1, 1, 1, 3).requires_grad_()
+    loss = pixel_loss(name, logits, torch.tensor([[[0, 1, 2]]]), WEIGHTS, progress)
     loss.sum().backward()
     assert loss.isfinite().all()
     assert logits.grad.isfinite().all()
@@ -35,7 +49,7 @@ def test_void_pixels_cost_nothing_and_pull_nothing(name):
     logits = torch.randn(2, 3, 4, 5, requires_grad=True)
     labels = torch.full((2, 4, 5), -1)
     labels[0, 0, 0] = 1
-    loss = pixel_loss(name, logits, labels)
+    loss = pixel_loss(name, logits, labels, WEIGHTS, 0.5)
     loss.sum().backward()
     assert loss[labels == -1].eq(0).all()
     assert logits.grad.movedim(1, -1)[labels == -1].eq(0).all()
@@ -59,8 +73,28 @@ def test_jensen_shannon_runs_from_zero_at_certainty_to_log_two_when_broken():
     torch.testing.assert_close(loss, torch.tensor([[[0.0, math.log(2)]]]), atol=1e-6, rtol=0)
 
 
+def test_balanced_masked_cross_entropy_weighs_each_pixel_by_its_class():
+    logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]]).view(1, 2, 1, 2)
+    labels = torch.tensor([[[0, 1]]])
+    plain, balanced = (
+        pixel_loss("mask-ce", logits, labels),
+        pixel_loss("mask-ce-bal", logits, labels, torch.tensor([1.0, 7.0])),
+    )
+    torch.testing.assert_close(balanced, plain * torch.tensor([1.0, 7.0]))
+
+
+def test_tsallis_starts_at_the_cubed_and_ends_at_the_plain_cross_entropy():
+    logits = torch.randn(1, 4, 3, 5, dtype=torch.float64)
+    labels = torch.randint(4, (1, 3, 5))
+    p = logits.softmax(1).gather(1, labels[:, None]).squeeze(1)
+    torch.testing.assert_close(pixel_loss("tsallis", logits, labels, progress=0.0), (1 - p**3) / 3)
+    torch.testing.assert_close(pixel_loss("tsallis", logits, labels, progress=1.0), -p.log())
+    near = pixel_loss("tsallis", logits, labels, progress=1 - 1e-9)
+    torch.testing.assert_close(near, -p.log(), atol=1e-6, rtol=0)
+
+
 def test_an_unknown_loss_is_answered_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown loss 'msk-ce'; choose from: ce, mask-ce, js"):
+    with pytest.raises(ValueError, match=r"unknown loss 'msk-ce'; choose from: ce, segpgd, cospgd, mask-ce, "):
         pixel_loss("msk-ce", torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1, dtype=torch.int64))
 
 

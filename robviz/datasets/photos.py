@@ -3,9 +3,10 @@
 Three splits:
 
 - `photographs`: the photographs themselves, longer side 256 pixels.
-- `train`, `val`: composites. Objects cut out of the photographs are scaled, turned, mirrored, recoloured and
-  pasted onto textures and onto crops of other photographs, so every label is exact. Sample i depends on the
-  split and on i alone: it is the same on any machine. `train` is endless in all but name.
+- `train`, `val`: composites. Objects cut out of the photographs are scaled, turned, mirrored, recoloured (in train
+  more strongly, and stretched) and pasted onto textures and onto crops of other photographs, so every label is
+  exact. Sample i depends on the split and on i alone: it is the same on any machine. `train` is endless in all but
+  name.
 
 What train and val share is told by `CARD`.
 """
@@ -76,8 +77,8 @@ PHOTOS = {
     "motorcycle_left": Photo("skimage", "data/motorcycle_left.png", "train"),
     "motorcycle_right": Photo("skimage", "data/motorcycle_right.png", "val"),
     "grace_hopper": Photo("matplotlib", "mpl-data/sample_data/grace_hopper.jpg", "val"),
-    "cheetah": Photo("gradio", "media_assets/images/cheetah.jpg", "val"),
-    "cheetah1": Photo("gradio", "media_assets/images/cheetah1.jpg", "train"),
+    "cheetah": Photo("gradio", "media_assets/images/cheetah.jpg", "train"),
+    "cheetah1": Photo("gradio", "media_assets/images/cheetah1.jpg", "val"),
     "cheetah2": Photo("gradio", "test_data/cheetah2.jpg", "train"),
     "lion": Photo("gradio", "media_assets/images/lion.jpg", "train"),
     "tower": Photo("gradio", "media_assets/images/tower.jpg", "both"),
@@ -90,7 +91,7 @@ TEXTURES = {
 #: Photographs whose crops, labels and all, serve as backgrounds; "both" ones belong to train here.
 SCENES = {
     "train": tuple(name for name, photo in PHOTOS.items() if photo.split in ("train", "both")),
-    "val": ("grace_hopper", "cheetah"),
+    "val": ("grace_hopper", "cheetah1"),
 }
 
 
@@ -218,9 +219,9 @@ def scenes(split: str) -> list[Picture]:
     return [(Image.fromarray(read_photo(name)), Image.fromarray(read_mask(name)).convert("L")) for name in names]
 
 
-def recolour(image: Image.Image, rng: np.random.Generator, tint: float) -> Image.Image:
-    """Change brightness and contrast, each channel's gain by up to `tint`, and now and then drop the colour."""
-    if rng.random() < 0.05:
+def recolour(image: Image.Image, rng: np.random.Generator, tint: float, grey: float = 0.05) -> Image.Image:
+    """Change brightness and contrast, each channel's gain by up to `tint`; drop the colour with probability `grey`."""
+    if rng.random() < grey:
         image = image.convert("L").convert("RGB")
     gain = rng.uniform(0.75, 1.25) * rng.uniform(1 - tint, 1 + tint, 3)
     gamma = 2 ** rng.uniform(-0.3, 0.3)
@@ -253,6 +254,20 @@ def patches(rng: np.random.Generator, size: int) -> Image.Image:
     return image
 
 
+def stripes(rng: np.random.Generator, size: int) -> Image.Image:
+    """Bars of one colour on another at a random angle, width and distance, now and then crossed."""
+    ground = Image.new("RGB", (size, size), tuple(rng.integers(0, 256, 3).tolist()))
+    for _ in range(rng.integers(1, 3)):
+        period, colour = rng.uniform(0.03, 0.4) * size, tuple(rng.integers(0, 256, 3).tolist())
+        width, mask = period * rng.uniform(0.1, 0.6), Image.new("L", (2 * size, 2 * size), 0)
+        for left in np.arange(0, 2 * size, period).tolist():
+            ImageDraw.Draw(mask).rectangle((round(left), 0, round(left + width), 2 * size), fill=255)
+        mask = mask.rotate(rng.uniform(0, 180), Image.Resampling.BILINEAR)
+        half = size // 2
+        ground.paste(colour, (0, 0), mask.crop((half, half, half + size, half + size)))
+    return ground
+
+
 def random_crop(picture: Picture, rng: np.random.Generator, size: int, smallest: float) -> Picture:
     """A square crop, from `smallest` to all of the shorter side, mirrored or not, at size x size."""
     image, mask = picture
@@ -268,11 +283,11 @@ def random_crop(picture: Picture, rng: np.random.Generator, size: int, smallest:
 
 
 def background(split: str, rng: np.random.Generator, size: int) -> Picture:
-    """A texture, or a photograph with what it shows, or (train only) clouds or patches."""
+    """A texture, or a photograph with what it shows, or (train only) clouds, patches or stripes."""
     unlabelled = Image.new("L", (size, size), 0)
     kind = rng.random()
     if split == "train" and kind < 0.4:
-        return (clouds if kind < 0.2 else patches)(rng, size), unlabelled
+        return (clouds if kind < 0.15 else patches if kind < 0.25 else stripes)(rng, size), unlabelled
     if kind < 0.7:
         ground = textures(split)[rng.integers(len(textures(split)))]
         image, _ = random_crop((ground, unlabelled), rng, size, 0.4)
@@ -282,15 +297,20 @@ def background(split: str, rng: np.random.Generator, size: int) -> Picture:
     return recolour(image, rng, 0.1), mask
 
 
-def paste(canvas: Image.Image, mask: Image.Image, cut: Cutout, rng: np.random.Generator) -> None:
-    """Put one object on the canvas at a random scale, angle, side, colour and place; labels follow its alpha."""
+def paste(canvas: Image.Image, mask: Image.Image, cut: Cutout, rng: np.random.Generator, varied: bool) -> None:
+    """Put one object on the canvas at a random scale, angle, side, colour and place; labels follow its alpha.
+
+    varied: also larger, stretched, and recoloured more strongly, so that few photographs stand for their class.
+    """
     size = canvas.width
     is_coin = CLASSES[cut.label] == "coin"
     # Scaled by the geometric mean of its sides, so that slender objects do not vanish.
-    mean_side = size * (rng.uniform(0.15, 0.45) if is_coin else rng.uniform(0.35, 0.85))
+    mean_side = size * (rng.uniform(0.15, 0.45) if is_coin else rng.uniform(0.35, 1.1 if varied else 0.85))
     scale = mean_side / (cut.image.width * cut.image.height) ** 0.5
-    shape = (max(4, round(cut.image.width * scale)), max(4, round(cut.image.height * scale)))
-    image = recolour(cut.image.resize(shape, Image.Resampling.BILINEAR), rng, 0.1)
+    stretch = 2 ** rng.uniform(-0.3, 0.3) if varied else 1.0
+    shape = (max(4, round(cut.image.width * scale * stretch)), max(4, round(cut.image.height * scale / stretch)))
+    tint, grey = (0.4, 0.15) if varied else (0.1, 0.05)
+    image = recolour(cut.image.resize(shape, Image.Resampling.BILINEAR), rng, tint, grey)
     alpha = cut.alpha.resize(shape, Image.Resampling.BILINEAR)
     if rng.random() < 0.5:
         image, alpha = ImageOps.mirror(image), ImageOps.mirror(alpha)
@@ -315,7 +335,7 @@ def composite(split: str, seed: int, size: int = LONGER_SIDE) -> tuple[Image.Ima
         label = labels[rng.integers(len(labels))]
         repeats = rng.integers(1, 6) if CLASSES[label] == "coin" else 1
         for _ in range(repeats):
-            paste(canvas, mask, table[label][rng.integers(len(table[label]))], rng)
+            paste(canvas, mask, table[label][rng.integers(len(table[label]))], rng, varied=split == "train")
     return canvas, np.array(mask)
 
 
