@@ -1,7 +1,7 @@
 """See how a semantic segmentation model breaks under attack, and what makes it hold.
 
-`load_model` and `load_dataset` are the way in; `robviz.attacks`, `robviz.losses`, `robviz.metrics` and
-`robviz.finetune` hold the rest. Nothing heavy is imported before it is used.
+`load_model` and `load_dataset` are the way in, `robviz.attacks` breaks a model, `robviz.sea` measures how robust it
+is, `robviz.finetune` makes it more so. Nothing heavy is imported before it is used.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {"load_model": "robviz.models", "load_dataset": "robviz.datasets"}
-_MODULES = ("attacks", "datasets", "figures", "finetune", "losses", "metrics", "models", "types")
-__all__ = [
+_MODULES = (
     "attacks",
+    "checks",
     "datasets",
     "figures",
     "finetune",
-    "load_dataset",
-    "load_model",
     "losses",
     "metrics",
     "models",
+    "paper",
+    "report",
+    "sea",
     "types",
-]
+)
+__all__ = ["load_dataset", "load_model", *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

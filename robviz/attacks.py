@@ -55,6 +55,7 @@ class AttackResult:
     reached: Tensor | None
     history: History
     step: int
+    gradients: Tensor  # (B,) int64: backward passes spent on each image
 
 
 @contextmanager
@@ -412,6 +413,7 @@ def collect(best: list[Best], step: int, is_targeted: bool) -> AttackResult:
         reached=torch.tensor([1 - one.survives for one in best]) if is_targeted else None,
         history=History(accuracy, loss, radius),
         step=step,
+        gradients=torch.tensor([len(one.history) for one in best]),
     )
 
 

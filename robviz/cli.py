@@ -1,4 +1,4 @@
-"""The command line: `robviz app | finetune | tables | bench`."""
+"""The command line: `robviz app | evaluate | finetune | tables | bench`."""
 
 from __future__ import annotations
 
@@ -28,6 +28,28 @@ def finetune(arguments: argparse.Namespace) -> None:
     run(RECIPES[arguments.recipe], arguments.out)
 
 
+def evaluate(arguments: argparse.Namespace) -> None:
+    from robviz.datasets import load_dataset
+    from robviz.models import load_model
+    from robviz.sea import SETTINGS
+    from robviz.sea import evaluate as run
+
+    if arguments.settings not in SETTINGS:
+        raise ValueError(f"unknown settings {arguments.settings!r}; choose from: {', '.join(SETTINGS)}")
+    report = run(
+        load_model(arguments.model, arguments.device),
+        load_dataset(arguments.dataset, arguments.split, arguments.root),
+        arguments.eps / 255,
+        SETTINGS[arguments.settings],
+        out=arguments.out,
+        resume=not arguments.restart,
+        limit=arguments.limit,
+        batch_size=arguments.batch_size,
+        precision=arguments.precision,
+    )
+    print(report.to_markdown(), end="")
+
+
 def tables(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
@@ -53,6 +75,20 @@ def parser() -> argparse.ArgumentParser:
     sub = commands.add_parser("app", help="start the app in the browser")
     sub.add_argument("--port", type=int, default=7860)
     sub.set_defaults(call=app)
+    sub = commands.add_parser("evaluate", help="attack a dataset with an ensemble; may be killed and started again")
+    sub.add_argument("model", help="a shipped model, or the path of a .safetensors file")
+    sub.add_argument("--dataset", default="photos", help="(default: %(default)s)")
+    sub.add_argument("--split", default="val", help="(default: %(default)s)")
+    sub.add_argument("--root", help="folder the dataset lies in, if it needs one")
+    sub.add_argument("--eps", type=float, default=4, metavar="N", help="radius in 1/255 (default: %(default)s)")
+    sub.add_argument("--settings", default="paper", help="paper, paper-v1 or quick (default: %(default)s)")
+    sub.add_argument("--out", help="folder of the records and the report; without it, nothing is kept")
+    sub.add_argument("--restart", action="store_true", help="drop the records there and begin anew")
+    sub.add_argument("--limit", type=int, help="the first so many images only")
+    sub.add_argument("--batch-size", type=int, default=1, help="(default: %(default)s)")
+    sub.add_argument("--precision", default="auto", help="of the gradients: fp32, bf16 or auto (default: %(default)s)")
+    sub.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cpu)")
+    sub.set_defaults(call=evaluate)
     sub = commands.add_parser("finetune", help="train a model by a recipe")
     sub.add_argument("recipe", help="photos-clean or photos-robust")
     sub.add_argument("--out", default="checkpoints", help="folder of the checkpoint (default: %(default)s)")

@@ -6,12 +6,10 @@ with its card.
 
 from __future__ import annotations
 
-import platform
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -26,6 +24,7 @@ from robviz.attacks import apgd, frozen, project
 from robviz.datasets.photos import Composites
 from robviz.metrics import Counts, counts, miou
 from robviz.models import Card, build, card_of, load_model, save_checkpoint
+from robviz.report import versions
 from robviz.types import VOID, Sample
 
 
@@ -233,10 +232,7 @@ def run(
         "training_seconds": round(trained),
         "loss_curve": [round(sum(part) / len(part), 4) for part in chunks(curve, max(1, len(curve) // 100))],
         "val_miou_curve": val_curve,
-        "versions": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in ("robviz", "torch", "timm", "numpy", "pillow", "scikit-image")},
-        },
+        "versions": versions(),
         "threads": torch.get_num_threads(),
     }
     attack = {"attack": "apgd", "loss": "mask-ce", "eps": eps, "steps": attack_steps, "seed": 0}

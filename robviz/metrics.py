@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from robviz.types import VOID
@@ -55,3 +57,124 @@ def miou(intersection: Tensor, union: Tensor) -> float:
 def pixel_accuracy(correct: Tensor, valid: Tensor) -> Tensor:
     """Share of the valid pixels that are correct, elementwise; 1 where there is none, as nothing can be broken."""
     return torch.where(valid > 0, correct / valid.clamp_min(1), torch.ones_like(correct, dtype=torch.float32))
+
+
+def label_counts(labels: Tensor, num_classes: int) -> Tensor:
+    """(B, K) int64: pixels labelled as each class."""
+    is_class = labels.flatten(1)[..., None] == torch.arange(num_classes, device=labels.device)
+    return is_class.sum(1)
+
+
+def balanced_accuracy(intersection: Tensor, labelled: Tensor) -> float:
+    """Mean over the labelled classes of the share of their pixels that are right, in [0, 1]; both summed, (K,).
+
+    Bounds the mIoU from above (section 3.2).
+    """
+    occurs = labelled > 0
+    return (intersection[occurs].double() / labelled[occurs]).mean().item() if occurs.any() else float("nan")
+
+
+#: Objects below the first share of the image's pixels are small, from the second on large.
+SIZE_EDGES = (0.01, 0.1)
+SIZE_NAMES = ("small", "medium", "large")
+
+
+def size_counts(predictions: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Intersection and union by the size of the labelled object, both (B, 3) int64: small, medium, large.
+
+    An object is a connected region of one label. A pixel wrongly predicted as a class belongs to the nearest object
+    of that class in the image, and to none where there is none. predictions, labels: (B, H, W).
+    """
+    intersection, union = (torch.zeros(len(labels), len(SIZE_NAMES), dtype=torch.int64) for _ in range(2))
+    for i, (p, y) in enumerate(zip(predictions.cpu().numpy(), labels.cpu().numpy())):
+        for k in np.unique(y[y != VOID]).tolist():
+            objects, count = ndimage.label(y == k)
+            nearest = ndimage.distance_transform_edt(objects == 0, return_distances=False, return_indices=True)
+            said = (p == k) & (y != VOID)
+            area = np.bincount(objects.ravel(), minlength=count + 1)[1:]
+            hits = np.bincount(objects[said & (objects > 0)], minlength=count + 1)[1:]
+            strays = np.bincount(objects[tuple(nearest)][said & (objects == 0)], minlength=count + 1)[1:]
+            size = torch.from_numpy(np.digitize(area / y.size, SIZE_EDGES))
+            intersection[i].index_add_(0, size, torch.from_numpy(hits))
+            union[i].index_add_(0, size, torch.from_numpy(area + strays))
+    return intersection, union
+
+
+# ------------------------------------------------------------------------------------------ worst cases
+
+
+class WorstAccuracy(NamedTuple):
+    """Every image under the attack that leaves the fewest pixels right."""
+
+    pooled: float  # over all pixels of all images
+    mean: float  # of the images' accuracies: the paper's number
+    choice: Tensor  # (N,) the attack of each image
+
+
+def worst_case_accuracy(correct: Tensor, valid: Tensor) -> WorstAccuracy:
+    """Lowest pixel accuracy that one attack an image can reach (section 3.6), in [0, 1].
+
+    correct: (A, N) int64, right pixels of N images under A attacks. valid: (N,) int64. Of equal attacks the first
+    counts. Images without a valid pixel take no part in the mean. Raises ValueError for shapes that do not fit.
+    """
+    if correct.ndim != 2 or valid.shape != correct.shape[1:]:
+        raise ValueError(f"expected correct (A, N) and valid (N,), got {tuple(correct.shape)} and {tuple(valid.shape)}")
+    least, choice = correct.min(0)
+    counted = valid > 0
+    shares = least[counted].double() / valid[counted]
+    pooled = (least.sum().double() / valid.sum()).item() if counted.any() else float("nan")
+    return WorstAccuracy(pooled, shares.mean().item() if counted.any() else float("nan"), choice)
+
+
+class WorstCase(NamedTuple):
+    """The choice of one attack an image that makes the mIoU of the whole set lowest, as far as found."""
+
+    miou: float
+    choice: Tensor  # (N,) the attack of each image
+
+
+#: Random starting points of the search, beside each attack alone.
+RANDOM_STARTS = 5
+
+
+def mean_iou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of intersection / union where the union is not empty."""
+    occurs = union > 0
+    return (intersection / np.maximum(union, 1)).sum(-1) / np.maximum(occurs.sum(-1), 1)
+
+
+def worst_case_miou(intersection: Tensor, union: Tensor, seed: int = 0) -> WorstCase:
+    """Lowest mIoU that one attack an image can reach, by greedy search (section 3.6), in [0, 1].
+
+    intersection, union: (A, N, C) int64 counts of N images under A attacks. One image's choice changes every class's
+    ratio, so the exact minimum is a combinatorial problem. Visit the images in random order, give each the attack
+    that makes the total lowest, and repeat until nothing changes. The total never rises, and the search starts from
+    each attack alone among others, so the result is no higher than any of them. All starts advance side by side.
+    Raises ValueError for shapes that do not fit.
+    """
+    if intersection.ndim != 3 or intersection.shape != union.shape or 0 in intersection.shape:
+        raise ValueError(
+            f"expected intersection and union of one shape (A, N, C), got {tuple(intersection.shape)} "
+            f"and {tuple(union.shape)}"
+        )
+    attacks, images, _ = intersection.shape
+    parts = np.stack([intersection.cpu().numpy(), union.cpu().numpy()]).transpose(2, 1, 0, 3)  # (N, A, 2, C)
+    rng = np.random.default_rng(seed)
+    alone = np.repeat(np.arange(attacks)[:, None], images, 1)
+    choice = np.concatenate([alone, rng.integers(0, attacks, (RANDOM_STARTS, images))])  # (S, N)
+    totals = parts[np.arange(images), choice].sum(1)  # (S, 2, C)
+    starts = np.arange(len(choice))
+    while True:
+        before = choice.copy()
+        for n in rng.permutation(images):
+            candidates = (totals - parts[n, choice[:, n]])[:, None] + parts[n]  # (S, A, 2, C)
+            values = mean_iou(candidates[:, :, 0], candidates[:, :, 1])
+            best = values.argmin(1)
+            better = values[starts, best] < values[starts, choice[:, n]]
+            choice[better, n] = best[better]
+            totals = candidates[starts, choice[:, n]]
+        if np.array_equal(before, choice):
+            break
+    values = mean_iou(totals[:, 0], totals[:, 1])
+    best = int(values.argmin())
+    return WorstCase(float(values[best]), torch.from_numpy(choice[best]))

@@ -28,8 +28,15 @@ class Sample:
 class Dataset(ABC):
     """len(), [i] -> Sample, iteration, and what the labels mean."""
 
+    name: str
+    split: str
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
+
+    @property
+    def class_weights(self) -> torch.Tensor | None:
+        """(K,) 1 / N_y, N_y the pixels of class y in the training set, for the balanced losses; None if unknown."""
+        return None
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -134,10 +134,20 @@ def to_sample(name: str, image: Image.Image, labels: np.ndarray) -> Sample:
     return Sample(name, pixels.contiguous(), indices.masked_fill(indices == VOID_INDEX, VOID))
 
 
-class Photographs(Dataset):
+class Photos(Dataset):
+    """What the splits have in common."""
+
+    name, classes, palette = "photos", CLASSES, PALETTE
+
+    @property
+    def class_weights(self) -> torch.Tensor:
+        return class_weights()
+
+
+class Photographs(Photos):
     """The photographs, longer side 256 pixels, in the order of `PHOTOS`."""
 
-    classes, palette = CLASSES, PALETTE
+    split = "photographs"
 
     def __init__(self) -> None:
         self.names = present_photos()
@@ -339,10 +349,16 @@ def composite(split: str, seed: int, size: int = LONGER_SIDE) -> tuple[Image.Ima
     return canvas, np.array(mask)
 
 
-class Composites(Dataset):
-    """Sample i is `composite(split, i)`."""
+@lru_cache(maxsize=1)
+def class_weights() -> torch.Tensor:
+    """1 / N_y over the first 256 training composites at 64 x 64, scaled to a mean of 1."""
+    pixels = sum(np.bincount(composite("train", i, 64)[1].ravel(), minlength=256) for i in range(256))
+    weights = 1 / torch.from_numpy(np.asarray(pixels)[: len(CLASSES)]).float()
+    return weights / weights.mean()
 
-    classes, palette = CLASSES, PALETTE
+
+class Composites(Photos):
+    """Sample i is `composite(split, i)`."""
 
     def __init__(self, split: str, length: int, size: int = LONGER_SIDE) -> None:
         self.split, self.length, self.size = split, length, size

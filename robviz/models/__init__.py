@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
@@ -72,6 +73,15 @@ def card_of(model: nn.Module) -> Card:
     if not isinstance(card, Card):
         raise TypeError(f"{type(model).__name__} has no card; open models with robviz.load_model")
     return card
+
+
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 of a model's class and of every parameter and buffer, by name: which weights are these?"""
+    digest = hashlib.sha256(type(model).__qualname__.encode())
+    for key, value in sorted(model.state_dict().items()):
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def save_checkpoint(model: nn.Module, card: Card, folder: Path) -> Path:

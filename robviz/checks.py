@@ -1,0 +1,159 @@
+"""Is this number believable? Signs that an attack looked weak for another reason than a strong model."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from robviz.attacks import apgd, check_images, frozen, image_generator, project, share_equal
+from robviz.losses import pixel_loss
+
+
+def require_within(attacked: Tensor, images: Tensor, eps: float) -> None:
+    """Raise ValueError unless attacked lies within eps of images (L-infinity) and within [0, 1]."""
+    largest = (attacked - images).abs().max().item()
+    if not largest <= eps + 1e-6:  # also catches NaN
+        raise ValueError(f"perturbation {largest:.5f} exceeds eps {eps:.5f} (L-infinity, images in [0, 1])")
+    if not 0 <= attacked.min() <= attacked.max() <= 1:
+        raise ValueError(f"attacked images must lie in [0, 1], got {attacked.min():.5f} .. {attacked.max():.5f}")
+
+
+class Case(NamedTuple):
+    """What a check looks at."""
+
+    model: nn.Module
+    images: Tensor  # (B, 3, H, W)
+    labels: Tensor  # (B, H, W)
+    eps: float
+    steps: int
+    seed: int
+
+    def accuracy(self, attacked: Tensor) -> float:
+        """Mean pixel accuracy of the images."""
+        with torch.no_grad(), frozen(self.model):
+            return share_equal(self.model(attacked).max(1).indices, self.labels).mean().item()
+
+    def attacked(self, eps: float, steps: int) -> float:
+        result = apgd(self.model, self.images, self.labels, eps, steps, "mask-ce", seed=self.seed)
+        return result.accuracy.mean().item()
+
+
+def train_mode(case: Case) -> str | None:
+    """Dropout and batch statistics make an attack look weak."""
+    training = [name or type(module).__name__ for name, module in case.model.named_modules() if module.training]
+    return f"the model is in train mode ({training[0]}, ...); call model.eval()" if training else None
+
+
+def random_outputs(case: Case) -> str | None:
+    """A model that answers at random needs an attack on its expectation."""
+    with torch.no_grad(), frozen(case.model):
+        first, second = case.model(case.images), case.model(case.images)
+    change = (first - second).abs().max().item()
+    if change <= 1e-4 * max(1.0, first.abs().max().item()):
+        return None
+    return f"two passes over the same images differ by {change:.3g} in the logits; attack the mean of several"
+
+
+def probabilities(case: Case) -> str | None:
+    """A softmax applied twice flattens every gradient."""
+    with torch.no_grad(), frozen(case.model):
+        outputs = case.model(case.images)
+    if outputs.min() < 0 or (outputs.sum(1) - 1).abs().max() > 1e-3:
+        return None
+    return "the outputs sum to 1 like probabilities; return logits, before the softmax"
+
+
+def vanishing_gradient(case: Case) -> str | None:
+    """Where the loss passes no gradient to the image, no white-box attack can see a way."""
+    with frozen(case.model):
+        point = case.images.clone().requires_grad_()
+        loss = pixel_loss("ce", case.model(point), case.labels).sum()
+        (gradient,) = torch.autograd.grad(loss, point, allow_unused=True)
+    share = 1.0 if gradient is None else (gradient == 0).float().mean().item()
+    return f"{100 * share:.0f} % of the input gradient is exactly 0; is it masked?" if share > 0.1 else None
+
+
+def huge_radius(case: Case) -> str | None:
+    """With half the colour range to spend, any model must break."""
+    left = case.attacked(0.5, 3 * case.steps)
+    return f"{100 * left:.1f} % of the pixels are still right at eps 128/255; expected about 0" if left > 0.05 else None
+
+
+def noise(case: Case) -> str | None:
+    """An attack must beat random noise of the same size."""
+    attacked, draws = case.attacked(case.eps, case.steps), []
+    for draw in range(5):
+        signs = [
+            torch.rand(x.shape, generator=image_generator(case.seed, f"noise {draw}", x)) < 0.5 for x in case.images
+        ]
+        step = case.eps * (2.0 * torch.stack(signs) - 1).to(case.images)
+        draws.append(case.accuracy((case.images + step).clamp(0, 1)))
+    if attacked < min(draws) or min(draws) == 0:
+        return None
+    return f"noise of the same size leaves {100 * min(draws):.1f} % right, the attack {100 * attacked:.1f} %"
+
+
+def squares(case: Case) -> str | None:
+    """A score-based black-box attack, square-shaped changes kept when they help, must not beat the white-box one.
+
+    After Andriushchenko et al., "Square Attack" (ECCV 2020), with as many queries as the other has steps.
+    """
+    attacked, size = case.attacked(case.eps, case.steps), case.images.shape[-2:]
+    found = []
+    for image, labels in zip(case.images, case.labels):
+        generator = image_generator(case.seed, "squares", image)
+        stripes = 2.0 * (torch.rand(3, 1, size[1], generator=generator) < 0.5) - 1
+        best = project(image + case.eps * stripes.to(image), image, case.eps)
+        least = share_equal(predicted(case.model, best), labels[None]).item()
+        for query in range(case.steps):
+            side = max(1, round(0.5 * min(size) * (1 - query / case.steps)))
+            top, left = (int(torch.randint(0, length - side + 1, (1,), generator=generator)) for length in size)
+            sign = 2.0 * (torch.rand(3, 1, 1, generator=generator) < 0.5) - 1
+            x = best.clone()
+            box = (slice(None), slice(top, top + side), slice(left, left + side))
+            x[box] = project(image[box] + case.eps * sign.to(image), image[box], case.eps)
+            left_right = share_equal(predicted(case.model, x), labels[None]).item()
+            if left_right <= least:
+                best, least = x, left_right
+        found.append(least)
+    mean = sum(found) / len(found)
+    if mean >= attacked:
+        return None
+    return f"random squares leave {100 * mean:.1f} % right, the white-box attack {100 * attacked:.1f} %"
+
+
+def predicted(model: nn.Module, image: Tensor) -> Tensor:
+    with torch.no_grad(), frozen(model):
+        return model(image[None]).max(1).indices
+
+
+#: name -> check; each returns what it found suspicious, or None. To add a check, write it and add its row.
+CHECKS: dict[str, Callable[[Case], str | None]] = {
+    "train mode": train_mode,
+    "random outputs": random_outputs,
+    "probabilities": probabilities,
+    "vanishing gradient": vanishing_gradient,
+    "huge radius": huge_radius,
+    "noise": noise,
+    "squares": squares,
+}
+
+
+def check(
+    model: nn.Module, images: Tensor, labels: Tensor, eps: float, steps: int = 20, seed: int = 0
+) -> dict[str, str]:
+    """What is suspicious about attacking this model, by name of the check; each is also given as a warning.
+
+    model, images, labels, eps: as in an attack; a few images are enough. steps: of each APGD run (mask-ce;
+    three times as many at the huge radius), and queries of the black-box one. An empty answer is no proof.
+    """
+    check_images(images, labels)
+    case = Case(model, images, labels, eps, steps, seed)
+    found = {name: said for name, test in CHECKS.items() if (said := test(case)) is not None}
+    for name, said in found.items():
+        warnings.warn(f"{name}: {said}", stacklevel=2)
+    return found

@@ -1,0 +1,333 @@
+"""SEA, the Segmentation Ensemble Attack: how robust is this model? (arXiv:2306.12941, section 3.6)
+
+`evaluate` attacks every image of a dataset with every run of its settings, keeps one record for each, and makes the
+report from the records alone. It may be killed at any moment and started again, and spread over processes and
+machines by `accelerate launch`: the report stays the same to the byte.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import combinations, groupby, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from robviz.attacks import attack_steps, frozen, to_the_end
+from robviz.checks import require_within
+from robviz.metrics import (
+    SIZE_NAMES,
+    balanced_accuracy,
+    counts,
+    label_counts,
+    miou,
+    size_counts,
+    worst_case_accuracy,
+    worst_case_miou,
+)
+from robviz.models import fingerprint
+from robviz.records import Records
+from robviz.report import Report, versions
+from robviz.types import Dataset, Sample
+
+
+@dataclass(frozen=True)
+class Run:
+    """One attack of an ensemble."""
+
+    loss: str
+    attack: str = "red-eps-apgd"
+    steps: int = 300
+
+    @property
+    def name(self) -> str:
+        return f"{self.loss}.{self.attack}.{self.steps}"
+
+
+@dataclass(frozen=True)
+class SeaSettings:
+    """An ensemble of attacks and how their worst case is formed.
+
+    aggregation: "each", the worst accuracy an image and, apart from it, the greedy worst mIoU; or "accuracy", the
+    attack of lowest accuracy on each image also gives the mIoU, as in version 1 of the paper.
+    """
+
+    name: str
+    runs: tuple[Run, ...]
+    aggregation: str = "each"
+    seed: int = 0
+
+
+#: Version 2 of the paper: three losses, 300 steps each (section 3.6).
+PAPER = SeaSettings("paper", (Run("mask-ce-bal"), Run("mask-ce"), Run("js")))
+#: Version 1 of the paper, with its own aggregation.
+PAPER_V1 = SeaSettings(
+    "paper-v1", (Run("mask-ce"), Run("segpgd"), Run("js"), Run("mask-spherical")), aggregation="accuracy"
+)
+#: PAPER with a tenth of the steps: a first impression, no evidence.
+QUICK = SeaSettings("quick", tuple(Run(run.loss, steps=30) for run in PAPER.runs))
+
+SETTINGS = {settings.name: settings for settings in (PAPER, PAPER_V1, QUICK)}
+
+
+CLEAN = "clean"  # the key of the unattacked images among the runs
+
+
+class InBfloat16(nn.Module):
+    """The model under autocast, its logits float32: for gradients, never for what is reported."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, torch.bfloat16):
+            return self.model(images).float()
+
+
+def chosen_precision(precision: str, device: torch.device) -> str:
+    """`fp32` or `bf16`: as asked for, or by `auto`, bf16 where the hardware multiplies it faster."""
+    if precision not in ("auto", "fp32", "bf16"):
+        raise ValueError(f"unknown precision {precision!r}; choose from: auto, fp32, bf16")
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return "bf16" if device.type == "cpu" and has_amx() else "fp32"
+
+
+def key_of(index: int, run: str) -> str:
+    return f"{index:06d}.{run}"
+
+
+def measured(sample: Sample, predictions: Tensor, num_classes: int) -> dict[str, Any]:
+    """The counts of one image, all that a report is made of. predictions: (H, W)."""
+    found = counts(predictions[None], sample.labels[None], num_classes)
+    small_to_large = size_counts(predictions[None], sample.labels[None], num_classes)
+    return {
+        "image": sample.name,
+        "intersection": found.intersection[0].tolist(),
+        "union": found.union[0].tolist(),
+        "labelled": label_counts(sample.labels[None], num_classes)[0].tolist(),
+        "correct": found.correct.item(),
+        "valid": found.valid.item(),
+        "size_intersection": small_to_large[0][0].tolist(),
+        "size_union": small_to_large[1][0].tolist(),
+    }
+
+
+def attacked_records(
+    model: nn.Module, dataset: Dataset, samples: list[Sample], run: Run, plan: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """The records of one run on images of one size."""
+    device, eps, precision = device_of(model), plan["eps"], plan["precision"]
+    images, labels = (torch.stack(part).to(device) for part in zip(*((s.image, s.labels) for s in samples)))
+    started = time.perf_counter()
+    attacked = InBfloat16(model) if precision == "bf16" else model
+    result = to_the_end(attack_steps)(
+        run.attack, attacked, images, labels, eps, run.steps, run.loss, dataset.class_weights, seed=plan["seed"]
+    )
+    require_within(result.images, images, eps)
+    predictions = result.predictions if precision == "fp32" else predicted(model, result.images)
+    seconds = (time.perf_counter() - started) / len(samples)
+    return [
+        measured(sample, one.cpu(), len(dataset.classes)) | {"gradients": gradients, "seconds": round(seconds, 3)}
+        for sample, one, gradients in zip(samples, predictions, result.gradients.tolist())
+    ]
+
+
+def predicted(model: nn.Module, images: Tensor) -> Tensor:
+    with torch.no_grad(), frozen(model):
+        return model(images).max(1).indices
+
+
+def clean_records(model: nn.Module, dataset: Dataset, samples: list[Sample]) -> list[dict[str, Any]]:
+    """The records of unattacked images of one size."""
+    predictions = predicted(model, torch.stack([sample.image for sample in samples]).to(device_of(model)))
+    return [measured(sample, one.cpu(), len(dataset.classes)) for sample, one in zip(samples, predictions)]
+
+
+def device_of(model: nn.Module) -> torch.device:
+    return next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+
+
+def batches(dataset: Dataset, indices: list[int], batch_size: int) -> Iterator[list[tuple[int, Sample]]]:
+    """The samples of these indices in order, as many of one size at a time as fit."""
+    samples = ((index, dataset[index]) for index in indices)
+    for _, same_size in groupby(samples, key=lambda pair: pair[1].image.shape):
+        while batch := list(islice(same_size, batch_size)):
+            yield batch
+
+
+def evaluate(
+    model: nn.Module,
+    dataset: Dataset,
+    eps: float,
+    settings: SeaSettings = PAPER,
+    out: str | Path | None = None,
+    resume: bool = True,
+    limit: int | None = None,
+    batch_size: int = 1,
+    precision: str = "auto",
+) -> Report:
+    """Attack a dataset with an ensemble and report the worst case.
+
+    model: images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), on its device; handed back as it came. eps in [0, 1].
+    out: folder of the records and the report; without one nothing is kept. resume: go on with the records there, else
+    begin anew. limit: the first so many images only. batch_size: images attacked side by side, where sizes agree.
+    precision: of the gradients, `fp32`, `bf16`, or `auto` for bf16 where the hardware multiplies it faster; every
+    reported prediction is float32.
+
+    Under `accelerate launch` each process takes its share of the images, and all need the same `out`. Raises
+    ValueError for a call that makes no sense, for a folder that holds another run (naming the differences), and
+    when the model answers NaN; finished records stay.
+    """
+    state = PartialState()
+    if state.num_processes > 1:
+        model = model.to(state.device)
+    if out is None and state.num_processes > 1:
+        raise ValueError("several processes need a folder to share their records in; give out=")
+    count = min(len(dataset), len(dataset) if limit is None else limit)
+    plan = plan_of(model, dataset, eps, settings, count, chosen_precision(precision, device_of(model)))
+    with contextlib.ExitStack() as stack:
+        folder = Path(out) if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        with state.main_process_first():
+            records = Records(folder, plan, resume=resume or not state.is_main_process)
+        runs: dict[str, Run | None] = {CLEAN: None, **{run.name: run for run in settings.runs}}
+        mine = list(range(count))[state.process_index :: state.num_processes]
+        missing = {name: {i for i in mine if records.read(key_of(i, name)) is None} for name in runs}
+        total = sum(len(indices) for indices in missing.values())
+        bar = tqdm(total=total, desc=f"{settings.name}, eps {255 * eps:g}/255", unit="attack", disable=None)
+        for batch in batches(dataset, sorted(set().union(*missing.values())), batch_size):
+            for name, run in runs.items():
+                todo = [(i, sample) for i, sample in batch if i in missing[name]]
+                if not todo:
+                    continue
+                samples = [sample for _, sample in todo]
+                done = (
+                    clean_records(model, dataset, samples)
+                    if run is None
+                    else attacked_records(model, dataset, samples, run, plan)
+                )
+                for (i, _), record in zip(todo, done):
+                    records.write(key_of(i, name), record)
+                bar.update(len(todo))
+        bar.close()
+        state.wait_for_everyone()
+        report = report_of(records, plan, dataset.classes)
+        if out is not None and state.is_main_process:
+            for suffix in ("json", "csv", "md"):
+                report.save(folder / f"report.{suffix}")
+        return report
+
+
+def plan_of(
+    model: nn.Module, dataset: Dataset, eps: float, settings: SeaSettings, images: int, precision: str
+) -> dict[str, Any]:
+    """All that decides the outcome."""
+    if not 0 <= eps <= 1:
+        raise ValueError(f"eps must lie in [0, 1] (pixel units: 4 / 255 for four levels), got {eps}")
+    if images < 1:
+        raise ValueError("there is no image to evaluate; expected a dataset and a limit of at least 1")
+    card = getattr(model, "card", None)
+    plan = {
+        "model": {"name": card.name if card else type(model).__name__, "sha256": fingerprint(model)},
+        "dataset": {"name": dataset.name, "split": dataset.split, "images": images},
+        "eps": eps,
+        "settings": asdict(settings),
+        "seed": settings.seed,
+        "precision": precision,
+        "device": device_of(model).type,
+        "versions": versions(),
+    }
+    return json.loads(json.dumps(plan))  # as it will be read again: lists for tuples
+
+
+def gathered(records: Records, run: str, images: int) -> dict[str, Any]:
+    """The records of one run, stacked over the images; `image` is a list of names."""
+    rows = []
+    for i in range(images):
+        row = records.read(key_of(i, run))
+        if row is None:
+            raise ValueError(f"the record of image {i} under {run} is missing; run the same evaluation again")
+        rows.append(row)
+    return {
+        key: [row[key] for row in rows] if key == "image" else torch.tensor([row[key] for row in rows])
+        for key in rows[0]
+        if key != "seconds"
+    }
+
+
+def chosen(table: dict[str, Any], choice: Tensor) -> dict[str, Any]:
+    """From values stacked (A, N, ...), those of each image's choice."""
+    each = torch.arange(len(choice))
+    return {key: value[choice, each] for key, value in table.items() if isinstance(value, Tensor)}
+
+
+def figures_of(rows: dict[str, Any], classes: tuple[str, ...]) -> dict[str, Any]:
+    """What a report says about one prediction an image; rates in [0, 1], None where nothing can be said."""
+    intersection, union = rows["intersection"].sum(0), rows["union"].sum(0)
+    accuracy = worst_case_accuracy(rows["correct"][None], rows["valid"])
+    sizes = zip(SIZE_NAMES, rows["size_intersection"].sum(0).tolist(), rows["size_union"].sum(0).tolist())
+    return {
+        "accuracy_mean": accuracy.mean,
+        "accuracy_pooled": accuracy.pooled,
+        "miou": miou(intersection, union),
+        "balanced_accuracy": balanced_accuracy(intersection, rows["labelled"].sum(0)),
+        "iou_by_size": {name: hits / area if area else None for name, hits, area in sizes},
+        "iou_by_class": {
+            name: hits / area if area else None
+            for name, hits, area in zip(classes, intersection.tolist(), union.tolist())
+        },
+    }
+
+
+def worst_of(tables: list[dict[str, Any]], aggregation: str, seed: int, classes: tuple[str, ...]) -> dict[str, Any]:
+    """The worst case over several runs: accuracy by its own choice, the rest by the choice of lowest mIoU."""
+    stacked = {key: torch.stack([table[key] for table in tables]) for key in tables[0] if key != "image"}
+    accuracy = worst_case_accuracy(stacked["correct"], tables[0]["valid"])
+    choice = (
+        accuracy.choice
+        if aggregation == "accuracy"
+        else worst_case_miou(stacked["intersection"], stacked["union"], seed).choice
+    )
+    return figures_of(chosen(stacked, choice), classes) | {
+        "accuracy_mean": accuracy.mean,
+        "accuracy_pooled": accuracy.pooled,
+    }
+
+
+def report_of(records: Records, plan: dict[str, Any], classes: tuple[str, ...]) -> Report:
+    """The report, from the records alone."""
+    images, aggregation, seed = plan["dataset"]["images"], plan["settings"]["aggregation"], plan["seed"]
+    names = [Run(**run).name for run in plan["settings"]["runs"]]
+    clean, *tables = (gathered(records, name, images) for name in (CLEAN, *names))
+    rows = {CLEAN: figures_of(clean, classes)}
+    for name, table in zip(names, tables):
+        rows[name] = figures_of(table, classes)
+    if len(names) > 2:
+        for (first, a), (second, b) in combinations(zip(names, tables), 2):
+            rows[f"{first} + {second}"] = worst_of([a, b], aggregation, seed, classes)
+    rows["worst case"] = worst_of(tables, aggregation, seed, classes)
+    least, choice = torch.stack([table["correct"] for table in tables]).min(0)
+    return Report(
+        plan=plan,
+        rows=rows,
+        images=[
+            {"image": name, "clean": before / max(valid, 1), "worst": after / max(valid, 1), "by": names[by]}
+            for name, before, after, valid, by in zip(
+                clean["image"], clean["correct"].tolist(), least.tolist(), clean["valid"].tolist(), choice.tolist()
+            )
+        ],
+        gradients=int(sum(table["gradients"].sum().item() for table in tables)),
+    )

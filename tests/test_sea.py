@@ -1,0 +1,244 @@
+"""The ensemble on a small model and three small pictures; the full-size one in `checkpoints/reports`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from robviz.records import Records
+from robviz.report import Report
+from robviz.sea import PAPER, PAPER_V1, QUICK, Run, SeaSettings, evaluate
+from robviz.types import Dataset, Sample
+from tests.conftest import Bends
+
+TINY = SeaSettings("tiny", (Run("mask-ce-bal", steps=4), Run("mask-ce", steps=4), Run("js", "apgd", 4)))
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+class Noise(Dataset):
+    """Random pictures of two sizes, labelled by the model itself but for some void, so that attacks have work to do."""
+
+    name, split = "noise", "val"
+    classes = ("a", "b", "c", "d")
+    palette = ((0, 0, 0),) * 4
+    class_weights = torch.tensor([0.4, 0.3, 0.2, 0.1])
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(index)
+        image = torch.rand(3, 12, 10 + index // 3, generator=generator)
+        labels = Bends().eval()(image[None])[0].argmax(0)
+        labels[torch.rand(labels.shape, generator=generator) < 0.1] = -1
+        return Sample(f"noise-{index}", image, labels)
+
+
+@pytest.fixture
+def model():
+    return Bends().eval()
+
+
+def test_the_settings_are_those_of_the_paper():
+    assert [(run.loss, run.attack, run.steps) for run in PAPER.runs] == [
+        (loss, "red-eps-apgd", 300) for loss in ("mask-ce-bal", "mask-ce", "js")
+    ]
+    assert {run.loss for run in PAPER_V1.runs} == {"mask-ce", "segpgd", "js", "mask-spherical"}
+    assert PAPER_V1.aggregation == "accuracy"
+    assert all(run.steps < 300 for run in QUICK.runs)
+
+
+def test_the_worst_case_is_no_better_than_any_attack_and_every_attack_no_better_than_none(model):
+    rows = evaluate(model, Noise(), 0.05, TINY).rows
+    runs = [name for name in rows if name.count(".") == 2 and "+" not in name]
+    assert len(runs) == 3
+    for key in ("accuracy_mean", "accuracy_pooled", "miou"):
+        for name in runs:
+            assert rows["worst case"][key] <= rows[name][key] + 1e-12 < rows["clean"][key]
+        for first in runs:
+            pairs = [pair for pair in rows if "+" in pair and first in pair]
+            assert len(pairs) == 2
+            assert all(rows["worst case"][key] <= rows[pair][key] <= rows[first][key] for pair in pairs)
+
+
+def test_version_one_takes_the_miou_from_the_choice_of_lowest_accuracy(model):
+    by_accuracy = SeaSettings("tiny", TINY.runs, aggregation="accuracy")
+    first, second = (evaluate(model, Noise(), 0.05, settings).rows["worst case"] for settings in (TINY, by_accuracy))
+    assert first["accuracy_mean"] == second["accuracy_mean"]
+    assert first["miou"] <= second["miou"]
+
+
+def test_the_report_does_not_depend_on_batch_size_or_resuming_or_what_was_done_before(model, tmp_path):
+    alone = evaluate(model, Noise(), 0.05, TINY, out=tmp_path / "a")
+    evaluate(model, Noise(), 0.05, TINY, out=tmp_path / "b", batch_size=3)
+    written = (tmp_path / "a" / "report.json").read_bytes()
+    assert written == (tmp_path / "b" / "report.json").read_bytes()
+    for record in sorted((tmp_path / "a" / "records").iterdir())[::2]:
+        record.unlink()
+    (tmp_path / "a" / "report.json").unlink()
+    evaluate(model, Noise(), 0.05, TINY, out=tmp_path / "a")
+    assert written == (tmp_path / "a" / "report.json").read_bytes()
+    assert alone == Report.load(tmp_path / "a" / "report.json")
+
+
+def test_finished_images_are_not_attacked_again(model, tmp_path):
+    evaluate(model, Noise(), 0.05, TINY, out=tmp_path)
+    calls = []
+    handle = model.register_forward_hook(lambda *_: calls.append(1))
+    evaluate(model, Noise(), 0.05, TINY, out=tmp_path)
+    handle.remove()
+    assert not calls
+
+
+def test_a_damaged_record_is_computed_again_and_said_so(model, tmp_path):
+    evaluate(model, Noise(), 0.05, TINY, out=tmp_path)
+    written = (tmp_path / "report.json").read_bytes()
+    damaged = tmp_path / "records" / f"000002.{TINY.runs[1].name}.json"
+    damaged.write_text(damaged.read_text()[:-20])
+    with pytest.warns(UserWarning, match="record 000002.mask-ce.red-eps-apgd.4 is damaged .* computed again"):
+        evaluate(model, Noise(), 0.05, TINY, out=tmp_path)
+    assert written == (tmp_path / "report.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"eps": 0.06}, "eps: 0.05 there, 0.06 asked for"),
+        ({"settings": SeaSettings("tiny", TINY.runs, seed=1)}, "seed: 0 there, 1 asked for"),
+        ({"limit": 2}, "dataset.images: 5 there, 2 asked for"),
+        ({"precision": "bf16"}, "precision: 'fp32' there, 'bf16' asked for"),
+    ],
+)
+def test_a_folder_of_another_run_is_refused_with_the_differences(model, tmp_path, changes, says):
+    arguments = {"eps": 0.05, "settings": TINY, "out": tmp_path, "precision": "fp32"}
+    evaluate(model, Noise(), **arguments)
+    with pytest.raises(ValueError, match=says):
+        evaluate(model, Noise(), **{**arguments, **changes})
+    assert evaluate(model, Noise(), **{**arguments, **changes, "resume": False}).rows
+
+
+def test_a_folder_of_another_model_is_refused(model, tmp_path):
+    evaluate(model, Noise(), 0.05, TINY, out=tmp_path)
+    torch.nn.init.zeros_(model.layers[4].bias)
+    with pytest.raises(ValueError, match=r"model.sha256: '.*' there, '.*' asked for"):
+        evaluate(model, Noise(), 0.05, TINY, out=tmp_path)
+
+
+def test_a_model_that_turns_to_nan_ends_the_run_and_finished_records_stay(model, tmp_path):
+    count = iter(range(1000))
+    handle = model.register_forward_hook(lambda _, __, logits: logits / 0 if next(count) > 30 else logits)
+    with pytest.raises(ValueError, match="NaN or infinite logits"):
+        evaluate(model, Noise(), 0.05, TINY, out=tmp_path)
+    handle.remove()
+    kept = list((tmp_path / "records").iterdir())
+    assert 0 < len(kept) < 20
+    evaluate(model, Noise(), 0.05, TINY, out=tmp_path / "whole")
+    evaluate(model, Noise(), 0.05, TINY, out=tmp_path)
+    assert (tmp_path / "report.json").read_bytes() == (tmp_path / "whole" / "report.json").read_bytes()
+
+
+def test_a_full_disk_ends_the_run_with_its_error_and_finished_records_intact(model, tmp_path, monkeypatch):
+    fsync, count = os.fsync, iter(range(100))
+
+    def full(descriptor):
+        if next(count) > 6:
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        evaluate(model, Noise(), 0.05, TINY, out=tmp_path)
+    monkeypatch.undo()
+    names = [path.name for path in (tmp_path / "records").iterdir()]
+    assert names
+    assert all(name.endswith(".json") for name in names)
+    assert len(evaluate(model, Noise(), 0.05, TINY, out=tmp_path).images) == 5
+
+
+def test_the_model_comes_back_as_it_was(model):
+    model.train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    evaluate(model, Noise(), 0.05, TINY, limit=1)
+    assert all(module.training for module in model.modules())
+    assert all(value.equal(before[key]) for key, value in model.state_dict().items())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_bf16_gradients_still_report_fp32_predictions(model):
+    report = evaluate(model, Noise(), 0.05, TINY, precision="bf16", limit=2)
+    assert report.plan["precision"] == "bf16"
+    assert report.rows["clean"] == evaluate(model, Noise(), 0.05, TINY, precision="fp32", limit=2).rows["clean"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"eps": 4}, r"eps must lie in \[0, 1\]"),
+        ({"limit": 0}, "no image"),
+        ({"precision": "fp8"}, "unknown precision"),
+    ],
+)
+def test_a_bad_call_is_refused(model, changes, says):
+    with pytest.raises(ValueError, match=says):
+        evaluate(model, Noise(), **{"eps": 0.05, "settings": TINY, **changes})
+
+
+def test_a_report_is_written_as_json_csv_and_markdown(model, tmp_path):
+    report = evaluate(model, Noise(), 4 / 255, TINY, out=tmp_path)
+    assert json.loads((tmp_path / "report.json").read_text())["rows"].keys() == report.rows.keys()
+    assert len((tmp_path / "report.csv").read_text().splitlines()) == 1 + len(report.rows)
+    text = (tmp_path / "report.md").read_text()
+    assert "# Bends on noise (val) at 4/255, tiny" in text
+    assert f"| worst case | {100 * report.rows['worst case']['accuracy_mean']:.2f} |" in text
+    with pytest.raises(ValueError, match=r"written as .json, .csv, .md; got 'report.pdf'"):
+        report.save(tmp_path / "report.pdf")
+    with pytest.raises(ValueError, match="is not a robviz report"):
+        Report.load(tmp_path / "plan.json")
+
+
+def command(out, *launcher):
+    arguments = ["evaluate", "photos-robust", "--settings", "quick", "--limit", "2", "--precision", "fp32", "--out"]
+    return [sys.executable, *launcher, "-m", "robviz.cli", *arguments, str(out)]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The report of an evaluation of the shipped robust model that nobody disturbed."""
+    out = tmp_path_factory.mktemp("whole")
+    subprocess.run(command(out), check=True, capture_output=True)
+    return (out / "report.json").read_bytes()
+
+
+def test_killed_at_any_moment_and_started_again_it_ends_with_the_same_bytes(whole, tmp_path):
+    for records in (1, 4):
+        process = subprocess.Popen(command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while len(list(tmp_path.glob("records/*.json"))) < records:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (tmp_path / "report.json").exists()
+    subprocess.run(command(tmp_path), check=True, capture_output=True)
+    assert (tmp_path / "report.json").read_bytes() == whole
+
+
+def test_two_processes_give_the_same_bytes_as_one(whole, tmp_path):
+    launch = "-m accelerate.commands.launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no"
+    two = command(tmp_path, *launch.split(), "--dynamo_backend", "no")
+    subprocess.run(two, check=True, capture_output=True)
+    assert (tmp_path / "report.json").read_bytes() == whole
+
+
+def test_a_record_is_there_whole_or_not_at_all(tmp_path):
+    records = Records(tmp_path, {"eps": 1})
+    assert records.read("x") is None
+    records.write("x", {"a": [1, 2]})
+    assert records.read("x") == {"a": [1, 2]}
+    assert [path.name for path in records.folder.iterdir()] == ["x.json"]
