@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import importlib.util
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
 import robviz
-from robviz.models import ARCHITECTURES, available, build, load_model, save_checkpoint
+from robviz.models import ARCHITECTURES, available, build, load_checkpoint, load_model, save_checkpoint
+from tests.conftest import GOLDEN, golden
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-@pytest.mark.parametrize("size", [(32, 32), (61, 100)])
+@pytest.mark.parametrize("size", [(32, 32), (61, 80)])
 def test_logits_come_at_the_images_resolution(name, size):
     model = build(name, 5).eval()
     assert model(torch.rand(2, 3, *size)).shape == (2, 5, *size)
@@ -17,6 +22,52 @@ def test_logits_come_at_the_images_resolution(name, size):
 def test_the_small_variant_has_at_most_six_million_parameters():
     parameters = sum(p.numel() for p in build("upernet-convnext-small-cvst", 9).parameters())
     assert parameters <= 6e6
+
+
+def published(name, num_classes):
+    """Tensors under a published checkpoint's keys, filled like those behind the golden logits."""
+    keys = json.loads((GOLDEN / f"{name}_{num_classes}.keys.json").read_text())
+    spec = importlib.util.spec_from_file_location("fill", GOLDEN / "fill.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.fill({key: torch.zeros(shape) for key, shape in keys.items()})
+
+
+def test_the_tiny_paper_model_answers_like_the_official_one():
+    values = golden("upernet_convnext_t_cvst_21.npz")
+    model = load_checkpoint(build("upernet-convnext-t-cvst", 21), published("upernet_convnext_t_cvst", 21)).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(values["x"]), values["logits"], atol=1e-3, rtol=1e-3)
+
+
+def test_the_small_paper_model_has_the_published_keys_and_shapes():
+    golden("upernet_convnext_t_cvst_21.npz")
+    load_checkpoint(build("upernet-convnext-s-cvst", 151), published("upernet_convnext_s_cvst", 151))
+
+
+def test_a_checkpoint_may_be_wrapped_and_lie_in_a_file(tmp_path):
+    model = build("upernet-convnext-small-cvst", 3)
+    state = {"state_dict": {f"module.{key}": value + 1 for key, value in model.state_dict().items()}}
+    torch.save(state, tmp_path / "model.pth")
+    filled = load_checkpoint(build("upernet-convnext-small-cvst", 3), tmp_path / "model.pth")
+    assert all(value.equal(model.state_dict()[key] + 1) for key, value in filled.state_dict().items())
+
+
+def test_a_checkpoint_of_another_shape_is_refused_with_the_keys(tmp_path):
+    state = build("upernet-convnext-small-cvst", 4).state_dict()
+    with pytest.raises(ValueError, match=r"auxiliary.1.bias is \(4,\) instead of \(3,\); .* \(4 in all\)"):
+        load_checkpoint(build("upernet-convnext-small-cvst", 3), state)
+
+
+def test_code_in_a_checkpoint_is_never_run(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "sprung",)
+
+    torch.save({"state_dict": Trap()}, tmp_path / "trap.pth")
+    with pytest.raises(ValueError, match="is not a checkpoint of tensors alone"):
+        load_checkpoint(build("upernet-convnext-small-cvst", 3), tmp_path / "trap.pth")
+    assert not (tmp_path / "sprung").exists()
 
 
 def test_the_shipped_models_are_the_clean_and_the_robust_one():
@@ -79,7 +130,7 @@ def test_a_damaged_checkpoint_is_refused_in_one_sentence(tmp_path):
     model = load_model("photos-clean")
     path = save_checkpoint(model, model.card, tmp_path)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="does not hold a upernet-convnext-small-cvst"):
+    with pytest.raises(ValueError, match="is not a checkpoint of tensors alone"):
         load_model(path)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -15,12 +17,24 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from robviz.models.upernet import SMALL, UPerNet
+from robviz.models import upernet
+from robviz.models.upernet import UPerNet
 from robviz.shipped import shipped
 
-#: name -> function of the number of classes. To add an architecture, write its file and add its row.
-ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
-    "upernet-convnext-small-cvst": partial(UPerNet, SMALL),
+
+@dataclass(frozen=True)
+class Architecture:
+    """One row of `ARCHITECTURES`: the model of a number of classes, and how published checkpoints name its tensors."""
+
+    build: Callable[[int], nn.Module]
+    published_keys: tuple[tuple[str, str], ...] = ()  # pattern and replacement, in turn
+
+
+#: To add an architecture, write its file and add its row.
+ARCHITECTURES: dict[str, Architecture] = {
+    "upernet-convnext-small-cvst": Architecture(partial(UPerNet, upernet.SMALL)),
+    "upernet-convnext-t-cvst": Architecture(partial(UPerNet, upernet.TINY_512), upernet.PUBLISHED_KEYS),
+    "upernet-convnext-s-cvst": Architecture(partial(UPerNet, upernet.SMALL_512), upernet.PUBLISHED_KEYS),
 }
 
 
@@ -64,7 +78,51 @@ def build(architecture: str, num_classes: int) -> nn.Module:
         raise ValueError(f"unknown architecture {architecture!r}; choose from: {', '.join(ARCHITECTURES)}")
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2, got {num_classes}")
-    return ARCHITECTURES[architecture](num_classes)
+    model = ARCHITECTURES[architecture].build(num_classes)
+    model.architecture = architecture  # type: ignore[assignment]
+    return model
+
+
+def load_checkpoint(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> nn.Module:
+    """Fill a model that `build` made with a checkpoint, under its own keys or the published ones; returns the model.
+
+    source: a path (`.safetensors`, or a `.pth` of tensors alone: code in it is never run) or a state dict. The
+    dictionary may lie under "state_dict" or "model", its keys behind "module.". Strict: raises ValueError that names
+    the first keys that are missing, unknown or of another shape.
+    """
+    architecture = ARCHITECTURES[str(model.architecture)]
+    state: Any = source if isinstance(source, Mapping) else read_tensors(Path(source))
+    for wrapper in ("state_dict", "model"):
+        state = state.get(wrapper, state)
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    if not state.keys() <= model.state_dict().keys():
+        for pattern, replacement in architecture.published_keys:
+            state = {re.sub(pattern, replacement, key): value for key, value in state.items()}
+    here = model.state_dict()
+    problems = [
+        *(f"{key} is missing" for key in here.keys() - state.keys()),
+        *(f"{key} is unknown" for key in state.keys() - here.keys()),
+        *(
+            f"{key} is {tuple(state[key].shape)} instead of {tuple(here[key].shape)}"
+            for key in here.keys() & state.keys()
+            if state[key].shape != here[key].shape
+        ),
+    ]
+    if problems:
+        shown = "; ".join(sorted(problems)[:3])
+        raise ValueError(f"the checkpoint does not hold a {model.architecture}: {shown} ({len(problems)} in all)")
+    model.load_state_dict(state)
+    return model
+
+
+def read_tensors(path: Path) -> Any:
+    """The tensors of a checkpoint file. Raises ValueError when it holds anything else."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, UnpicklingError, EOFError, RuntimeError) as error:
+        raise ValueError(f"{path} is not a checkpoint of tensors alone: {str(error).splitlines()[0]}") from error
 
 
 def card_of(model: nn.Module) -> Card:
@@ -111,10 +169,6 @@ def load_model(name: str | Path, device: str | torch.device | None = None) -> nn
         )
     card = Card.load(path.with_suffix(".json"))
     model = build(card.architecture, len(card.classes))
-    try:
-        model.load_state_dict({key: value.float() for key, value in load_file(path).items()}, strict=True)
-    except (SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path} does not hold a {card.architecture}: {reason}; fetch or train it again") from error
+    load_checkpoint(model, path)
     model.card = card  # type: ignore[assignment]
     return model.eval().requires_grad_(False).to(device or "cpu")

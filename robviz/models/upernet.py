@@ -22,10 +22,32 @@ class UPerNetSizes:
     auxiliary_channels: int
     layer_scale: float = 1e-6  # initial value; large ones learn faster in short trainings
     drop_path: float = 0.0
+    normalises: bool = True  # by ImageNet's mean and deviation; the published models take [0, 1] as it is
 
 
 #: 2.6 M parameters: learns on a CPU and attacks at 256 px in a tenth of a second a step.
 SMALL = UPerNetSizes((2, 2, 6, 2), (32, 64, 128, 256), channels=48, auxiliary_channels=32, layer_scale=0.1)
+#: The paper's two sizes (Table 5), 60 M and 82 M parameters.
+TINY_512 = UPerNetSizes((3, 3, 9, 3), (96, 192, 384, 768), channels=512, auxiliary_channels=256, normalises=False)
+SMALL_512 = UPerNetSizes((3, 3, 27, 3), (96, 192, 384, 768), channels=512, auxiliary_channels=256, normalises=False)
+#: From the keys of the published checkpoints to ours: each pattern that matches applies, in turn.
+PUBLISHED_KEYS = (
+    (r"^backbone\.downsample_layers\.0\.stem\.", "backbone.stem."),
+    (r"^backbone\.downsample_layers\.(\d)\.", r"backbone.stages.\1.downsample."),
+    (r"^backbone\.stages\.(\d)\.(\d+)\.", r"backbone.stages.\1.blocks.\2."),
+    (r"\.dwconv\.", ".conv_dw."),
+    (r"\.pwconv(\d)\.", r".mlp.fc\1."),
+    (r"^backbone\.norm(\d)\.", r"backbone.norms.\1."),
+    (r"^decode_head\.psp_modules\.(\d)\.1\.", r"head.pools.\1."),
+    (r"^decode_head\.lateral_convs\.", "head.laterals."),
+    (r"^decode_head\.fpn_convs\.", "head.smooth."),
+    (r"^decode_head\.fpn_bottleneck\.", "head.fuse."),
+    (r"^decode_head\.", "head."),
+    (r"^auxiliary_head\.convs\.", "auxiliary."),
+    (r"^auxiliary_head\.classifier\.", "auxiliary.1."),
+    (r"^(head|auxiliary)\.(.*)\bconv\.", r"\1.\g<2>0."),
+    (r"\bbatch_norm\.", "1."),
+)
 
 
 class ConvStem(nn.Sequential):
@@ -123,8 +145,9 @@ class UPerNet(nn.Module):
 
     def __init__(self, sizes: UPerNetSizes, num_classes: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(IMAGENET_DEFAULT_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_DEFAULT_STD).view(1, 3, 1, 1), persistent=False)
+        mean, std = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD) if sizes.normalises else ((0.0,) * 3, (1.0,) * 3)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.backbone = ConvNeXtPyramid(sizes)
         self.head = UPerNetHead(sizes.dims, sizes.channels, num_classes)
         self.auxiliary = nn.Sequential(
