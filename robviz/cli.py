@@ -62,9 +62,9 @@ def tables(arguments: argparse.Namespace) -> None:
 
 
 def bench(arguments: argparse.Namespace) -> None:
-    from robviz.bench import bench as measure
+    from robviz import bench as module
 
-    print(measure())
+    print(module.bench_attacks() if arguments.what == "attacks" else module.bench())
 
 
 def parser() -> argparse.ArgumentParser:
@@ -96,7 +96,8 @@ def parser() -> argparse.ArgumentParser:
     sub = commands.add_parser("tables", help="the shipped models' figures, from their cards, as Markdown")
     sub.add_argument("--write", metavar="README", help="put them between the markers of this file instead")
     sub.set_defaults(call=tables)
-    sub = commands.add_parser("bench", help="measure start-up, first frame and attack speed on this machine")
+    sub = commands.add_parser("bench", help="measure how fast the app, or the attacks, are on this machine")
+    sub.add_argument("what", nargs="?", choices=["app", "attacks"], default="app", help="(default: %(default)s)")
     sub.set_defaults(call=bench)
     return root
 
