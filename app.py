@@ -15,7 +15,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import: nothing l
 
 import gradio as gr
 import plotly.graph_objects as go
-from torch import nn
+from torch import Tensor, nn
 
 from robviz.comparison import compare_steps, finish, predict, unattacked
 from robviz.datasets import load_dataset
@@ -67,6 +67,11 @@ def model_of(name: str) -> tuple[nn.Module, Card]:
 
 
 @lru_cache
+def class_weights(dataset: str) -> Tensor | None:
+    return load_dataset(dataset).class_weights
+
+
+@lru_cache
 def photos() -> dict[str, Sample]:
     return {sample.name: sample for sample in load_dataset("photos", "photographs")}
 
@@ -102,6 +107,7 @@ def attack_views(setting: Setting, stopped: threading.Event) -> Iterator[tuple[s
         setting.eps / 255,
         int(setting.steps),
         setting.loss,
+        class_weights(card.dataset),
         int(setting.seed),
         FRAME_SECONDS,
         stopped.is_set,

@@ -76,6 +76,7 @@ def compare_steps(
     eps: float,
     steps: int,
     loss: str,
+    class_weights: Tensor | None = None,
     seed: int = 0,
     frame_seconds: float = 0.0,
     is_stopped: Callable[[], bool] = lambda: False,
@@ -100,7 +101,8 @@ def compare_steps(
         )
 
     due = 0.0
-    with closing(apgd_steps(model, sample.image[None], sample.labels[None], eps, steps, loss, seed=seed)) as attack:
+    images, labels = sample.image[None], sample.labels[None]
+    with closing(apgd_steps(model, images, labels, eps, steps, loss, class_weights, seed=seed)) as attack:
         for result in attack:
             if is_stopped() or result.step == steps:
                 break

@@ -24,9 +24,10 @@ def model_rows() -> str:
     for name in available():
         card = Card.load(shipped("checkpoints") / f"{name}.json")
         recipe, splits = card.training["recipe"], (card.metrics["val"], card.metrics["photographs"])
+        initial = recipe["initial"]
         eps, minutes = round(recipe["eps"] * 255), card.training["training_seconds"] / 60
         how = f"adversarially, PGD at {eps}/255" if eps else "cleanly"
-        start = f" from `{recipe['initial']}`" if recipe["initial"] else ""
+        start = {None: "", "imagenet": " from ImageNet weights"}.get(initial, f" from `{initial}`")
         figures = [f"{100 * split[key]:.1f} %" for split in splits for key in ("clean_miou", "attacked_miou")]
         rows.append(f"| `{name}` | {how}{start}, {minutes:.0f} min on a CPU | {' | '.join(figures)} |\n")
     return "".join(rows)

@@ -13,6 +13,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from robviz.bench import free_port, serving
+from robviz.losses import LOSSES
 from tests.server import LONG, busy_seconds, wait_until_idle
 
 UPLOAD = "my own picture"
@@ -175,6 +176,28 @@ def test_stop_ends_the_computation_within_a_step_and_keeps_the_best_so_far(serve
     assert "Stopped: this is the best found until then." in html
     assert 'data-final="true"' in html
     assert 0 < int(score(html, "step").split()[0]) < LONG
+
+
+def test_stop_reaches_an_attack_that_waits_in_the_queue(server, client):
+    other = Client(server[0], verbose=False)
+    first = other.submit("chelsea", None, "photos-robust", 4, "mask-ce", LONG, 0, api_name="/attack")
+    while not first.outputs():
+        time.sleep(0.02)
+    client.predict(api_name="/expect")  # as the browser does on the click
+    job = client.submit("chelsea", None, "photos-clean", 4, "mask-ce", LONG, 0, api_name="/attack")
+    time.sleep(0.3)
+    assert not job.outputs()
+    client.predict(api_name="/stop")
+    other.predict(api_name="/stop")
+    html = job.result(timeout=10)[0]
+    assert score(html, "step") == f"0 of {LONG}"
+    assert "Stopped" in html
+    other.close()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_can_be_chosen(client, loss):
+    assert 'data-final="true"' in attack(client, loss=loss, steps=1)
 
 
 def test_one_visitors_stop_leaves_the_others_attack_alone(server, client):

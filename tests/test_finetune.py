@@ -6,10 +6,12 @@ import json
 import pytest
 import torch
 
-from robviz.finetune import RECIPES, Recipe, TrainingImages, learning_rate_factor, pgd_examples, run
+from robviz.finetune import RECIPES, Recipe, TrainingImages, initial_model, learning_rate_factor, pgd_examples, run
 from robviz.models import build, load_model
 
-TINY = Recipe("tiny", iterations=3, batch_size=2, sizes=(64,), eps=4 / 255, attack_steps=1)
+TINY = Recipe(
+    "tiny", None, "upernet-convnext-small-cvst", iterations=3, batch_size=2, sizes=(64,), eps=4 / 255, attack_steps=1
+)
 
 
 def test_a_training_ends_in_a_checkpoint_that_opens_and_a_card_that_tells_how(tmp_path):
@@ -18,8 +20,20 @@ def test_a_training_ends_in_a_checkpoint_that_opens_and_a_card_that_tells_how(tm
     assert model(torch.rand(1, 3, 64, 64)).shape == (1, 9, 64, 64)
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["training"]["recipe"]["iterations"] == 3
-    assert len(card["training"]["loss_curve"]) == 3
+    assert len(card["training"]["loss_curve"]) == len(card["training"]["val_miou_curve"]) == 3
     assert 0 <= card["metrics"]["val"]["attacked_miou"] <= card["metrics"]["val"]["clean_miou"] <= 1
+
+
+def test_a_training_may_start_from_imagenet_or_a_checkpoint_or_from_nothing():
+    lite = dataclasses.replace(TINY, architecture="upernet-efficientnet-lite0")
+    kernels = [
+        initial_model(dataclasses.replace(lite, initial=initial), 9).backbone.conv_stem.weight
+        for initial in (None, "imagenet", "photos-clean")
+    ]
+    assert kernels[1].std() > 2 * kernels[0].std()
+    assert kernels[2].sub(kernels[1]).abs().mean() < kernels[1].abs().mean() / 2
+    with pytest.raises(ValueError, match="no ImageNet weights for upernet-convnext-small-cvst; set initial=None"):
+        initial_model(dataclasses.replace(TINY, initial="imagenet"), 9)
 
 
 def test_training_examples_stay_within_the_budget():

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from robviz.models import upernet
-from robviz.models.upernet import UPerNet
+from robviz.models.efficientnet import efficientnet_lite0, load_imagenet
+from robviz.models.upernet import convnext
 from robviz.shipped import shipped
 
 
@@ -28,13 +29,15 @@ class Architecture:
 
     build: Callable[[int], nn.Module]
     published_keys: tuple[tuple[str, str], ...] = ()  # pattern and replacement, in turn
+    load_imagenet: Callable[[Any], None] | None = None  # fills the backbone, for trainings to start from
 
 
 #: To add an architecture, write its file and add its row.
 ARCHITECTURES: dict[str, Architecture] = {
-    "upernet-convnext-small-cvst": Architecture(partial(UPerNet, upernet.SMALL)),
-    "upernet-convnext-t-cvst": Architecture(partial(UPerNet, upernet.TINY_512), upernet.PUBLISHED_KEYS),
-    "upernet-convnext-s-cvst": Architecture(partial(UPerNet, upernet.SMALL_512), upernet.PUBLISHED_KEYS),
+    "upernet-convnext-small-cvst": Architecture(partial(convnext, upernet.SMALL)),
+    "upernet-efficientnet-lite0": Architecture(efficientnet_lite0, load_imagenet=load_imagenet),
+    "upernet-convnext-t-cvst": Architecture(partial(convnext, upernet.TINY_512), upernet.PUBLISHED_KEYS),
+    "upernet-convnext-s-cvst": Architecture(partial(convnext, upernet.SMALL_512), upernet.PUBLISHED_KEYS),
 }
 
 

@@ -1,7 +1,8 @@
-"""UPerNet with a ConvNeXt backbone and a convolution stem: the paper's own family (section 4, Table 5)."""
+"""UPerNet: with a ConvNeXt backbone and a convolution stem, the paper's own family (section 4, Table 5), or another."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class UPerNetSizes:
+class ConvNeXtSizes:
     """What tells one member of the family from another."""
 
     depths: tuple[int, int, int, int]
@@ -25,11 +26,11 @@ class UPerNetSizes:
     normalises: bool = True  # by ImageNet's mean and deviation; the published models take [0, 1] as it is
 
 
-#: 2.6 M parameters: learns on a CPU and attacks at 256 px in a tenth of a second a step.
-SMALL = UPerNetSizes((2, 2, 6, 2), (32, 64, 128, 256), channels=48, auxiliary_channels=32, layer_scale=0.1)
+#: 2.6 M parameters: learns on a CPU.
+SMALL = ConvNeXtSizes((2, 2, 6, 2), (32, 64, 128, 256), channels=48, auxiliary_channels=32, layer_scale=0.1)
 #: The paper's two sizes (Table 5), 60 M and 82 M parameters.
-TINY_512 = UPerNetSizes((3, 3, 9, 3), (96, 192, 384, 768), channels=512, auxiliary_channels=256, normalises=False)
-SMALL_512 = UPerNetSizes((3, 3, 27, 3), (96, 192, 384, 768), channels=512, auxiliary_channels=256, normalises=False)
+TINY_512 = ConvNeXtSizes((3, 3, 9, 3), (96, 192, 384, 768), channels=512, auxiliary_channels=256, normalises=False)
+SMALL_512 = ConvNeXtSizes((3, 3, 27, 3), (96, 192, 384, 768), channels=512, auxiliary_channels=256, normalises=False)
 #: From the keys of the published checkpoints to ours: each pattern that matches applies, in turn.
 PUBLISHED_KEYS = (
     (r"^backbone\.downsample_layers\.0\.stem\.", "backbone.stem."),
@@ -67,7 +68,7 @@ class ConvStem(nn.Sequential):
 class ConvNeXtPyramid(nn.Module):
     """timm's ConvNeXt stages behind the convolution stem; yields features at 1/4, 1/8, 1/16 and 1/32."""
 
-    def __init__(self, sizes: UPerNetSizes) -> None:
+    def __init__(self, sizes: ConvNeXtSizes) -> None:
         super().__init__()
         net = ConvNeXt(
             depths=sizes.depths,
@@ -143,16 +144,24 @@ class UPerNet(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, sizes: UPerNetSizes, num_classes: int) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        dims: tuple[int, ...],
+        channels: int,
+        auxiliary_channels: int,
+        num_classes: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        """backbone: images to features of `dims` channels at 1/4, 1/8, 1/16 and 1/32. mean, std: of the colours."""
         super().__init__()
-        mean, std = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD) if sizes.normalises else ((0.0,) * 3, (1.0,) * 3)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
-        self.backbone = ConvNeXtPyramid(sizes)
-        self.head = UPerNetHead(sizes.dims, sizes.channels, num_classes)
+        self.backbone = backbone
+        self.head = UPerNetHead(dims, channels, num_classes)
         self.auxiliary = nn.Sequential(
-            ConvNormAct(sizes.dims[2], sizes.auxiliary_channels, 3),
-            nn.Conv2d(sizes.auxiliary_channels, num_classes, 1),
+            ConvNormAct(dims[2], auxiliary_channels, 3), nn.Conv2d(auxiliary_channels, num_classes, 1)
         )
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
@@ -167,3 +176,10 @@ class UPerNet(nn.Module):
         if not self.training:
             return logits
         return logits, resize(self.auxiliary(features[2]), size)
+
+
+def convnext(sizes: ConvNeXtSizes, num_classes: int) -> UPerNet:
+    """The paper's family."""
+    mean, std = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD) if sizes.normalises else ((0.0,) * 3, (1.0,) * 3)
+    backbone = ConvNeXtPyramid(sizes)
+    return UPerNet(backbone, sizes.dims, sizes.channels, sizes.auxiliary_channels, num_classes, mean, std)
