@@ -17,7 +17,8 @@ import gradio as gr
 import plotly.graph_objects as go
 from torch import Tensor, nn
 
-from robviz.comparison import compare_steps, finish, predict, unattacked
+from robviz.attacks import predicted
+from robviz.comparison import compare_steps, finish, unattacked
 from robviz.datasets import load_dataset
 from robviz.figures import attack_curve
 from robviz.losses import LOSSES
@@ -83,7 +84,7 @@ def sample_of(setting: Setting, model: nn.Module) -> tuple[Sample, str]:
     if setting.upload is None:
         raise ValueError("no picture was uploaded yet; choose one with “Upload a picture”")
     image = to_tensor(read_picture(setting.upload))
-    return Sample("upload", image, predict(model, image)), OWN_NOTE
+    return Sample("upload", image, predicted(model, image[None])[0]), OWN_NOTE
 
 
 def clean_view(setting: Setting) -> str:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from robviz.attacks import apgd_steps, frozen
+from robviz.attacks import apgd_steps, frozen, predicted
 from robviz.datasets import load_dataset
 from robviz.metrics import worst_case_miou
 from robviz.models import build, load_model
@@ -62,8 +62,7 @@ def step_seconds(model: nn.Module, images: Tensor, steps: int) -> Timed:
 
     The two are measured in turn, pair by pair, so that a busy machine slows both alike.
     """
-    with torch.no_grad(), frozen(model):
-        labels = model(images).argmax(1)
+    labels = predicted(model, images)
     attack = apgd_steps(model, images, labels, 4 / 255, steps, "mask-ce")
     next(attack)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from robviz.attacks import apgd, check_images, frozen, image_generator, project, share_equal
+from robviz.attacks import apgd, check_images, frozen, image_generator, predicted, project, share_equal
 from robviz.losses import pixel_loss
 
 
@@ -34,8 +34,7 @@ class Case(NamedTuple):
 
     def accuracy(self, attacked: Tensor) -> float:
         """Mean pixel accuracy of the images."""
-        with torch.no_grad(), frozen(self.model):
-            return share_equal(self.model(attacked).max(1).indices, self.labels).mean().item()
+        return share_equal(predicted(self.model, attacked), self.labels).mean().item()
 
     def attacked(self, eps: float, steps: int) -> float:
         result = apgd(self.model, self.images, self.labels, eps, steps, "mask-ce", seed=self.seed)
@@ -108,7 +107,7 @@ def squares(case: Case) -> str | None:
         generator = image_generator(case.seed, "squares", image)
         stripes = 2.0 * (torch.rand(3, 1, size[1], generator=generator) < 0.5) - 1
         best = project(image + case.eps * stripes.to(image), image, case.eps)
-        least = share_equal(predicted(case.model, best), labels[None]).item()
+        least = share_equal(predicted(case.model, best[None]), labels[None]).item()
         for query in range(case.steps):
             side = max(1, round(0.5 * min(size) * (1 - query / case.steps)))
             top, left = (int(torch.randint(0, length - side + 1, (1,), generator=generator)) for length in size)
@@ -116,7 +115,7 @@ def squares(case: Case) -> str | None:
             x = best.clone()
             box = (slice(None), slice(top, top + side), slice(left, left + side))
             x[box] = project(image[box] + case.eps * sign.to(image), image[box], case.eps)
-            left_right = share_equal(predicted(case.model, x), labels[None]).item()
+            left_right = share_equal(predicted(case.model, x[None]), labels[None]).item()
             if left_right <= least:
                 best, least = x, left_right
         found.append(least)
@@ -124,11 +123,6 @@ def squares(case: Case) -> str | None:
     if mean >= attacked:
         return None
     return f"random squares leave {100 * mean:.1f} % right, the white-box attack {100 * attacked:.1f} %"
-
-
-def predicted(model: nn.Module, image: Tensor) -> Tensor:
-    with torch.no_grad(), frozen(model):
-        return model(image[None]).max(1).indices
 
 
 #: name -> check; each returns what it found suspicious, or None. To add a check, write it and add its row.

@@ -8,11 +8,10 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from robviz.attacks import AttackResult, apgd_steps, frozen
+from robviz.attacks import AttackResult, apgd_steps, predicted
 from robviz.metrics import counts, miou, pixel_accuracy
 from robviz.pictures import largest_change, quantise, to_bytes, to_tensor
 from robviz.types import Sample
@@ -50,12 +49,6 @@ class Comparison:
     is_final: bool
 
 
-def predict(model: nn.Module, image: Tensor) -> Tensor:
-    """(3, H, W) in [0, 1] to (H, W) int64 labels."""
-    with torch.no_grad(), frozen(model):
-        return model(image[None])[0].max(0).indices
-
-
 def scores(predictions: Tensor, reference: Tensor, num_classes: int) -> Scores:
     found = counts(predictions[None], reference[None], num_classes)
     return Scores(pixel_accuracy(found.correct, found.valid).item(), miou(found.intersection[0], found.union[0]))
@@ -63,7 +56,7 @@ def scores(predictions: Tensor, reference: Tensor, num_classes: int) -> Scores:
 
 def unattacked(model: nn.Module, sample: Sample, num_classes: int, eps: float, steps: int) -> Comparison:
     """The comparison before the first step: nothing changed yet."""
-    before = predict(model, sample.image)
+    before = predicted(model, sample.image[None])[0]
     seen = scores(before, sample.labels, num_classes)
     image, labels = to_bytes(sample.image), before.numpy()
     return Comparison(image, image, sample.labels.numpy(), labels, labels, seen, seen, (), 0, steps, eps, 0, False)
@@ -114,5 +107,5 @@ def compare_steps(
 
 def finish(model: nn.Module, sample: Sample, last: Comparison, num_classes: int) -> Comparison:
     """The same comparison with `after` and its scores taken anew from the 8-bit picture that is shown."""
-    after = predict(model, to_tensor(Image.fromarray(last.attacked)))
+    after = predicted(model, to_tensor(Image.fromarray(last.attacked))[None])[0]
     return replace(last, after=after.numpy(), scores_after=scores(after, sample.labels, num_classes), is_final=True)

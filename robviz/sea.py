@@ -22,7 +22,7 @@ from accelerate import PartialState
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from robviz.attacks import attack_steps, frozen, to_the_end
+from robviz.attacks import attack_steps, predicted, to_the_end
 from robviz.checks import require_within
 from robviz.metrics import (
     SIZE_NAMES,
@@ -146,11 +146,6 @@ def attacked_records(
     ]
 
 
-def predicted(model: nn.Module, images: Tensor) -> Tensor:
-    with torch.no_grad(), frozen(model):
-        return model(images).max(1).indices
-
-
 def clean_records(model: nn.Module, dataset: Dataset, samples: list[Sample]) -> list[dict[str, Any]]:
     """The records of unattacked images of one size."""
     predictions = predicted(model, torch.stack([sample.image for sample in samples]).to(device_of(model)))
@@ -167,6 +162,35 @@ def batches(dataset: Dataset, indices: list[int], batch_size: int) -> Iterator[l
     for _, same_size in groupby(samples, key=lambda pair: pair[1].image.shape):
         while batch := list(islice(same_size, batch_size)):
             yield batch
+
+
+def complete(
+    records: Records,
+    model: nn.Module,
+    dataset: Dataset,
+    runs: tuple[Run, ...],
+    plan: dict[str, Any],
+    indices: list[int],
+    batch_size: int,
+) -> None:
+    """Compute the records of these images that are not there yet."""
+    wanted: dict[str, Run | None] = {CLEAN: None, **{run.name: run for run in runs}}
+    missing = {name: {i for i in indices if records.read(key_of(i, name)) is None} for name in wanted}
+    title = f"{plan['settings']['name']}, {255 * plan['eps']:g}/255"
+    with tqdm(total=sum(map(len, missing.values())), desc=title, unit="attack", disable=None) as bar:
+        for batch in batches(dataset, sorted(set().union(*missing.values())), batch_size):
+            for name, run in wanted.items():
+                todo = {i: sample for i, sample in batch if i in missing[name]}
+                if not todo:
+                    continue
+                samples = list(todo.values())
+                if run is None:
+                    done = clean_records(model, dataset, samples)
+                else:
+                    done = attacked_records(model, dataset, samples, run, plan)
+                for i, record in zip(todo, done):
+                    records.write(key_of(i, name), record)
+                bar.update(len(todo))
 
 
 def evaluate(
@@ -203,26 +227,8 @@ def evaluate(
         folder = Path(out) if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         with state.main_process_first():
             records = Records(folder, plan, resume=resume or not state.is_main_process)
-        runs: dict[str, Run | None] = {CLEAN: None, **{run.name: run for run in settings.runs}}
         mine = list(range(count))[state.process_index :: state.num_processes]
-        missing = {name: {i for i in mine if records.read(key_of(i, name)) is None} for name in runs}
-        total = sum(len(indices) for indices in missing.values())
-        bar = tqdm(total=total, desc=f"{settings.name}, eps {255 * eps:g}/255", unit="attack", disable=None)
-        for batch in batches(dataset, sorted(set().union(*missing.values())), batch_size):
-            for name, run in runs.items():
-                todo = [(i, sample) for i, sample in batch if i in missing[name]]
-                if not todo:
-                    continue
-                samples = [sample for _, sample in todo]
-                done = (
-                    clean_records(model, dataset, samples)
-                    if run is None
-                    else attacked_records(model, dataset, samples, run, plan)
-                )
-                for (i, _), record in zip(todo, done):
-                    records.write(key_of(i, name), record)
-                bar.update(len(todo))
-        bar.close()
+        complete(records, model, dataset, settings.runs, plan, mine, batch_size)
         state.wait_for_everyone()
         report = report_of(records, plan, dataset.classes)
         if out is not None and state.is_main_process:

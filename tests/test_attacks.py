@@ -155,6 +155,16 @@ def test_a_batch_equals_its_images_one_by_one_in_any_order(bends, batch):
         torch.testing.assert_close(alone.images[0], together.images[i], atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("attack", [pgd, apgd, red_eps_apgd])
+def test_restarts_go_on_from_the_best_and_only_help(bends, batch, attack):
+    once, thrice = (attack(bends, *batch, 0.05, 5, restarts=restarts) for restarts in (1, 3))
+    assert thrice.step == 15
+    assert (thrice.accuracy <= once.accuracy).all()
+    assert not thrice.images.equal(once.images)
+    torch.testing.assert_close(thrice.history.loss[: len(once.history.loss)], once.history.loss)
+    assert (bends(thrice.images).argmax(1) == thrice.predictions).all()
+
+
 def test_the_seed_decides_the_start(bends, batch):
     images, labels = batch
     starts = [next(apgd_steps(bends, images, labels, 0.05, 3, seed=seed)).images for seed in (0, 0, 1)]
@@ -323,6 +333,8 @@ NAN[0, 0, 0, 0] = float("nan")
         ({"images": NAN}, ValueError, "images hold NaN"),
         ({"labels": torch.zeros(1, 4, 4)}, TypeError, "labels must be int64, got torch.float32"),
         ({"labels": torch.zeros(1, 5, 4, dtype=torch.int64)}, ValueError, r"like the images, got \(1, 5, 4\)"),
+        ({"restarts": 0}, ValueError, "restarts must be at least 1"),
+        ({"restarts": 2, "random_start": False}, ValueError, "and 1 without a random start; got 2"),
         ({"loss": "mask-ce-bal"}, ValueError, r"mask-ce-bal needs class_weights \(K,\), got None"),
         ({"loss": "mask-ce", "target": 1}, ValueError, "takes one of the losses ce, js, tsallis; got 'mask-ce'"),
         ({"target": 9}, ValueError, r"labels must lie in -1 \(void\) .. 3 .* got 9 .. 9"),
