@@ -118,6 +118,8 @@ def attack_views(setting: Setting, stopped: threading.Event) -> Iterator[tuple[s
             yield render(shown, card.classes, card.palette, note), None
     if stopped.is_set():
         note += " Stopped: this is the best found until then."
+    elif shown.step < shown.steps:
+        note += " Ended early: no pixel is left to break."
     final = finish(model, sample, shown, len(card.classes))
     if setting.eps < 1:
         note += " An 8-bit picture cannot hold a change below 1/255."

@@ -46,6 +46,7 @@ class AttackResult:
     those with most pixels at it. best_loss_images: those of highest tracked loss. accuracy: (B,) pixel accuracy on
     `images` over the aimed pixels, void left out. predictions: (B, H, W) int64, the model's on `images`. reached:
     (B,) share of the aimed pixels that are at the target, or None without a target. step: how many were made.
+    gradients: (B,) int64 backward passes spent on each image.
     """
 
     images: Tensor
@@ -55,7 +56,7 @@ class AttackResult:
     reached: Tensor | None
     history: History
     step: int
-    gradients: Tensor  # (B,) int64: backward passes spent on each image
+    gradients: Tensor
 
 
 @contextmanager
@@ -401,9 +402,9 @@ class Best:
 
 def consider(best: list[Best], x: Tensor, found: Probe) -> None:
     """Offer each image its row of a probe, a point within the budget."""
-    numbers = torch.stack([found.accuracy, found.survives, found.loss.to(found.accuracy)]).T.tolist()
-    for one, point, predictions, row in zip(best, x, found.predictions, numbers):
-        one.consider(point, predictions, *row)
+    numbers = (column.tolist() for column in (found.accuracy, found.survives, found.loss))
+    for one, *row in zip(best, x, found.predictions, *numbers):
+        one.consider(*row)
 
 
 def collect(best: list[Best], step: int, is_targeted: bool) -> AttackResult:
