@@ -12,6 +12,7 @@ write its optimiser and add its row to `OPTIMISERS`.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
@@ -364,11 +365,28 @@ def walk(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
     return x
 
 
+def anneal(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
+    """Sign steps with momentum while radius and step size shrink: ours, for models on which APGD stalls.
+
+    The radius falls linearly from 2 eps to eps over the first 60 % of the steps, the step size by a cosine from the
+    radius to 2 % of it. It looks at neither loss nor accuracy, so nothing makes it settle early.
+    """
+    x = x_before = start(2 * eps)
+    for step in range(steps + 1):
+        radius = eps * max(1.0, 2 - step / (0.6 * steps))
+        x = project(x, radius)
+        gradient, _, _ = yield Ask(x, radius, step)
+        step_size = radius * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
+        x, x_before = project(x + step_size * gradient.sign() + 0.75 * (x - x_before), radius), x
+    return x
+
+
 #: name -> optimiser. To add an attack, write its optimiser and add its row.
 OPTIMISERS: dict[str, OptimiserOf] = {
     "pgd": walk,
     "apgd": climb_within,
     "red-eps-apgd": climb_inwards,
+    "annealed-pgd": anneal,
 }
 
 
@@ -542,6 +560,7 @@ def to_the_end(steps: Callable[P, Generator[AttackResult, None, None]]) -> Calla
 pgd_steps = partial(attack_steps, "pgd")
 apgd_steps = partial(attack_steps, "apgd")
 red_eps_apgd_steps = partial(attack_steps, "red-eps-apgd")
-for _steps in (pgd_steps, apgd_steps, red_eps_apgd_steps):
+annealed_pgd_steps = partial(attack_steps, "annealed-pgd")
+for _steps in (pgd_steps, apgd_steps, red_eps_apgd_steps, annealed_pgd_steps):
     _steps.__doc__ = attack_steps.__doc__
-pgd, apgd, red_eps_apgd = map(to_the_end, (pgd_steps, apgd_steps, red_eps_apgd_steps))
+pgd, apgd, red_eps_apgd, annealed_pgd = map(to_the_end, (pgd_steps, apgd_steps, red_eps_apgd_steps, annealed_pgd_steps))

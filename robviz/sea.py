@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import tempfile
 import time
 from collections.abc import Iterator
@@ -285,11 +286,14 @@ def figures_of(rows: dict[str, Any], classes: tuple[str, ...]) -> dict[str, Any]
     intersection, union = rows["intersection"].sum(0), rows["union"].sum(0)
     accuracy = worst_case_accuracy(rows["correct"][None], rows["valid"])
     sizes = zip(SIZE_NAMES, rows["size_intersection"].sum(0).tolist(), rows["size_union"].sum(0).tolist())
-    return {
+    rates = {
         "accuracy_mean": accuracy.mean,
         "accuracy_pooled": accuracy.pooled,
         "miou": miou(intersection, union),
         "balanced_accuracy": balanced_accuracy(intersection, rows["labelled"].sum(0)),
+    }
+    return {
+        **{name: None if math.isnan(rate) else rate for name, rate in rates.items()},
         "iou_by_size": {name: hits / area if area else None for name, hits, area in sizes},
         "iou_by_class": {
             name: hits / area if area else None
@@ -301,16 +305,13 @@ def figures_of(rows: dict[str, Any], classes: tuple[str, ...]) -> dict[str, Any]
 def worst_of(tables: list[dict[str, Any]], aggregation: str, seed: int, classes: tuple[str, ...]) -> dict[str, Any]:
     """The worst case over several runs: accuracy by its own choice, the rest by the choice of lowest mIoU."""
     stacked = {key: torch.stack([table[key] for table in tables]) for key in tables[0] if key != "image"}
-    accuracy = worst_case_accuracy(stacked["correct"], tables[0]["valid"])
-    choice = (
-        accuracy.choice
-        if aggregation == "accuracy"
-        else worst_case_miou(stacked["intersection"], stacked["union"], seed).choice
-    )
-    return figures_of(chosen(stacked, choice), classes) | {
-        "accuracy_mean": accuracy.mean,
-        "accuracy_pooled": accuracy.pooled,
-    }
+    least = worst_case_accuracy(stacked["correct"], tables[0]["valid"])
+    by_accuracy = figures_of(chosen(stacked, least.choice), classes)
+    if aggregation == "accuracy":
+        return by_accuracy
+    lowest = worst_case_miou(stacked["intersection"], stacked["union"], seed)
+    accuracies = {key: by_accuracy[key] for key in ("accuracy_mean", "accuracy_pooled")}
+    return figures_of(chosen(stacked, lowest.choice), classes) | accuracies
 
 
 def report_of(records: Records, plan: dict[str, Any], classes: tuple[str, ...]) -> Report:

@@ -12,6 +12,7 @@ from torch import nn
 from robviz.attacks import (
     OPTIMISERS,
     TARGETED,
+    annealed_pgd,
     apgd,
     apgd_steps,
     attack_steps,
@@ -101,7 +102,7 @@ def test_no_step_leaves_the_budget_or_the_colour_range(attack, eps, loss, random
             assert candidate.max() <= 1
 
 
-@pytest.mark.parametrize("attack", [pgd, apgd, red_eps_apgd])
+@pytest.mark.parametrize("attack", [pgd, apgd, red_eps_apgd, annealed_pgd])
 def test_the_result_is_the_best_of_all_steps_and_its_scores_are_true(bends, batch, attack):
     images, labels = batch
     result = attack(bends, images, labels, eps=0.1, steps=12, loss="mask-ce")
@@ -155,7 +156,7 @@ def test_a_batch_equals_its_images_one_by_one_in_any_order(bends, batch):
         torch.testing.assert_close(alone.images[0], together.images[i], atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("attack", [pgd, apgd, red_eps_apgd])
+@pytest.mark.parametrize("attack", [pgd, apgd, red_eps_apgd, annealed_pgd])
 def test_restarts_go_on_from_the_best_and_only_help(bends, batch, attack):
     once, thrice = (attack(bends, *batch, 0.05, 5, restarts=restarts) for restarts in (1, 3))
     assert thrice.step == 15
@@ -243,7 +244,7 @@ def test_a_target_may_be_a_map_of_labels(bends, batch):
     assert (result.predictions == wanted).double().mean() > (bends(images).argmax(1) == wanted).double().mean() + 0.2
 
 
-@pytest.mark.parametrize("attack", [pgd, apgd, red_eps_apgd])
+@pytest.mark.parametrize("attack", [pgd, apgd, red_eps_apgd, annealed_pgd])
 def test_only_changeable_pixels_change(bends, batch, attack):
     images, labels = batch
     changeable = torch.zeros_like(labels, dtype=torch.bool)
@@ -362,7 +363,7 @@ def test_a_model_that_turns_to_nan_ends_the_attack_with_a_clear_error_and_is_res
 
 
 def test_an_unknown_attack_is_answered_with_the_known_ones(bends, batch):
-    with pytest.raises(ValueError, match="unknown attack 'fgsm'; choose from: pgd, apgd, red-eps-apgd"):
+    with pytest.raises(ValueError, match="unknown attack 'fgsm'; choose from: pgd, apgd, red-eps-apgd, annealed"):
         next(attack_steps("fgsm", bends, *batch, 0.1))
 
 

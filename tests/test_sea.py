@@ -190,6 +190,17 @@ def test_a_bad_call_is_refused(model, changes, says):
         evaluate(model, Noise(), **{"eps": 0.05, "settings": TINY, **changes})
 
 
+def test_where_nothing_is_labelled_nothing_is_said_and_the_json_stays_valid(model, tmp_path):
+    class Unlabelled(Noise):
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            return Sample(sample.name, sample.image, torch.full_like(sample.labels, -1))
+
+    rows = evaluate(model, Unlabelled(), 0.05, TINY, out=tmp_path).rows
+    assert rows["worst case"]["miou"] is None
+    assert "NaN" not in (tmp_path / "report.json").read_text()
+
+
 def test_a_report_is_written_as_json_csv_and_markdown(model, tmp_path):
     report = evaluate(model, Noise(), 4 / 255, TINY, out=tmp_path)
     assert json.loads((tmp_path / "report.json").read_text())["rows"].keys() == report.rows.keys()
