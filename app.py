@@ -183,7 +183,7 @@ def build_app() -> gr.Blocks:
                 upload = gr.UploadButton("Upload a picture", file_count="single", size="sm", elem_id="upload")
                 model = gr.Radio(available(), value=start.model, label="Model", elem_id="model")
                 eps = gr.Slider(0, MOST_EPS, start.eps, step=0.25, label="ε, in 1/255", elem_id="eps")
-                loss = gr.Radio(list(LOSSES), value=start.loss, label="Loss", elem_id="loss")
+                loss = gr.Dropdown(list(LOSSES), value=start.loss, label="Loss", elem_id="loss")
                 steps = gr.Slider(1, MOST_STEPS, start.steps, step=1, label="Steps", elem_id="steps")
                 seed = gr.Number(0, precision=0, minimum=0, label="Seed", elem_id="seed")
                 with gr.Row():

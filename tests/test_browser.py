@@ -97,7 +97,7 @@ def test_pick_a_photo_attack_it_and_see_the_mask_change(page):
     streamed = mask(page)
     assert streamed != clean
     page.wait_for_selector('#view [data-final="true"]')
-    assert score(page, "step") == "40 of 40"
+    assert score(page, "step") == "40 of 40" or "no pixel is left to break" in page.inner_text("#view")
     assert score(page, "change") == "8/255"
     assert mask(page) != clean
     keep(page, "attacked")
