@@ -103,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command; a wrong input ends in one sentence and exit status 2."""
+    """Run one command; a wrong input ends in one sentence and exit status 1."""
     arguments = parser().parse_args(argv)
     try:
         arguments.call(arguments)

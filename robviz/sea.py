@@ -2,7 +2,8 @@
 
 `evaluate` attacks every image of a dataset with every run of its settings, keeps one record for each, and makes the
 report from the records alone. It may be killed at any moment and started again, and spread over processes and
-machines by `accelerate launch`: the report stays the same to the byte.
+machines by `accelerate launch`: the report stays the same to the byte. (On CPUs with as many threads a process, that
+is: another number rounds sums otherwise, so it is part of what decides a run. `OMP_NUM_THREADS` sets it.)
 """
 
 from __future__ import annotations
@@ -209,7 +210,8 @@ def evaluate(
 
     model: images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), on its device; handed back as it came. eps in [0, 1].
     out: folder of the records and the report; without one nothing is kept. resume: go on with the records there, else
-    begin anew. limit: the first so many images only. batch_size: images attacked side by side, where sizes agree.
+    begin anew. limit: the first so many images only. batch_size: images attacked side by side on a GPU, where sizes
+    agree; a CPU gains nothing by it and takes one at a time, as another number would round otherwise.
     precision: of the gradients, `fp32`, `bf16`, or `auto` for bf16 where the hardware multiplies it faster; every
     reported prediction is float32.
 
@@ -229,7 +231,8 @@ def evaluate(
         with state.main_process_first():
             records = Records(folder, plan, resume=resume or not state.is_main_process)
         mine = list(range(count))[state.process_index :: state.num_processes]
-        complete(records, model, dataset, settings.runs, plan, mine, batch_size)
+        side_by_side = 1 if device_of(model).type == "cpu" else batch_size
+        complete(records, model, dataset, settings.runs, plan, mine, side_by_side)
         state.wait_for_everyone()
         report = report_of(records, plan, dataset.classes)
         if out is not None and state.is_main_process:
@@ -255,6 +258,7 @@ def plan_of(
         "seed": settings.seed,
         "precision": precision,
         "device": device_of(model).type,
+        "threads": torch.get_num_threads(),  # another number rounds sums otherwise
         "versions": versions(),
     }
     return json.loads(json.dumps(plan))  # as it will be read again: lists for tuples

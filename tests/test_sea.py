@@ -1,4 +1,4 @@
-"""The ensemble on a small model and three small pictures; the full-size one in `checkpoints/reports`."""
+"""The ensemble on a small model and five small pictures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -214,37 +215,68 @@ def test_a_report_is_written_as_json_csv_and_markdown(model, tmp_path):
         Report.load(tmp_path / "plan.json")
 
 
-def command(out, *launcher):
-    arguments = ["evaluate", "photos-robust", "--settings", "quick", "--limit", "2", "--precision", "fp32", "--out"]
-    return [sys.executable, *launcher, "-m", "robviz.cli", *arguments, str(out)]
+LONGER = SeaSettings("longer", tuple(Run(loss, steps=150) for loss in ("mask-ce-bal", "mask-ce", "js")))
+SCRIPT = """
+import sys
+from robviz.sea import evaluate
+from tests.test_sea import LONGER, Bends, Noise
+evaluate(Bends().eval(), Noise(), 0.05, LONGER, out=sys.argv[1])
+"""
+ROOT = Path(__file__).parent.parent
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The report of an evaluation of the shipped robust model that nobody disturbed."""
+def script(tmp_path_factory):
+    path = tmp_path_factory.mktemp("script") / "run.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(script, tmp_path_factory):
+    """The report of an evaluation that nobody disturbed."""
     out = tmp_path_factory.mktemp("whole")
-    subprocess.run(command(out), check=True, capture_output=True)
+    subprocess.run([sys.executable, script, out], check=True, capture_output=True, env=ENVIRONMENT)
     return (out / "report.json").read_bytes()
 
 
-def test_killed_at_any_moment_and_started_again_it_ends_with_the_same_bytes(whole, tmp_path):
-    for records in (1, 4):
-        process = subprocess.Popen(command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def test_killed_at_any_moment_and_started_again_it_ends_with_the_same_bytes(script, whole, tmp_path):
+    for records in (1, 7, 12):
+        process = subprocess.Popen([sys.executable, script, tmp_path], env=ENVIRONMENT, stderr=subprocess.DEVNULL)
         while len(list(tmp_path.glob("records/*.json"))) < records:
             assert process.poll() is None
-            time.sleep(0.02)
+            time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert not (tmp_path / "report.json").exists()
-    subprocess.run(command(tmp_path), check=True, capture_output=True)
+    subprocess.run([sys.executable, script, tmp_path], check=True, capture_output=True, env=ENVIRONMENT)
     assert (tmp_path / "report.json").read_bytes() == whole
 
 
-def test_two_processes_give_the_same_bytes_as_one(whole, tmp_path):
+def test_two_processes_give_the_same_bytes_as_one(script, whole, tmp_path):
     launch = "-m accelerate.commands.launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no"
-    two = command(tmp_path, *launch.split(), "--dynamo_backend", "no")
-    subprocess.run(two, check=True, capture_output=True)
+    two = [sys.executable, *launch.split(), "--dynamo_backend", "no", script, tmp_path]
+    subprocess.run(two, check=True, capture_output=True, env=ENVIRONMENT)
     assert (tmp_path / "report.json").read_bytes() == whole
+
+
+def test_the_command_evaluates_a_shipped_model_and_prints_the_table(tmp_path):
+    command = ["evaluate", "photos-robust", "--settings", "quick", "--limit", "1", "--out"]
+    ran = subprocess.run([sys.executable, "-m", "robviz.cli", *command, tmp_path], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == (tmp_path / "report.md").read_text()
+    assert "# photos-robust on photos (val) at 4/255, quick" in ran.stdout
+
+
+def test_a_wrong_command_ends_in_one_sentence():
+    ran = subprocess.run(
+        [sys.executable, "-m", "robviz.cli", "evaluate", "photos-robust", "--settings", "sea"],
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 1
+    assert ran.stderr == "robviz: unknown settings 'sea'; choose from: paper, paper-v1, quick\n"
 
 
 def test_a_record_is_there_whole_or_not_at_all(tmp_path):
