@@ -104,10 +104,15 @@ def check_images(images: Tensor, labels: Tensor) -> None:
         )
 
 
-def check_budget(eps: float, steps: int, loss: str) -> None:
-    """Raise ValueError unless eps, steps and loss make an attack."""
+def check_eps(eps: float) -> None:
+    """Raise ValueError unless eps is a radius in pixel units."""
     if not 0 <= eps <= 1:
         raise ValueError(f"eps must lie in [0, 1] (pixel units: 4 / 255 for four levels), got {eps}")
+
+
+def check_budget(eps: float, steps: int, loss: str) -> None:
+    """Raise ValueError unless eps, steps and loss make an attack."""
+    check_eps(eps)
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     if loss not in LOSSES:
@@ -174,6 +179,10 @@ class Task:
         return self.labels if self.target is None else self.target
 
 
+#: Losses with a meaning towards a target; a mask of the pixels still correct has none there.
+TARGETED = ("ce", "js", "tsallis")
+
+
 def task_of(
     model: nn.Module,
     images: Tensor,
@@ -206,10 +215,6 @@ def task_of(
         labels = labels.masked_fill(~aimed, VOID)
         target = None if target is None else target.masked_fill(~aimed, VOID)
     return Task(model, images.detach(), labels, target, changeable, eps, loss, class_weights, seed)
-
-
-#: Losses with a meaning towards a target; a mask of the pixels still correct has none there.
-TARGETED = ("ce", "js", "tsallis")
 
 
 class Probe(NamedTuple):

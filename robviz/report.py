@@ -64,9 +64,8 @@ class Report:
     """What an evaluation found, and all that decided it. The same evaluation gives the same bytes.
 
     As JSON: `plan` {model {name, sha256}, dataset {name, split, images}, eps, settings {name, runs [{loss, attack,
-    steps}], aggregation, seed}, seed, precision, device, threads,
-    versions}; `rows` {name: figures} for `clean`, each run,
-    each pair of runs and `worst case`, with figures {accuracy_mean, accuracy_pooled, miou, balanced_accuracy,
+    steps}], aggregation, seed}, seed, precision, device, threads, versions}; `rows` {name: figures} for `clean`, each
+    run, each pair of runs and `worst case`, with figures {accuracy_mean, accuracy_pooled, miou, balanced_accuracy,
     iou_by_size {small, medium, large}, iou_by_class {class: IoU}}, rates in [0, 1], null where nothing can be said;
     `images` [{image, clean, worst, by}], the pixel accuracy of each before and under the attack `by` that hurts it
     most; `gradients`, the backward passes spent.

@@ -24,7 +24,7 @@ from accelerate import PartialState
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from robviz.attacks import attack_steps, predicted, to_the_end
+from robviz.attacks import attack_steps, check_eps, predicted, to_the_end
 from robviz.checks import require_within
 from robviz.metrics import (
     SIZE_NAMES,
@@ -245,8 +245,7 @@ def plan_of(
     model: nn.Module, dataset: Dataset, eps: float, settings: SeaSettings, images: int, precision: str
 ) -> dict[str, Any]:
     """All that decides the outcome."""
-    if not 0 <= eps <= 1:
-        raise ValueError(f"eps must lie in [0, 1] (pixel units: 4 / 255 for four levels), got {eps}")
+    check_eps(eps)
     if images < 1:
         raise ValueError("there is no image to evaluate; expected a dataset and a limit of at least 1")
     card = getattr(model, "card", None)
