@@ -297,8 +297,10 @@ def adapt(
     if multiple_of < 1:
         raise ValueError(f"multiple_of must be at least 1, got {multiple_of}")
     targets = targets_of(classes, void_index, dataset, class_map)
-    resulting = dataset.classes if dataset else tuple(name for name, target in zip(classes, targets) if target >= 0)
-    colours = palette or (dataset.palette if dataset else generated_palette(len(resulting)))
+    resulting = (
+        dataset.classes if dataset is not None else tuple(name for name, target in zip(classes, targets) if target >= 0)
+    )
+    colours = palette or (dataset.palette if dataset is not None else generated_palette(len(resulting)))
     if len(colours) != len(resulting):
         raise ValueError(f"the palette has {len(colours)} colours for {len(resulting)} classes; give one for each")
     if isinstance(module, (str, Path)):
@@ -313,7 +315,7 @@ def adapt(
     model.card = Card(  # type: ignore[assignment]
         name=name or kind,
         architecture=kind,
-        dataset=dataset.name if dataset else "",
+        dataset=dataset.name if dataset is not None else "",
         classes=tuple(resulting),
         palette=tuple(colours),
         source=f"adapted from {origin}",
