@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from robviz.attacks import apgd, check_images, frozen, image_generator, predicted, project, share_equal
 from robviz.losses import pixel_loss
+from robviz.models.adapters import look_like_probabilities
 
 
 def require_within(attacked: Tensor, images: Tensor, eps: float) -> None:
@@ -61,7 +62,7 @@ def probabilities(case: Case) -> str | None:
     """A softmax applied twice flattens every gradient."""
     with torch.no_grad(), frozen(case.model):
         outputs = case.model(case.images)
-    if outputs.min() < 0 or (outputs.sum(1) - 1).abs().max() > 1e-3:
+    if not look_like_probabilities(outputs):
         return None
     return "the outputs sum to 1 like probabilities; return logits, before the softmax"
 

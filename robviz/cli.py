@@ -6,18 +6,29 @@ import argparse
 import importlib.util
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def module_at(path: Path) -> ModuleType:
+    """A Python file, run as a module."""
+    spec = importlib.util.spec_from_file_location(f"robviz_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def app(arguments: argparse.Namespace) -> None:
     from robviz.shipped import shipped
 
-    spec = importlib.util.spec_from_file_location("robviz_app", shipped("app.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["robviz_app"] = module
-    spec.loader.exec_module(module)
-    module.main(port=arguments.port)
+    module_at(shipped("app.py")).main(port=arguments.port)
 
 
 def finetune(arguments: argparse.Namespace) -> None:
@@ -28,16 +39,48 @@ def finetune(arguments: argparse.Namespace) -> None:
     run(RECIPES[arguments.recipe], arguments.out)
 
 
+def imported(where: str) -> ModuleType:
+    """A module by its dotted name, found in the working folder too, or by the path of its file.
+
+    Raises ValueError when it cannot be imported.
+    """
+    path = Path(where)
+    sys.path.insert(0, str(path.resolve().parent))  # of a dotted name, the working folder
+    try:
+        return module_at(path) if path.suffix == ".py" else importlib.import_module(where)
+    except Exception as error:
+        raise ValueError(f"cannot import {where}: {type(error).__name__}: {error}") from error
+
+
+def model_of(name: str, device: str | None) -> nn.Module:
+    """The model that `load_model` opens by this name, or that `module:function` or `file.py:function` returns."""
+    from torch import nn
+
+    from robviz.models import load_model
+
+    where, colon, function = name.rpartition(":")
+    if not (colon and function.isidentifier()):
+        return load_model(name, device)
+    build = getattr(imported(where), function, None)
+    if not callable(build):
+        raise ValueError(f"{where} has no function {function!r}; expected one that returns a model")
+    model = build()
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"{name} must return a torch.nn.Module, got {type(model).__name__}; robviz.models.adapt makes one of it"
+        )
+    return model.to(device or "cpu")
+
+
 def evaluate(arguments: argparse.Namespace) -> None:
     from robviz.datasets import load_dataset
-    from robviz.models import load_model
     from robviz.sea import SETTINGS
     from robviz.sea import evaluate as run
 
     if arguments.settings not in SETTINGS:
         raise ValueError(f"unknown settings {arguments.settings!r}; choose from: {', '.join(SETTINGS)}")
     report = run(
-        load_model(arguments.model, arguments.device),
+        model_of(arguments.model, arguments.device),
         load_dataset(arguments.dataset, arguments.split, arguments.root),
         arguments.eps / 255,
         SETTINGS[arguments.settings],
@@ -51,8 +94,6 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 
 def tables(arguments: argparse.Namespace) -> None:
-    from pathlib import Path
-
     from robviz.report import fill, model_rows
 
     if arguments.write:
@@ -76,7 +117,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--port", type=int, default=7860)
     sub.set_defaults(call=app)
     sub = commands.add_parser("evaluate", help="attack a dataset with an ensemble; may be killed and started again")
-    sub.add_argument("model", help="a shipped model, or the path of a .safetensors file")
+    model = sub.add_mutually_exclusive_group(required=True)
+    accepted = "a shipped model, the path of a .safetensors file, or module:function or file.py:function returning one"
+    model.add_argument("model", nargs="?", default=argparse.SUPPRESS, help=accepted)
+    model.add_argument("--model", help="the same")
     sub.add_argument("--dataset", default="photos", help="(default: %(default)s)")
     sub.add_argument("--split", default="val", help="(default: %(default)s)")
     sub.add_argument("--root", help="folder the dataset lies in, if it needs one")

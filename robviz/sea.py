@@ -37,6 +37,7 @@ from robviz.metrics import (
     worst_case_miou,
 )
 from robviz.models import fingerprint
+from robviz.models.adapters import device_of
 from robviz.records import Records
 from robviz.report import Report, versions
 from robviz.types import Dataset, Sample
@@ -152,10 +153,6 @@ def clean_records(model: nn.Module, dataset: Dataset, samples: list[Sample]) -> 
     """The records of unattacked images of one size."""
     predictions = predicted(model, torch.stack([sample.image for sample in samples]).to(device_of(model)))
     return [measured(sample, one.cpu(), len(dataset.classes)) for sample, one in zip(samples, predictions)]
-
-
-def device_of(model: nn.Module) -> torch.device:
-    return next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
 
 
 def batches(dataset: Dataset, indices: list[int], batch_size: int) -> Iterator[list[tuple[int, Sample]]]:

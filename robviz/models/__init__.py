@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from robviz.models import upernet
+from robviz.models.adapters import adapt as adapt
 from robviz.models.efficientnet import efficientnet_lite0, load_imagenet
 from robviz.models.upernet import convnext
 from robviz.shipped import shipped
@@ -129,15 +130,18 @@ def read_tensors(path: Path) -> Any:
 
 
 def card_of(model: nn.Module) -> Card:
-    """The card of a model that `load_model` opened."""
+    """The card of a model that `load_model` opened or `adapt` made."""
     card = getattr(model, "card", None)
     if not isinstance(card, Card):
-        raise TypeError(f"{type(model).__name__} has no card; open models with robviz.load_model")
+        raise TypeError(f"{type(model).__name__} has no card; use robviz.load_model or robviz.models.adapt")
     return card
 
 
 def fingerprint(model: nn.Module) -> str:
-    """SHA-256 of a model's class and of every parameter and buffer, by name: which weights are these?"""
+    """SHA-256 of a model's class and of every parameter and buffer, by name: which weights are these?
+
+    What else decides its answers, such as the code of a function behind `adapt`, is not in it.
+    """
     digest = hashlib.sha256(type(model).__qualname__.encode())
     for key, value in sorted(model.state_dict().items()):
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())

@@ -1,0 +1,323 @@
+"""Anyone's segmentation model as one of ours: `adapt`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robviz.models.upernet import resize
+from robviz.types import Dataset
+
+Output = str | int | Callable[[Any], Any] | None
+#: Where a dictionary keeps its logits: transformers, torchvision.
+KEYS = ("logits", "out")
+#: How far a class that nobody predicts lies below the others: e^-30 adds nothing to a float32 softmax.
+FAR = 30.0
+
+
+def chosen_output(answer: Any, output: Output) -> Any:
+    """What `output` chooses from a module's answer. Raises ValueError where that is not there."""
+    if callable(output):
+        return output(answer)
+    if output is not None:
+        try:
+            return answer[output]
+        except (LookupError, TypeError) as error:
+            raise ValueError(f"output={output!r} is not in what the module returned, {told(answer)}") from error
+    if isinstance(answer, Mapping):
+        return next((answer[key] for key in KEYS if key in answer), answer)
+    return answer
+
+
+def told(answer: Any) -> str:
+    """What an answer is, in a few words."""
+    if isinstance(answer, Tensor):
+        return f"{answer.dtype} {tuple(answer.shape)}"
+    inside = f" of {', '.join(map(repr, answer))}" if isinstance(answer, Mapping) else ""
+    return f"a {type(answer).__name__}{inside}"
+
+
+def checked(logits: Any, channels: int) -> Tensor:
+    """The logits (B, C, h, w) a module gave. Raises ValueError when they are something else."""
+    if not (isinstance(logits, Tensor) and logits.is_floating_point() and logits.ndim == 4):
+        raise ValueError(
+            "the module must return logits, a float tensor (B, K, h, w) or a dictionary with one under "
+            f"{' or '.join(map(repr, KEYS))}; got {told(logits)}; output= chooses, by a key or a function of the answer"
+        )
+    if logits.shape[1] != channels:
+        raise ValueError(
+            f"the module returned {logits.shape[1]} channels, but {channels} classes were given; "
+            "name each channel, that of void_index included"
+        )
+    return logits
+
+
+def look_like_probabilities(outputs: Tensor) -> bool:
+    """Whether outputs (B, K, H, W) are at least 0 and sum to 1 over the classes."""
+    return outputs.min().item() >= 0 and (outputs.sum(1) - 1).abs().max().item() <= 1e-3
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's weights lie; the CPU when it has none."""
+    return next((tensor.device for tensor in chain(model.parameters(), model.buffers())), torch.device("cpu"))
+
+
+class Adapted(nn.Module):
+    """Images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), by a module of other habits; `adapt` makes it."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        module: Callable[[Tensor], Any],
+        targets: Sequence[int],
+        num_classes: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        output: Output,
+        multiple_of: int,
+    ) -> None:
+        """targets: of each channel of the module, the class it stands for, -1 for none."""
+        super().__init__()
+        self.module = module
+        device = device_of(self)
+        # Buffers, so that the fingerprint covers them.
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32, device=device).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32, device=device).view(1, 3, 1, 1))
+        self.register_buffer("targets", torch.tensor(targets, device=device))
+        self.channels = len(targets)
+        self.sources = [[i for i, target in enumerate(targets) if target == k] for k in range(num_classes)]
+        self.output = output
+        self.multiple_of = multiple_of
+
+    def own_logits(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) of the module's own classes, before the class map."""
+        height, width = images.shape[2:]
+        # Padded with the mean colour.
+        x = F.pad((images - self.mean) / self.std, (0, -width % self.multiple_of, 0, -height % self.multiple_of))
+        logits = checked(chosen_output(self.module(x), self.output), self.channels)
+        if logits.shape[2:] != x.shape[2:]:
+            logits = resize(logits, x.shape[2:])
+        return logits[:, :, :height, :width]
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.own_logits(images)
+        if self.sources == [[i] for i in range(self.channels)]:
+            return logits
+        own = logits.unbind(1)
+        answered = {
+            k: own[sources[0]] if len(sources) == 1 else torch.stack([own[i] for i in sources], 1).logsumexp(1)
+            for k, sources in enumerate(self.sources)
+            if sources
+        }
+        if not all(self.sources):
+            lowest = torch.stack(list(answered.values()), 1).amin(1) - FAR
+            answered |= {k: lowest for k, sources in enumerate(self.sources) if not sources}
+        return torch.stack([answered[k] for k in range(len(self.sources))], 1)
+
+
+def opened(path: Path) -> nn.Module:
+    """The module in a TorchScript or torch.export file. Raises ValueError when it is neither."""
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}; give a module, or a TorchScript or .pt2 (torch.export) file")
+    try:
+        if path.suffix == ".pt2":
+            return torch.export.load(path).module()
+        return torch.jit.load(path, map_location="cpu")
+    except (RuntimeError, BadZipFile) as error:
+        kind = "torch.export" if path.suffix == ".pt2" else "TorchScript"
+        raise ValueError(
+            f"{path} is no {kind} file: {str(error).splitlines()[0]}; "
+            "open a state dict or a pickled module yourself and give the module"
+        ) from error
+
+
+def put_in_eval(model: Adapted) -> None:
+    """Eval mode, for good where the module was exported: its graph cannot change the mode and refuses to be asked."""
+    try:
+        model.eval()
+    except NotImplementedError:
+        for part in model.modules():
+            part.training = False
+        model.module.train = lambda mode=True: model.module  # type: ignore[attr-defined]
+
+
+def channels_of(key: str | int, names: Mapping[int, str], whose: str) -> list[int]:
+    """The channels a key of a class map means: that index, or all of that name."""
+    found = [i for i, name in names.items() if key in (i, name)]
+    if not found:
+        raise ValueError(f"class_map holds {key!r}, which is no class of {whose}; it has {', '.join(names.values())}")
+    return found
+
+
+def targets_of(
+    classes: Sequence[str],
+    void_index: int | None,
+    dataset: Dataset | None,
+    class_map: Mapping[str | int, str | int] | None,
+) -> list[int]:
+    """Of each channel, the class it stands for, -1 for none."""
+    if void_index is not None and not 0 <= void_index < len(classes):
+        raise ValueError(
+            f"void_index must be one of the {len(classes)} channels, counted from 0, got {void_index}; "
+            "leave it out when the module does not predict void"
+        )
+    names = {i: name for i, name in enumerate(classes) if i != void_index}
+    targets = [-1] * len(classes)
+    if dataset is None and class_map is not None:
+        raise ValueError("class_map leads to the classes of a dataset; give dataset= too")
+    if dataset is None or (class_map is None and list(names.values()) == list(dataset.classes)):
+        for k, i in enumerate(names):
+            targets[i] = k
+        return targets
+    there = dict(enumerate(dataset.classes))
+    if class_map is None:
+        class_map = {name: name for name in names.values() if name in dataset.classes}
+        unmatched = [name for name in dataset.classes if name not in class_map]
+        if class_map and unmatched:
+            warnings.warn(
+                f"the model has no class named {', '.join(unmatched)} and will never predict them; "
+                "class_map= can lead others there (given at all, it is taken as complete)",
+                stacklevel=3,
+            )
+    if not class_map:
+        raise ValueError(
+            f"no class of the model is mapped to one of {dataset.name}'s; the model has {', '.join(names.values())}, "
+            f"{dataset.name} has {', '.join(dataset.classes)}; give class_map="
+        )
+    for key, value in class_map.items():
+        for i in channels_of(key, names, "the model"):
+            targets[i] = channels_of(value, there, dataset.name)[0]
+    return targets
+
+
+def generated_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
+    """Colours told apart without colour vision, darker on each round through them."""
+    from robviz.datasets.photos import PALETTE
+
+    rounds = -(-num_classes // len(PALETTE))
+    shades = [1 - 0.75 * (k // len(PALETTE)) / rounds for k in range(num_classes)]
+    return tuple(
+        (round(red * shade), round(green * shade), round(blue * shade))
+        for shade, (red, green, blue) in zip(shades, PALETTE * rounds)
+    )
+
+
+def check_colours(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Raise ValueError unless mean and std are those of colours in [0, 1]."""
+    if not len(mean) == len(std) == 3:
+        raise ValueError(f"mean and std must hold 3 numbers each, for R, G and B; got {mean} and {std}")
+    if not all(value <= 1 for value in (*mean, *std)):
+        raise ValueError(f"mean and std must be those of colours in [0, 1], got {mean} and {std}; divide by 255")
+    if not min(std) > 0:
+        raise ValueError(f"std must be above 0, got {std}; (1, 1, 1) leaves the colours as they are")
+
+
+def try_out(model: Adapted, size: tuple[int, int]) -> None:
+    """One pass over a random picture (H, W), to say now what would fail, or mislead, in the attack."""
+    draw = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.enable_grad():
+            logits = model.own_logits(draw.to(model.mean).requires_grad_())
+    except ValueError:
+        raise
+    except Exception as error:
+        said = (str(error).splitlines() or [""])[0]
+        raise ValueError(
+            f"the module failed on a picture of {size[0]} x {size[1]}: {type(error).__name__}: {said}; "
+            "size= is the picture's size, multiple_of= pads every picture"
+        ) from error
+    if not logits.isfinite().all():
+        raise ValueError("the module returned NaN or infinite logits for a random picture; check its weights")
+    if look_like_probabilities(logits):
+        raise ValueError(
+            "the module's outputs sum to 1 like probabilities; return logits, before the softmax, "
+            "or take the logarithm with output="
+        )
+    if not logits.requires_grad:
+        raise ValueError(
+            "no gradient leads from the module's logits to the picture, so no attack can start; "
+            "is there a torch.no_grad, an argmax or numpy on the way?"
+        )
+
+
+def adapt(
+    module: Callable[[Tensor], Any] | str | Path,
+    classes: Sequence[str],
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    dataset: Dataset | None = None,
+    class_map: Mapping[str | int, str | int] | None = None,
+    void_index: int | None = None,
+    output: Output = None,
+    multiple_of: int = 1,
+    palette: Sequence[tuple[int, int, int]] | None = None,
+    name: str | None = None,
+    size: tuple[int, int] = (64, 64),
+) -> nn.Module:
+    """Anyone's model in our convention: images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), with a card.
+
+    module: from normalised images to logits of any resolution, which are brought to the image's, bilinearly. A
+    torchvision, transformers or segmentation_models_pytorch model, any nn.Module (wrapped, not copied, and put in
+    eval mode), any function, or the path of a TorchScript file or of a torch.export file (`.pt2`). Both kinds of file
+    are programs, so open only those of people you trust: TorchScript runs in its own interpreter and holds no pickled
+    Python, while torch.export.load also unpickles what the file asks for, which may run anything. A function's
+    weights are not seen: nothing tells two runs of it apart but its name, so give the module it calls, and `output`,
+    where you can.
+
+    classes: the name of each channel. mean, std: of the colours in [0, 1] that the module was trained on; (0, 0, 0)
+    and (1, 1, 1) where it normalises by itself. output: where the logits are in the answer, a key or a function of it;
+    by default the answer itself, or its "logits" or "out". One logit for the foreground alone becomes two classes by
+    `output=lambda z: torch.cat([torch.zeros_like(z), z], 1)`. multiple_of: pictures are padded with the mean colour to
+    sides that are multiples of it, and the logits cropped. size: (H, W) of the one random picture that the module is
+    tried on now.
+
+    dataset: whose classes to answer in. class_map: model class -> dataset class, each by name or index, complete; by
+    default, classes of equal names, with a warning where the dataset has others. Classes that go to the same one are
+    added as probabilities: its logit is the logsumexp of theirs. A class that goes nowhere is dropped, like the
+    channel void_index, where the module predicts void: its pixels go to the best of the rest. A dataset class that
+    none goes to lies 30 below the lowest logit and is never predicted. palette: colours of the resulting classes; by
+    default the dataset's, or generated.
+
+    Raises ValueError when the parts do not fit, or the module fails, gives no logits or passes no gradient back.
+    """
+    from robviz.models import Card
+
+    check_colours(mean, std)
+    if multiple_of < 1:
+        raise ValueError(f"multiple_of must be at least 1, got {multiple_of}")
+    targets = targets_of(classes, void_index, dataset, class_map)
+    resulting = (
+        dataset.classes if dataset is not None else tuple(name for name, target in zip(classes, targets) if target >= 0)
+    )
+    colours = palette or (dataset.palette if dataset is not None else generated_palette(len(resulting)))
+    if len(colours) != len(resulting):
+        raise ValueError(f"the palette has {len(colours)} colours for {len(resulting)} classes; give one for each")
+    if isinstance(module, (str, Path)):
+        path, module = Path(module), opened(Path(module))
+        kind, origin = path.stem, path.name
+    else:
+        known = module if hasattr(module, "__qualname__") else type(module)
+        kind, origin = known.__name__, f"{known.__module__}.{known.__qualname__}"
+    model = Adapted(module, targets, len(resulting), mean, std, output, multiple_of)
+    put_in_eval(model)
+    try_out(model, size)
+    model.card = Card(  # type: ignore[assignment]
+        name=name or kind,
+        architecture=kind,
+        dataset=dataset.name if dataset is not None else "",
+        classes=tuple(resulting),
+        palette=tuple(colours),
+        source=f"adapted from {origin}",
+    )
+    return model
