@@ -10,6 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from robviz.shipped import shipped
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -26,8 +28,6 @@ def module_at(path: Path) -> ModuleType:
 
 
 def app(arguments: argparse.Namespace) -> None:
-    from robviz.shipped import shipped
-
     module_at(shipped("app.py")).main(port=arguments.port)
 
 
@@ -79,11 +79,12 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
     if arguments.settings not in SETTINGS:
         raise ValueError(f"unknown settings {arguments.settings!r}; choose from: {', '.join(SETTINGS)}")
+    settings = SETTINGS[arguments.settings]
     report = run(
         model_of(arguments.model, arguments.device),
         load_dataset(arguments.dataset, arguments.split, arguments.root),
         arguments.eps / 255,
-        SETTINGS[arguments.settings],
+        settings if arguments.steps is None else settings.with_steps(arguments.steps),
         out=arguments.out,
         resume=not arguments.restart,
         limit=arguments.limit,
@@ -94,12 +95,18 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 
 def tables(arguments: argparse.Namespace) -> None:
-    from robviz.report import fill, model_rows
+    from robviz import paper
+    from robviz.report import fill, markdown, reports_in, shipped_tables
 
     if arguments.write:
         fill(Path(arguments.write))
+    elif arguments.number is None:
+        print("\n".join(shipped_tables().values()), end="")
     else:
-        print(model_rows(), end="")
+        published, reports = paper.table(arguments.number), reports_in(Path(arguments.reports))
+        print(f"Table {arguments.number}: {paper.TABLES[arguments.number]}\n\n{markdown(published)}")
+        if arguments.number in paper.OURS:
+            print(f"\nOurs, other models and data\n\n{markdown(paper.ours(arguments.number, reports))}", end="")
 
 
 def bench(arguments: argparse.Namespace) -> None:
@@ -125,7 +132,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--split", default="val", help="(default: %(default)s)")
     sub.add_argument("--root", help="folder the dataset lies in, if it needs one")
     sub.add_argument("--eps", type=float, default=4, metavar="N", help="radius in 1/255 (default: %(default)s)")
-    sub.add_argument("--settings", default="paper", help="paper, paper-v1 or quick (default: %(default)s)")
+    sub.add_argument("--settings", default="paper", help="paper, paper-v1, strong or quick (default: %(default)s)")
+    sub.add_argument("--steps", type=int, help="of each attack of the ensemble, instead of its own")
     sub.add_argument("--out", help="folder of the records and the report; without it, nothing is kept")
     sub.add_argument("--restart", action="store_true", help="drop the records there and begin anew")
     sub.add_argument("--limit", type=int, help="the first so many images only")
@@ -137,8 +145,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("recipe", help="photos-clean or photos-robust")
     sub.add_argument("--out", default="checkpoints", help="folder of the checkpoint (default: %(default)s)")
     sub.set_defaults(call=finetune)
-    sub = commands.add_parser("tables", help="the shipped models' figures, from their cards, as Markdown")
-    sub.add_argument("--write", metavar="README", help="put them between the markers of this file instead")
+    sub = commands.add_parser("tables", help="the paper's tables beside ours, or the shipped models' figures")
+    sub.add_argument("number", type=int, nargs="?", help="a table of the paper, 1 to 9; without it, the shipped models")
+    sub.add_argument("--reports", default=shipped("checkpoints/reports"), help="folder of evaluations' JSON reports")
+    sub.add_argument("--write", metavar="README", help="put the shipped models' between the markers of this file")
     sub.set_defaults(call=tables)
     sub = commands.add_parser("bench", help="measure how fast the app, or the attacks, are on this machine")
     sub.add_argument("what", nargs="?", choices=["app", "attacks"], default="app", help="(default: %(default)s)")

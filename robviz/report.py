@@ -11,34 +11,81 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from robviz.models import Card, available
 from robviz.records import write_atomically
 from robviz.shipped import shipped
 
-BEGIN, END = "<!-- models: begin -->\n", "<!-- models: end -->"
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A table as Markdown; empty cells where there is no value."""
+    cells = frame.astype(object).where(frame.notna(), "").to_numpy().tolist()
+    lines = [list(frame.columns), ["---", *["---:"] * (len(frame.columns) - 1)], *cells]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 
 
-def model_rows() -> str:
-    """One Markdown row a shipped model, from the cards: name, training, mIoU in % clean and attacked."""
+def shipped_models() -> pd.DataFrame:
+    """The shipped models from their cards: training, and mIoU in % on both splits, clean and attacked."""
     rows = []
     for name in available():
         card = Card.load(shipped("checkpoints") / f"{name}.json")
-        recipe, splits = card.training["recipe"], (card.metrics["val"], card.metrics["photographs"])
+        recipe = card.training["recipe"]
         initial = recipe["initial"]
         eps, minutes = round(recipe["eps"] * 255), card.training["training_seconds"] / 60
         how = f"adversarially, PGD at {eps}/255" if eps else "cleanly"
         start = {None: "", "imagenet": " from ImageNet weights"}.get(initial, f" from `{initial}`")
-        figures = [f"{100 * split[key]:.1f} %" for split in splits for key in ("clean_miou", "attacked_miou")]
-        rows.append(f"| `{name}` | {how}{start}, {minutes:.0f} min on a CPU | {' | '.join(figures)} |\n")
-    return "".join(rows)
+        row = {"model": f"`{name}`", "trained": f"{how}{start}, {minutes:.0f} min on a CPU"}
+        for split in ("val", "photographs"):
+            for kind in ("clean", "attacked"):
+                row[f"{split} mIoU, {kind}"] = f"{100 * card.metrics[split][f'{kind}_miou']:.1f} %"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def reports_in(folder: Path) -> list[Report]:
+    """Every JSON report of a folder, by file name. Raises ValueError where there is none."""
+    paths = sorted(folder.glob("*.json"))
+    if not paths:
+        raise ValueError(
+            f"there is no report in {folder}; put there the report.json that `robviz evaluate --out` wrote"
+        )
+    return [Report.load(path) for path in paths]
+
+
+def evaluations(reports: list[Report]) -> pd.DataFrame:
+    """One line an ensemble: its gradient steps an image and what is left in the worst case, in %."""
+    lines = []
+    for report in sorted(reports, key=lambda report: (report.plan["model"]["name"], report.plan["eps"])):
+        plan, worst = report.plan, report.rows["worst case"]
+        lines.append(
+            {
+                "model": f"`{plan['model']['name']}`",
+                "ε": f"{255 * plan['eps']:g}/255",
+                "ensemble": plan["settings"]["name"],
+                "images": plan["dataset"]["images"],
+                "gradients an image": round(report.gradients / plan["dataset"]["images"]),
+                "pixel accuracy": f"{100 * worst['accuracy_mean']:.1f}",
+                "mIoU": f"{100 * worst['miou']:.1f}",
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def shipped_tables() -> dict[str, str]:
+    """The tables of the README, as Markdown, by the name of their place there."""
+    reports = reports_in(shipped("checkpoints") / "reports")
+    return {"models": markdown(shipped_models()), "evaluations": markdown(evaluations(reports))}
 
 
 def fill(readme: Path) -> None:
-    """Put the model table of a README, between its two markers, up to date."""
+    """Put the tables of a README, each between its two markers, up to date."""
     text = readme.read_text()
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    readme.write_text(before + BEGIN + model_rows() + END + after)
+    for name, table in shipped_tables().items():
+        begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+        before, rest = text.split(begin)
+        text = before + begin + table + end + rest.split(end)[1]
+    readme.write_text(text)
 
 
 def versions() -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 `evaluate` attacks every image of a dataset with every run of its settings, keeps one record for each, and makes the
 report from the records alone. It may be killed at any moment and started again, and spread over processes and
-machines by `accelerate launch`: the report stays the same to the byte. (On CPUs with as many threads a process, that
-is: another number rounds sums otherwise, so it is part of what decides a run. `OMP_NUM_THREADS` sets it.)
+machines by `torchrun` or `accelerate launch`: the report stays the same to the byte. (On CPUs with as many threads a
+process, that is: another number rounds sums otherwise, so it is part of what decides a run. `OMP_NUM_THREADS` sets it.)
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations, groupby, islice
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,12 @@ class SeaSettings:
     aggregation: str = "each"
     seed: int = 0
 
+    def with_steps(self, steps: int) -> SeaSettings:
+        """The same ensemble with another number of steps for each run; the name says so."""
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
+        return replace(self, name=f"{self.name}-{steps}", runs=tuple(replace(run, steps=steps) for run in self.runs))
+
 
 #: Version 2 of the paper: three losses, 300 steps each (section 3.6).
 PAPER = SeaSettings("paper", (Run("mask-ce-bal"), Run("mask-ce"), Run("js")))
@@ -77,7 +83,7 @@ PAPER_V1 = SeaSettings(
     "paper-v1", (Run("mask-ce"), Run("segpgd"), Run("js"), Run("mask-spherical")), aggregation="accuracy"
 )
 #: PAPER with a tenth of the steps: a first impression, no evidence.
-QUICK = SeaSettings("quick", tuple(Run(run.loss, steps=30) for run in PAPER.runs))
+QUICK = replace(PAPER.with_steps(30), name="quick")
 
 SETTINGS = {settings.name: settings for settings in (PAPER, PAPER_V1, QUICK)}
 
@@ -212,7 +218,7 @@ def evaluate(
     precision: of the gradients, `fp32`, `bf16`, or `auto` for bf16 where the hardware multiplies it faster; every
     reported prediction is float32.
 
-    Under `accelerate launch` each process takes its share of the images, and all need the same `out`. Raises
+    Under `torchrun` or the like each process takes its share of the images, and all need the same `out`. Raises
     ValueError for a call that makes no sense, for a folder that holds another run (naming the differences), and
     when the model answers NaN; finished records stay.
     """

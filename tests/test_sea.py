@@ -218,9 +218,12 @@ def test_a_report_is_written_as_json_csv_and_markdown(model, tmp_path):
 LONGER = SeaSettings("longer", tuple(Run(loss, steps=150) for loss in ("mask-ce-bal", "mask-ce", "js")))
 SCRIPT = """
 import sys
+from pathlib import Path
+from accelerate import PartialState
 from robviz.sea import evaluate
 from tests.test_sea import LONGER, Bends, Noise
 evaluate(Bends().eval(), Noise(), 0.05, LONGER, out=sys.argv[1])
+Path(sys.argv[1], f"process-{PartialState().process_index}").touch()
 """
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -255,9 +258,9 @@ def test_killed_at_any_moment_and_started_again_it_ends_with_the_same_bytes(scri
 
 
 def test_two_processes_give_the_same_bytes_as_one(script, whole, tmp_path):
-    launch = "-m accelerate.commands.launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no"
-    two = [sys.executable, *launch.split(), "--dynamo_backend", "no", script, tmp_path]
+    two = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", script, tmp_path]
     subprocess.run(two, check=True, capture_output=True, env=ENVIRONMENT)
+    assert {path.name for path in tmp_path.glob("process-*")} == {"process-0", "process-1"}
     assert (tmp_path / "report.json").read_bytes() == whole
 
 

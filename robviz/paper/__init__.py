@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+
+from robviz.report import Report
 
 #: number -> what the table shows
 TABLES = {
@@ -25,3 +29,91 @@ def table(number: int) -> pd.DataFrame:
     if number not in TABLES:
         raise ValueError(f"the paper has Tables 1 to {len(TABLES)}, got {number!r}")
     return pd.read_csv(Path(__file__).parent / f"table{number}.csv")
+
+
+Line = dict[str, Any]
+
+
+def radius_of(report: Report) -> str:
+    return f"{255 * report.plan['eps']:g}/255"
+
+
+def model_of(report: Report) -> str:
+    """Which model, on what: the first cell of our lines."""
+    model, data = report.plan["model"]["name"], report.plan["dataset"]
+    return f"{model}, {data['name']} {data['split']}, {data['images']} images"
+
+
+def percentages(report: Report, row: str, prefix: str, accuracy: str = "accuracy_pooled") -> Line:
+    """The two figures of a row, in per cent, under the paper's headings."""
+    figures = report.rows[row]
+    return {
+        f"{prefix} {heading}": None if figures[key] is None else round(100 * figures[key], 1)
+        for heading, key in (("Acc", accuracy), ("mIoU", "miou"))
+    }
+
+
+def worst_case(report: Report, prefix: str) -> Line:
+    """Of the ensemble; its accuracy is the mean over the images, as in the official code."""
+    return percentages(report, "worst case", prefix, "accuracy_mean")
+
+
+def losses(report: Report) -> dict[str, str]:
+    """loss -> the row of the report where it attacks alone."""
+    return {run["loss"]: f"{run['loss']}.{run['attack']}.{run['steps']}" for run in report.plan["settings"]["runs"]}
+
+
+def components(reports: Iterable[Report]) -> list[Line]:
+    """Table 6: each loss alone, and together."""
+    lines = []
+    for report in reports:
+        alone: Line = {}
+        for loss, row in losses(report).items():
+            alone |= percentages(report, row, loss)
+        lines.append({"Model": model_of(report), "eps": radius_of(report), **alone, **worst_case(report, "SEA")})
+    return lines
+
+
+def pairs(reports: Iterable[Report]) -> list[Line]:
+    """Table 7: each pair of losses, and all; a line of its own for each model."""
+    published = {frozenset(pair.split("+")): pair for pair in table(7)["Loss pair"]}
+    lines: dict[tuple[str, str], Line] = {}
+    for report in reports:
+        names = {row: loss for loss, row in losses(report).items()}
+        for row in report.rows:
+            if row == "worst case":
+                pair, figures = "SEA", worst_case(report, radius_of(report))
+            elif " + " in row:
+                pair = published[frozenset(names[one] for one in row.split(" + "))]
+                figures = percentages(report, row, radius_of(report))
+            else:
+                continue
+            line = lines.setdefault((model_of(report), pair), {"Model": model_of(report), "Loss pair": pair})
+            line.update(figures)
+    return list(lines.values())
+
+
+def radii(reports: Iterable[Report]) -> list[Line]:
+    """Table 2: each model under SEA at growing radii."""
+    lines: dict[str, Line] = {}
+    for report in reports:
+        line = lines.setdefault(model_of(report), {"Setting": model_of(report), **percentages(report, "clean", "0")})
+        line.update(worst_case(report, radius_of(report)))
+    return list(lines.values())
+
+
+#: number -> what makes its lines from evaluations
+OURS: dict[int, Callable[[Iterable[Report]], list[Line]]] = {2: radii, 6: components, 7: pairs}
+
+
+def ours(number: int, reports: Iterable[Report]) -> pd.DataFrame:
+    """Lines like those of the published Table `number` (2, 6 or 7), from evaluations of ours with the `paper` settings.
+
+    reports: any; those of other settings are left out. Figures in per cent, under the published headings. Raises
+    ValueError for a table that evaluations do not make.
+    """
+    if number not in OURS:
+        raise ValueError(f"evaluations make Tables {', '.join(map(str, OURS))}, not {number!r}")
+    of_the_paper = (report for report in reports if report.plan["settings"]["name"] == "paper")
+    ordered = sorted(of_the_paper, key=lambda report: (model_of(report), report.plan["eps"]))
+    return pd.DataFrame(OURS[number](ordered))
