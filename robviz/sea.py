@@ -85,7 +85,10 @@ PAPER_V1 = SeaSettings(
 #: PAPER with a tenth of the steps: a first impression, no evidence.
 QUICK = replace(PAPER.with_steps(30), name="quick")
 
-SETTINGS = {settings.name: settings for settings in (PAPER, PAPER_V1, QUICK)}
+#: Ours: the paper's losses, each optimised by annealing instead of APGD, a third of the steps.
+STRONG = SeaSettings("strong", tuple(Run(run.loss, "annealed-pgd", 100) for run in PAPER.runs))
+
+SETTINGS = {settings.name: settings for settings in (PAPER, PAPER_V1, QUICK, STRONG)}
 
 
 CLEAN = "clean"  # the key of the unattacked images among the runs
@@ -222,7 +225,7 @@ def evaluate(
     ValueError for a call that makes no sense, for a folder that holds another run (naming the differences), and
     when the model answers NaN; finished records stay.
     """
-    state = PartialState()
+    state = PartialState(cpu=not torch.cuda.is_available())
     if state.num_processes > 1:
         model = model.to(state.device)
     if out is None and state.num_processes > 1:

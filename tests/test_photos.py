@@ -120,5 +120,15 @@ def test_the_committed_mask_is_what_the_outline_draws():
 def test_unknown_names_and_splits_are_answered_with_the_known_ones():
     with pytest.raises(ValueError, match="unknown dataset 'photo'; choose from: photos"):
         robviz.load_dataset("photo")
-    with pytest.raises(ValueError, match="photos has no split 'test'; choose from: train, val, photographs"):
+    with pytest.raises(ValueError, match="photos has no split 'test'; choose from: train, val, val-128, photographs"):
         robviz.load_dataset("photos", "test")
+
+
+def test_the_small_split_shows_the_scenes_of_val():
+    large, small = (robviz.load_dataset("photos", split) for split in ("val", "val-128"))
+    assert len(small) == len(large)
+    assert small.split == "val-128"
+    for i in range(3):
+        assert small[i].image.shape == (3, 128, 128)
+        agree = small[i].labels == large[i].labels[::2, ::2]
+        assert agree.float().mean() > 0.9

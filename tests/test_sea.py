@@ -279,7 +279,7 @@ def test_a_wrong_command_ends_in_one_sentence():
         text=True,
     )
     assert ran.returncode == 1
-    assert ran.stderr == "robviz: unknown settings 'sea'; choose from: paper, paper-v1, quick\n"
+    assert ran.stderr == "robviz: unknown settings 'sea'; choose from: paper, paper-v1, quick, strong\n"
 
 
 def test_a_record_is_there_whole_or_not_at_all(tmp_path):
