@@ -1,4 +1,4 @@
-"""The command line: `robviz app | evaluate | finetune | tables | bench`."""
+"""The command line: `robviz app | evaluate | finetune | download | tables | bench`."""
 
 from __future__ import annotations
 
@@ -50,6 +50,24 @@ def evaluate(arguments: argparse.Namespace) -> None:
     print(report.to_markdown(), end="")
 
 
+def download(arguments: argparse.Namespace) -> None:
+    from robviz.downloads import cache_folder
+    from robviz.models import published
+
+    rows = {**published.CHECKPOINTS, **published.BACKBONES}
+    here = [name for name in rows if published.path_of(name).exists()]
+    for name in arguments.names:
+        print(published.download(name))
+    for name in here if arguments.verify else []:
+        published.verify(name)
+        print(f"{name}: as it was written")
+    if not arguments.names and not arguments.verify:
+        print(f"in {cache_folder()}:")
+        for name in rows:
+            size = f"{published.path_of(name).stat().st_size / 1e6:.0f} MB" if name in here else "not downloaded"
+            print(f"  {name:34}{size}")
+
+
 def tables(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
@@ -76,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--port", type=int, default=7860)
     sub.set_defaults(call=app)
     sub = commands.add_parser("evaluate", help="attack a dataset with an ensemble; may be killed and started again")
-    sub.add_argument("model", help="a shipped model, or the path of a .safetensors file")
+    sub.add_argument("model", help="a model's name, or the path of a .safetensors file")
     sub.add_argument("--dataset", default="photos", help="(default: %(default)s)")
     sub.add_argument("--split", default="val", help="(default: %(default)s)")
     sub.add_argument("--root", help="folder the dataset lies in, if it needs one")
@@ -93,6 +111,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("recipe", help="photos-clean or photos-robust")
     sub.add_argument("--out", default="checkpoints", help="folder of the checkpoint (default: %(default)s)")
     sub.set_defaults(call=finetune)
+    sub = commands.add_parser("download", help="list the published checkpoints, or fetch some into the cache")
+    sub.add_argument("names", nargs="*", metavar="NAME", help="which; without one, list them all")
+    sub.add_argument("--verify", action="store_true", help="check those in the cache against their SHA-256")
+    sub.set_defaults(call=download)
     sub = commands.add_parser("tables", help="the shipped models' figures, from their cards, as Markdown")
     sub.add_argument("--write", metavar="README", help="put them between the markers of this file instead")
     sub.set_defaults(call=tables)

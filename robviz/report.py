@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from robviz.models import Card, available
+from robviz.models import Card, shipped_models
 from robviz.records import write_atomically
 from robviz.shipped import shipped
 
@@ -21,7 +21,7 @@ BEGIN, END = "<!-- models: begin -->\n", "<!-- models: end -->"
 def model_rows() -> str:
     """One Markdown row a shipped model, from the cards: name, training, mIoU in % clean and attacked."""
     rows = []
-    for name in available():
+    for name in shipped_models():
         card = Card.load(shipped("checkpoints") / f"{name}.json")
         recipe, splits = card.training["recipe"], (card.metrics["val"], card.metrics["photographs"])
         initial = recipe["initial"]
