@@ -22,14 +22,16 @@ from robviz.comparison import compare_steps, finish, unattacked
 from robviz.datasets import load_dataset
 from robviz.figures import attack_curve
 from robviz.losses import LOSSES
-from robviz.models import Card, available, card_of, load_model
+from robviz.models import Card, available, card_of, load_model, shipped_models
 from robviz.pictures import read_picture, to_tensor
 from robviz.types import Sample
 from robviz.viewer import STYLE, render
 
 UPLOAD = "my own picture"
 TRUTH_NOTE = "Scores compare with the drawn label mask."
-OWN_NOTE = "This picture has no label mask: scores compare with the model's own mask of the unattacked picture."
+OWN_NOTE = (
+    "This picture has no label mask in the model's classes: scores compare with its own mask of the unattacked picture."
+)
 FRAME_SECONDS = 0.25  # between two streamed frames
 MOST_EPS, MOST_STEPS = 16, 200
 
@@ -69,7 +71,8 @@ def model_of(name: str) -> tuple[nn.Module, Card]:
 
 @lru_cache
 def class_weights(dataset: str) -> Tensor | None:
-    return load_dataset(dataset).class_weights
+    """Of the photos' classes; those of other datasets, which may not be on this machine, are not asked for."""
+    return load_dataset("photos").class_weights if dataset == "photos" else None
 
 
 @lru_cache
@@ -80,11 +83,15 @@ def photos() -> dict[str, Sample]:
 def sample_of(setting: Setting, model: nn.Module) -> tuple[Sample, str]:
     """The chosen picture with its reference labels, and what they are."""
     if setting.photo != UPLOAD:
-        return photos()[setting.photo], TRUTH_NOTE
-    if setting.upload is None:
+        sample = photos()[setting.photo]
+        if card_of(model).dataset == "photos":
+            return sample, TRUTH_NOTE
+        image = sample.image
+    elif setting.upload is None:
         raise ValueError("no picture was uploaded yet; choose one with “Upload a picture”")
-    image = to_tensor(read_picture(setting.upload))
-    return Sample("upload", image, predicted(model, image[None])[0]), OWN_NOTE
+    else:
+        image = to_tensor(read_picture(setting.upload))
+    return Sample(setting.photo, image, predicted(model, image[None])[0]), OWN_NOTE
 
 
 def clean_view(setting: Setting) -> str:
@@ -168,7 +175,7 @@ def stop(request: gr.Request) -> None:
 
 
 def build_app() -> gr.Blocks:
-    for name in available():
+    for name in shipped_models():
         model_of(name)  # the first visitor of each should not wait for it
     start = Setting()
     first_view, first_curve = deque(attack_views(start, threading.Event()), maxlen=1).pop()
@@ -181,7 +188,7 @@ def build_app() -> gr.Blocks:
             with gr.Column(scale=1, min_width=280):
                 photo = gr.Dropdown([*photos(), UPLOAD], value=start.photo, label="Picture", elem_id="photo")
                 upload = gr.UploadButton("Upload a picture", file_count="single", size="sm", elem_id="upload")
-                model = gr.Radio(available(), value=start.model, label="Model", elem_id="model")
+                model = gr.Radio(available(offline=True), value=start.model, label="Model", elem_id="model")
                 eps = gr.Slider(0, MOST_EPS, start.eps, step=0.25, label="ε, in 1/255", elem_id="eps")
                 loss = gr.Dropdown(list(LOSSES), value=start.loss, label="Loss", elem_id="loss")
                 steps = gr.Slider(1, MOST_STEPS, start.steps, step=1, label="Steps", elem_id="steps")

@@ -1,4 +1,4 @@
-"""The command line: `robviz app | evaluate | finetune | tables | bench`."""
+"""The command line: `robviz app | evaluate | finetune | download | tables | bench`."""
 
 from __future__ import annotations
 
@@ -94,6 +94,24 @@ def evaluate(arguments: argparse.Namespace) -> None:
     print(report.to_markdown(), end="")
 
 
+def download(arguments: argparse.Namespace) -> None:
+    from robviz.downloads import cache_folder
+    from robviz.models import published
+
+    rows = {**published.CHECKPOINTS, **published.BACKBONES}
+    here = [name for name in rows if published.path_of(name).exists()]
+    for name in arguments.names:
+        print(published.download(name))
+    for name in here if arguments.verify else []:
+        published.verify(name)
+        print(f"{name}: as it was written")
+    if not arguments.names and not arguments.verify:
+        print(f"in {cache_folder()}:")
+        for name in rows:
+            size = f"{published.path_of(name).stat().st_size / 1e6:.0f} MB" if name in here else "not downloaded"
+            print(f"  {name:34}{size}")
+
+
 def tables(arguments: argparse.Namespace) -> None:
     from robviz import paper
     from robviz.report import fill, markdown, reports_in, shipped_tables
@@ -125,7 +143,7 @@ def parser() -> argparse.ArgumentParser:
     sub.set_defaults(call=app)
     sub = commands.add_parser("evaluate", help="attack a dataset with an ensemble; may be killed and started again")
     model = sub.add_mutually_exclusive_group(required=True)
-    accepted = "a shipped model, the path of a .safetensors file, or module:function or file.py:function returning one"
+    accepted = "a model's name, the path of a .safetensors file, or module:function or file.py:function returning one"
     model.add_argument("model", nargs="?", default=argparse.SUPPRESS, help=accepted)
     model.add_argument("--model", help="the same")
     sub.add_argument("--dataset", default="photos", help="(default: %(default)s)")
@@ -145,6 +163,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("recipe", help="photos-clean or photos-robust")
     sub.add_argument("--out", default="checkpoints", help="folder of the checkpoint (default: %(default)s)")
     sub.set_defaults(call=finetune)
+    sub = commands.add_parser("download", help="list the published checkpoints, or fetch some into the cache")
+    sub.add_argument("names", nargs="*", metavar="NAME", help="which; without one, list them all")
+    sub.add_argument("--verify", action="store_true", help="check those in the cache against their SHA-256")
+    sub.set_defaults(call=download)
     sub = commands.add_parser("tables", help="the paper's tables beside ours, or the shipped models' figures")
     sub.add_argument("number", type=int, nargs="?", help="a table of the paper, 1 to 9; without it, the shipped models")
     sub.add_argument("--reports", default=shipped("checkpoints/reports"), help="folder of evaluations' JSON reports")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from robviz.models import Card, available
+from robviz.models import Card, shipped_models
 from robviz.records import write_atomically
 from robviz.shipped import shipped
 
@@ -25,10 +25,10 @@ def markdown(frame: pd.DataFrame) -> str:
     return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 
 
-def shipped_models() -> pd.DataFrame:
+def trainings() -> pd.DataFrame:
     """The shipped models from their cards: training, and mIoU in % on both splits, clean and attacked."""
     rows = []
-    for name in available():
+    for name in shipped_models():
         card = Card.load(shipped("checkpoints") / f"{name}.json")
         recipe = card.training["recipe"]
         initial = recipe["initial"]
@@ -75,7 +75,7 @@ def evaluations(reports: list[Report]) -> pd.DataFrame:
 def shipped_tables() -> dict[str, str]:
     """The tables of the README, as Markdown, by the name of their place there."""
     reports = reports_in(shipped("checkpoints") / "reports")
-    return {"models": markdown(shipped_models()), "evaluations": markdown(evaluations(reports))}
+    return {"models": markdown(trainings()), "evaluations": markdown(evaluations(reports))}
 
 
 def fill(readme: Path) -> None:

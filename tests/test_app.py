@@ -12,8 +12,10 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from robviz.attacks import predicted
 from robviz.bench import free_port, serving
 from robviz.losses import LOSSES
+from robviz.models import Card
 from tests.server import LONG, busy_seconds, wait_until_idle
 
 UPLOAD = "my own picture"
@@ -85,6 +87,18 @@ def test_an_upload_is_judged_against_its_own_clean_mask_and_says_so(client, tmp_
     html = attack(client, UPLOAD, tmp_path / "mine.png", steps=3)
     assert "own mask of the unattacked picture" in html
     assert accuracies(html)[0] == 100
+
+
+def test_a_model_of_other_classes_is_judged_against_its_own_mask(bends):
+    """Like the published models, whose data need not be here."""
+    import app
+
+    model = bends.float()
+    model.card = Card("other", "bends", "voc", ("a", "b", "c", "d"), ((0, 0, 0),) * 4, "a test")
+    sample, note = app.sample_of(app.Setting(), model)
+    assert note == app.OWN_NOTE
+    assert sample.labels.equal(predicted(model, sample.image[None])[0])
+    assert app.class_weights("voc") is None
 
 
 def write(tmp_path, kind: str):

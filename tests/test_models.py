@@ -8,7 +8,15 @@ import pytest
 import torch
 
 import robviz
-from robviz.models import ARCHITECTURES, available, build, efficientnet, load_checkpoint, load_model, save_checkpoint
+from robviz.models import (
+    ARCHITECTURES,
+    build,
+    efficientnet,
+    load_checkpoint,
+    load_model,
+    save_checkpoint,
+    shipped_models,
+)
 from tests.conftest import GOLDEN, golden
 
 
@@ -94,7 +102,7 @@ def test_without_the_imagenet_weights_the_way_to_get_them_is_told(monkeypatch):
 
 
 def test_the_shipped_models_are_the_clean_and_the_robust_one():
-    assert available() == ["photos-clean", "photos-robust"]
+    assert shipped_models() == ["photos-clean", "photos-robust"]
 
 
 @pytest.mark.parametrize("name", ["photos-clean", "photos-robust"])

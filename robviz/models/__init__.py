@@ -71,9 +71,19 @@ class Card:
         return cls(**known)
 
 
-def available() -> list[str]:
-    """Names of the checkpoints that `load_model` opens without a download."""
+def shipped_models() -> list[str]:
+    """Names of the checkpoints that are part of the installation."""
     return sorted(path.stem for path in shipped("checkpoints").glob("*.safetensors"))
+
+
+def available(offline: bool = False) -> list[str]:
+    """Names that `load_model` opens: the shipped models, then the published ones, downloaded on first use.
+
+    offline: only those that open without a download, being shipped or in the cache.
+    """
+    from robviz.models import published
+
+    return [*shipped_models(), *(name for name in published.CHECKPOINTS if not offline or published.is_here(name))]
 
 
 def build(architecture: str, num_classes: int) -> nn.Module:
@@ -165,16 +175,22 @@ def save_checkpoint(model: nn.Module, card: Card, folder: Path) -> Path:
 def load_model(name: str | Path, device: str | torch.device | None = None) -> nn.Module:
     """A trained model, frozen and in eval mode, with its `Card` as `.card`.
 
-    name: one of `available()`, or the path of a `.safetensors` file with its card beside it, as `finetune` writes.
+    name: one of `available()`, or the path of a `.safetensors` file with its card beside it, as `finetune` writes. A
+    published model is downloaded on first use (`robviz.models.published.download`).
     device: where to put it; the CPU by default. The model maps images (B, 3, H, W) float RGB in [0, 1] to logits
-    (B, K, H, W). Raises ValueError for an unknown name or a damaged file.
+    (B, K, H, W). Raises ValueError for an unknown name, a damaged file or a failed download.
     """
-    path = Path(name) if str(name).endswith(".safetensors") else shipped("checkpoints") / f"{name}.safetensors"
-    if not path.is_file():
-        raise ValueError(
-            f"unknown model {str(name)!r}; choose from: {', '.join(available())}, or give a .safetensors path"
-        )
-    card = Card.load(path.with_suffix(".json"))
+    from robviz.models import published
+
+    if name in published.CHECKPOINTS:
+        path, card = published.download(str(name)), published.card(str(name))
+    else:
+        path = Path(name) if str(name).endswith(".safetensors") else shipped("checkpoints") / f"{name}.safetensors"
+        if not path.is_file():
+            raise ValueError(
+                f"unknown model {str(name)!r}; choose from: {', '.join(available())}, or give a .safetensors path"
+            )
+        card = Card.load(path.with_suffix(".json"))
     model = build(card.architecture, len(card.classes))
     load_checkpoint(model, path)
     model.card = card  # type: ignore[assignment]

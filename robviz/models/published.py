@@ -1,0 +1,211 @@
+"""The published checkpoints by name: fetched on first use, then kept in the cache as safetensors."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from robviz.downloads import cache_folder, fetch
+from robviz.models import Card, build, load_checkpoint, read_tensors
+from robviz.records import write_atomically
+
+HOST = "https://nc.mlcloud.uni-tuebingen.de"
+PAPER = "Croce, Singh and Hein, arXiv:2306.12941"
+REVISITING_AT = "Singh, Croce and Hein, arXiv:2303.01870"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One row: what a checkpoint is, where it lies, and what its authors say of it."""
+
+    architecture: str  # of the model, or of the models that a backbone is for
+    dataset: str
+    url: str
+    file: str  # its name in the cache, for those who put it there by hand
+    source: str
+    metrics: dict[str, Any]
+    sha256: str | None = None  # of the file; where nobody knows it, the first download decides
+
+
+def pirat(architecture: str, dataset: str, share: str, file: str, epochs: int, *miou: float) -> Published:
+    """A model of the paper; miou: in per cent, clean, under SEA at 4/255 and at 8/255."""
+    clean, sea_4, sea_8 = (round(value / 100, 3) for value in miou)
+    return Published(
+        architecture,
+        dataset,
+        f"{HOST}/index.php/s/{share}/download",
+        file,
+        f"{PAPER}, PIR-AT, 5 steps, {epochs} epochs",
+        {"val": {"clean_miou": clean, "sea_miou_4_255": sea_4, "sea_miou_8_255": sea_8}, "reported_by": PAPER},
+    )
+
+
+def robust(architecture: str, share: str, file: str, clean: float, attacked: float) -> Published:
+    """An ImageNet backbone; clean, attacked: top-1 accuracy in per cent, alone and under AutoAttack at 4/255."""
+    return Published(
+        architecture,
+        "imagenet",
+        f"{HOST}/public.php/dav/files/{share}/{file}",
+        file,
+        REVISITING_AT,
+        {"clean_accuracy": clean / 100, "autoattack_accuracy": attacked / 100, "reported_by": REVISITING_AT},
+    )
+
+
+TINY, SMALL, VIT = "upernet-convnext-t-cvst", "upernet-convnext-s-cvst", "segmenter-vit-s"
+#: What `load_model` downloads. To add a checkpoint, add its row.
+CHECKPOINTS: dict[str, Published] = {
+    "voc-upernet-convnext-t-pirat": pirat(
+        TINY, "voc", "zSFgoAngcm47FZm", "UperNet_ConvNext_T_VOC.pth", 50, 75.2, 64.9, 34.6
+    ),
+    "voc-upernet-convnext-s-pirat": pirat(
+        SMALL, "voc", "MBXnMd5QKztmZaa", "UperNet_ConvNext_S_VOC.pth", 50, 76.6, 66.0, 36.4
+    ),
+    "ade20k-upernet-convnext-t-pirat": pirat(
+        TINY, "ade20k", "ACMQRiyfyXboXwT", "UperNet_ConvNext_T_ADE.pth", 128, 31.7, 17.2, 4.9
+    ),
+    "ade20k-upernet-convnext-s-pirat": pirat(
+        SMALL, "ade20k", "Smogk2BWbfMxkyo", "UperNet_ConvNext_S_ADE.pth", 128, 32.1, 17.9, 5.4
+    ),
+    "ade20k-segmenter-vit-s-pirat": pirat(
+        VIT, "ade20k", "XF6Woa9G3eiGPig", "Segmenter_vit_s_robust.pth", 128, 28.7, 14.9, 5.3
+    ),
+}
+#: Robust ImageNet classifiers that adversarial trainings start from.
+BACKBONES: dict[str, Published] = {
+    "imagenet-convnext-t-cvst-robust": robust(TINY, "BFLoMrMdn8iBk7Y", "convnext_tiny_cvst_robust.pt", 72.7, 49.5),
+    "imagenet-convnext-s-cvst-robust": robust(SMALL, "m3bAwNg4CJY4jrp", "convnext_s_cvst_robust.pt", 74.1, 52.4),
+    "imagenet-vit-s-robust": robust(VIT, "XLLnoCnJxp74Zqn", "weights_vit_s.pt", 69.2, 44.0),
+}
+
+
+def row_of(name: str) -> Published:
+    """The row of a name. Raises ValueError for an unknown one."""
+    rows = {**CHECKPOINTS, **BACKBONES}
+    if name not in rows:
+        raise ValueError(f"unknown checkpoint {name!r}; choose from: {', '.join(rows)}")
+    return rows[name]
+
+
+def path_of(name: str) -> Path:
+    """Where the tensors of a published checkpoint lie once it was downloaded."""
+    return cache_folder() / "checkpoints" / f"{name}.safetensors"
+
+
+def is_here(name: str) -> bool:
+    """Whether a checkpoint opens without a download: it is in the cache, or its file was put there by hand."""
+    path = path_of(name)
+    return path.exists() or path.with_name(row_of(name).file).exists()
+
+
+def labels(dataset: str) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
+    """Classes and palette of a dataset, which need not be on this machine."""
+    module = import_module(f"robviz.datasets.{dataset}")
+    return module.CLASSES, module.PALETTE
+
+
+def card(name: str) -> Card:
+    """The card of a published model."""
+    row = CHECKPOINTS[name]
+    return Card(name, row.architecture, row.dataset, *labels(row.dataset), f"{row.source}; {row.url}", row.metrics)
+
+
+def download(name: str) -> Path:
+    """The tensors of a published checkpoint as a `.safetensors` file in the cache, fetched on the first call.
+
+    The file is fetched whole, loaded without running any code in it, written anew as safetensors and deleted. A file
+    that was put into the cache by hand is taken instead. Its SHA-256 must be the published one or, where there is
+    none, the one of the first time. The result is checked against the SHA-256 it was written with, in full, each time.
+    Raises ValueError, in a sentence that says what to do, where anything of this fails.
+    """
+    row, path = row_of(name), path_of(name)
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):
+                if not path.exists():  # else another process was faster
+                    add(name, row, path)
+        verify(name)
+    except (OSError, SafetensorError) as error:  # this is how safetensors reports a full disk
+        raise ValueError(f"cannot use the cache ({error}); make room there or set ROBVIZ_CACHE to a folder") from error
+    return path
+
+
+def add(name: str, row: Published, path: Path) -> None:
+    """Fetch the file unless it is there, check it, write its tensors to `path`, and delete it."""
+    file, part = path.with_name(row.file), path.with_suffix(".part")
+    was_put_there = file.exists()
+    if not was_put_there:
+        fetch(row.url, file)
+    try:
+        digest = sha256(file)
+        check(name, row, digest)
+        save_file(tensors_of(name, row, file), part)
+    except ValueError as error:
+        if was_put_there:
+            raise ValueError(f"{file} was put there by hand and should be replaced: {error}") from error
+        file.unlink()
+        raise ValueError(f"{row.url} gave a file that was refused and deleted: {error}") from error
+    # First the sums, then the tensors: whoever finds these finds those.
+    write_atomically(sums_path(name), f"{digest}  {row.file}\n{sha256(part)}  {path.name}\n")
+    part.replace(path)
+    file.unlink()
+
+
+def check(name: str, row: Published, digest: str) -> None:
+    """Raise ValueError unless a file's SHA-256 is the published one or, where there is none, that of the first time."""
+    expected = row.sha256 or sums(name).get(row.file, digest)
+    if digest != expected:
+        advice = "" if row.sha256 else f"; if its authors replaced it, delete {sums_path(name)}"
+        raise ValueError(f"expected the SHA-256 {expected} for {row.file}, got {digest}{advice}")
+
+
+def tensors_of(name: str, row: Published, file: Path) -> dict[str, Tensor]:
+    """What to keep of a file: a model's tensors under our keys, a backbone's under its own."""
+    if name in CHECKPOINTS:
+        state: Any = load_checkpoint(build(row.architecture, len(labels(row.dataset)[0])), file).state_dict()
+    else:
+        state = read_tensors(file)
+        for wrapper in ("state_dict", "model"):
+            state = state.get(wrapper, state) if isinstance(state, Mapping) else state
+        if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+            raise ValueError(f"{file} holds no dictionary of tensors, which a backbone is; fetch it from {row.url}")
+    return {key: value.contiguous() for key, value in state.items()}
+
+
+def verify(name: str) -> None:
+    """Raise ValueError unless the tensors in the cache are the bytes that were written there."""
+    path = path_of(name)
+    if sha256(path) != sums(name).get(path.name):
+        raise ValueError(f"{path} is not as it was written, by its SHA-256; delete it, and it will be fetched anew")
+
+
+def sums_path(name: str) -> Path:
+    return path_of(name).with_suffix(".sha256")
+
+
+def sums(name: str) -> dict[str, str]:
+    """The SHA-256 of a checkpoint's file, as first seen, and of its tensors in the cache, by file name."""
+    path = sums_path(name)
+    if not path.exists():
+        return {}
+    lines = (line.partition("  ") for line in path.read_text().splitlines())
+    return {file: digest for digest, _, file in lines}
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
