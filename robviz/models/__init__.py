@@ -151,7 +151,8 @@ def what_fits(state: State, model: nn.Module) -> str:
     if name in fitting:
         here = classes_in(model.state_dict(), name)
         return f"it has {fitting[name]} classes, the model {here}: build it with num_classes={fitting[name]}"
-    for other, classes in fitting.items():
+    if fitting:
+        other, classes = next(iter(fitting.items()))
         return f"it holds a {other} of {classes} classes: build({other!r}, {classes}) makes the model for it"
     if any(key.startswith("base_model.") for key in state):
         return "it looks like an ImageNet classifier: load_backbone takes those"

@@ -60,7 +60,7 @@ def state_of(source: str | Path | State) -> dict[str, Tensor]:
         if not isinstance(value, Tensor):
             raise ValueError(
                 f"a checkpoint must be a dictionary of tensors, bare or under 'state_dict' or 'model', "
-                f"but under {key!r} lies a {type(value).__name__}; save the state dict alone"
+                f"but under {key!r} lies an object of type {type(value).__name__}; save the state dict alone"
             )
     return {str(key).removeprefix("module."): value for key, value in state.items()}
 

@@ -23,11 +23,7 @@ _AFTER_THE_STEM = (
 )
 #: From the keys of the published checkpoints to ours: each pattern that matches applies, in turn.
 PUBLISHED_KEYS = ((r"^layer0\.0\.", "backbone.conv1."), (r"^layer0\.1\.", "backbone.bn1."), *_AFTER_THE_STEM)
-PUBLISHED_DEEPSTEM_KEYS = (
-    (r"^layer0\.7\.", "backbone.bn1."),
-    (r"^layer0\.", "backbone.conv1."),
-    *_AFTER_THE_STEM,
-)
+PUBLISHED_DEEPSTEM_KEYS = ((r"^layer0\.7\.", "backbone.bn1."), (r"^layer0\.", "backbone.conv1."), *_AFTER_THE_STEM)
 
 
 def resize(x: Tensor, size: torch.Size) -> Tensor:
@@ -36,6 +32,7 @@ def resize(x: Tensor, size: torch.Size) -> Tensor:
 
 
 def classifier(inputs: int, channels: int, num_classes: int) -> nn.Sequential:
+    """Logits from features."""
     return nn.Sequential(ConvNormAct(inputs, channels, 3), nn.Dropout2d(0.1), nn.Conv2d(channels, num_classes, 1))
 
 
@@ -71,7 +68,7 @@ class PSPNet(nn.Module):
 
 
 def resnet50(timm_name: str, num_classes: int) -> PSPNet:
-    """46 M parameters. timm_name: resnet50, or resnet50s for the stem of three convolutions."""
+    """49 M parameters. timm_name: resnet50, or resnet50s for the stem of three convolutions."""
     backbone: Any = timm.create_model(timm_name, features_only=True, out_indices=(3, 4), output_stride=STRIDE)
     # The published models dilate the whole of a stage; timm leaves its first block to the stage before.
     for stage, dilation in ((backbone.layer3, 2), (backbone.layer4, 4)):
