@@ -88,10 +88,11 @@ class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
         return sample.image, sample.labels
 
 
-def segmentation_loss(outputs: tuple[Tensor, Tensor], labels: Tensor, auxiliary_weight: float) -> Tensor:
-    """Mean cross-entropy over valid pixels, plus the auxiliary head's."""
-    main, auxiliary = (F.cross_entropy(logits.float(), labels, ignore_index=VOID) for logits in outputs)
-    return main + auxiliary_weight * auxiliary
+def segmentation_loss(outputs: Tensor | tuple[Tensor, Tensor], labels: Tensor, auxiliary_weight: float) -> Tensor:
+    """Mean cross-entropy over valid pixels, plus the auxiliary head's where the model has one."""
+    heads = outputs if isinstance(outputs, tuple) else (outputs,)
+    main, *auxiliary = (F.cross_entropy(logits.float(), labels, ignore_index=VOID) for logits in heads)
+    return main + auxiliary_weight * sum(auxiliary)
 
 
 def pgd_examples(

@@ -255,6 +255,12 @@ def plan_of(
     if images < 1:
         raise ValueError("there is no image to evaluate; expected a dataset and a limit of at least 1")
     card = getattr(model, "card", None)
+    if card and tuple(card.classes) != tuple(dataset.classes):
+        raise ValueError(
+            f"the model {card.name} answers in {len(card.classes)} classes ({', '.join(card.classes[:3])}, ...), "
+            f"{dataset.name} has {len(dataset.classes)} ({', '.join(dataset.classes[:3])}, ...); "
+            "lead them there with robviz.models.adapt(model, dataset=..., class_map=...)"
+        )
     plan = {
         "model": {"name": card.name if card else type(model).__name__, "sha256": fingerprint(model)},
         "dataset": {"name": dataset.name, "split": dataset.split, "images": images},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 from pathlib import Path
 
@@ -70,9 +72,28 @@ def batch() -> tuple[Tensor, Tensor]:
 def golden(name: str):
     """The official code's values; for the large files, the test skips where a clone has none."""
     path = Path(__file__).parent / "golden" / name
-    path = path if path.exists() else GOLDEN / name
-    if not path.exists():
-        pytest.skip(f"golden/{name} is not here: it lies beside the development checkout only")
+    path = path if path.exists() else beside_the_checkout(name)
     import numpy as np
 
     return {key: torch.from_numpy(value) for key, value in np.load(path).items()}
+
+
+def published(name: str) -> dict[str, Tensor]:
+    """Empty tensors under a published checkpoint's keys."""
+    path = beside_the_checkout(f"{name}.keys.json")
+    return {key: torch.empty(shape) for key, shape in json.loads(path.read_text()).items()}
+
+
+def filled(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors behind the golden logits: a function of key and shape."""
+    spec = importlib.util.spec_from_file_location("fill", beside_the_checkout("fill.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.fill(state)
+
+
+def beside_the_checkout(name: str) -> Path:
+    """A golden file; where a clone has none, the test skips."""
+    if not (GOLDEN / name).exists():
+        pytest.skip(f"golden/{name} is not here: it lies beside the development checkout only")
+    return GOLDEN / name

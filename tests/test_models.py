@@ -1,56 +1,22 @@
 from __future__ import annotations
 
-import importlib.util
-import json
-from pathlib import Path
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import robviz
-from robviz.models import (
-    ARCHITECTURES,
-    build,
-    efficientnet,
-    load_checkpoint,
-    load_model,
-    save_checkpoint,
-    shipped_models,
-)
-from tests.conftest import GOLDEN, golden
+from robviz.models import build, efficientnet, load_checkpoint, load_model, save_checkpoint, shipped_models
+from tests.conftest import published
+
+OLD = {"_use_new_zipfile_serialization": False}
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-@pytest.mark.parametrize("size", [(32, 32), (61, 80)])
-def test_logits_come_at_the_images_resolution(name, size):
-    model = build(name, 5).eval()
-    assert model(torch.rand(2, 3, *size)).shape == (2, 5, *size)
-
-
-@pytest.mark.parametrize("name", ["upernet-convnext-small-cvst", "upernet-efficientnet-lite0"])
-def test_the_small_variants_have_at_most_six_million_parameters(name):
-    assert sum(p.numel() for p in build(name, 9).parameters()) <= 6e6
-
-
-def published(name, num_classes):
-    """Tensors under a published checkpoint's keys, filled like those behind the golden logits."""
-    keys = json.loads((GOLDEN / f"{name}_{num_classes}.keys.json").read_text())
-    spec = importlib.util.spec_from_file_location("fill", GOLDEN / "fill.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.fill({key: torch.zeros(shape) for key, shape in keys.items()})
-
-
-def test_the_tiny_paper_model_answers_like_the_official_one():
-    values = golden("upernet_convnext_t_cvst_21.npz")
-    model = load_checkpoint(build("upernet-convnext-t-cvst", 21), published("upernet_convnext_t_cvst", 21)).eval()
-    with torch.no_grad():
-        torch.testing.assert_close(model(values["x"]), values["logits"], atol=1e-3, rtol=1e-3)
-
-
-def test_the_small_paper_model_has_the_published_keys_and_shapes():
-    golden("upernet_convnext_t_cvst_21.npz")
-    load_checkpoint(build("upernet-convnext-s-cvst", 151), published("upernet_convnext_s_cvst", 151))
+def write(state, path, **options):
+    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path, **options)
 
 
 def test_a_checkpoint_may_be_wrapped_and_lie_in_a_file(tmp_path):
@@ -61,21 +27,139 @@ def test_a_checkpoint_may_be_wrapped_and_lie_in_a_file(tmp_path):
     assert all(value.equal(model.state_dict()[key] + 1) for key, value in filled.state_dict().items())
 
 
-def test_a_checkpoint_of_another_shape_is_refused_with_the_keys(tmp_path):
+def test_a_checkpoint_in_the_old_format_opens_too(tmp_path):
+    model = build("upernet-convnext-small-cvst", 3)
+    torch.save(model.state_dict(), tmp_path / "old.pth", **OLD)
+    filled = load_checkpoint(build("upernet-convnext-small-cvst", 3), tmp_path / "old.pth")
+    assert all(value.equal(model.state_dict()[key]) for key, value in filled.state_dict().items())
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_model_keeps_its_weights_when_the_file_is_written_over(suffix, tmp_path):
+    """A model on the pages of the file itself would take the process down."""
+    path = tmp_path / f"model{suffix}"
+    state = build("upernet-convnext-small-cvst", 3).state_dict()
+    write(state, path)
+    model = load_checkpoint(build("upernet-convnext-small-cvst", 3), path)
+    path.write_bytes(b"")
+    assert all(value.equal(state[key]) for key, value in model.state_dict().items())
+
+
+def test_a_checkpoint_of_other_classes_is_refused_with_the_keys_and_the_number_to_build():
     state = build("upernet-convnext-small-cvst", 4).state_dict()
-    with pytest.raises(ValueError, match=r"auxiliary.1.bias is \(4,\) instead of \(3,\); .* \(4 in all\)"):
+    with pytest.raises(ValueError, match=r"auxiliary.1.bias is \(4,\) instead of \(3,\); .* \(4 in all\)") as refusal:
         load_checkpoint(build("upernet-convnext-small-cvst", 3), state)
+    assert str(refusal.value).endswith("it has 4 classes, the model 3: build it with num_classes=4")
 
 
-def test_code_in_a_checkpoint_is_never_run(tmp_path):
+@pytest.mark.parametrize("name", ["segmenter_vit_s_151", "upernet_convnext_s_cvst_151", "pspnet_50_deepstem_21"])
+def test_a_checkpoint_of_another_architecture_is_refused_with_what_to_build(name):
+    architecture, _, classes = name.replace("_", "-").rpartition("-")
+    with pytest.raises(ValueError, match="does not hold a upernet-convnext-small-cvst") as refusal:
+        load_checkpoint(build("upernet-convnext-small-cvst", 3), published(name))
+    assert str(refusal.value).endswith(f"build({architecture!r}, {classes}) makes the model for it")
+
+
+def test_a_checkpoint_of_nothing_known_is_refused_with_what_is():
+    state = build("upernet-convnext-small-cvst", 3).state_dict()
+    del state["head.classifier.bias"]
+    with pytest.raises(ValueError, match=r"head.classifier.bias is missing \(1 in all\); it holds none of upernet-"):
+        load_checkpoint(build("upernet-convnext-small-cvst", 3), state)
+    with pytest.raises(ValueError, match="it looks like an ImageNet classifier: load_backbone takes those"):
+        load_checkpoint(build("upernet-convnext-small-cvst", 3), {"module.base_model.head.bias": torch.zeros(1000)})
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ([torch.zeros(2)], "must be a dictionary of tensors, got a list"),
+        (torch.zeros(2), "must be a dictionary of tensors, got a Tensor"),
+        ({"weights": {"a": torch.zeros(2)}}, "under 'weights' lies an object of type dict"),
+        ({"model": {"epoch": 3}}, "under 'epoch' lies an object of type int"),
+    ],
+)
+def test_a_file_without_a_state_dict_is_refused(content, reason, tmp_path):
+    torch.save(content, tmp_path / "odd.pth")
+    with pytest.raises(ValueError, match=reason):
+        load_checkpoint(build("upernet-convnext-small-cvst", 3), tmp_path / "odd.pth")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is empty; fetch it again"),
+        (b"\n<!DOCTYPE html><title>Not found</title>", "it is a web page; fetch the file that the page offers"),
+        (b"Not found", "it is damaged or cut short; fetch it again"),
+    ],
+)
+def test_what_a_failed_download_leaves_is_called_by_its_name(content, reason, suffix, tmp_path):
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"is not a checkpoint of tensors alone: {reason}"):
+        load_checkpoint(build("upernet-convnext-small-cvst", 3), path)
+
+
+@pytest.mark.parametrize(("suffix", "options"), [(".safetensors", {}), (".pth", {}), (".pth", OLD)])
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.999])
+def test_a_file_cut_short_is_refused(suffix, options, share, tmp_path):
+    path = tmp_path / f"model{suffix}"
+    write({"a": torch.zeros(1000), "b": torch.zeros(1000)}, path, **options)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(ValueError, match="it is damaged or cut short; fetch it again"):
+        load_checkpoint(build("upernet-convnext-small-cvst", 3), path)
+
+
+def test_a_path_without_a_file_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"there is no checkpoint .*nowhere.pth; check the path"):
+        load_checkpoint(build("upernet-convnext-small-cvst", 3), tmp_path / "nowhere.pth")
+
+
+@pytest.mark.parametrize("options", [{}, OLD])
+def test_code_in_a_checkpoint_is_never_run(options, tmp_path):
     class Trap:
         def __reduce__(self):
-            return Path.touch, (tmp_path / "sprung",)
+            return os.mkdir, (str(tmp_path / "sprung"),)
 
-    torch.save({"state_dict": Trap()}, tmp_path / "trap.pth")
-    with pytest.raises(ValueError, match="is not a checkpoint of tensors alone"):
+    torch.save({"state_dict": Trap()}, tmp_path / "trap.pth", **options)
+    with pytest.raises(ValueError, match=r"is not a checkpoint of tensors alone: it would run \w+\.mkdir"):
         load_checkpoint(build("upernet-convnext-small-cvst", 3), tmp_path / "trap.pth")
     assert not (tmp_path / "sprung").exists()
+
+
+MEASURE = """
+import sys, threading, time
+import psutil
+from robviz.models import build, load_checkpoint
+
+def watch():
+    global peak
+    while True:
+        peak = max(peak, process.memory_info().rss)
+        time.sleep(0.001)
+
+small = build("upernet-convnext-small-cvst", 3)
+load_checkpoint(small, small.state_dict())  # brings the libraries' code into memory
+process, peak = psutil.Process(), 0
+threading.Thread(target=watch, daemon=True).start()
+for path in sys.argv[1:]:
+    baseline = peak = process.memory_info().rss
+    model = load_checkpoint(build("upernet-convnext-t-cvst", 21), path)
+    print((peak - baseline) / sum(value.nbytes for value in model.state_dict().values()))
+    del model
+"""
+
+
+def test_loading_the_large_model_takes_little_more_memory_than_it_has(tmp_path):
+    """A second copy of the weights would make it 2."""
+    paths = [tmp_path / "large.safetensors", tmp_path / "large.pth"]
+    with torch.device("meta"):
+        shapes = build("upernet-convnext-t-cvst", 21).state_dict()
+    for path in paths:
+        write({key: torch.zeros(value.shape, dtype=value.dtype) for key, value in shapes.items()}, path)
+    done = subprocess.run([sys.executable, "-c", MEASURE, *paths], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert all(0.9 < float(share) < 1.3 for share in done.stdout.split()), done.stdout
 
 
 def test_the_imagenet_weights_know_a_cat():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from robviz.downloads import cache_folder, fetch
-from robviz.models import Card, build, load_checkpoint, read_tensors
+from robviz.models import Card, build, load_checkpoint
+from robviz.models.checkpoints import state_of
 from robviz.records import write_atomically
 
 HOST = "https://nc.mlcloud.uni-tuebingen.de"
@@ -172,13 +172,10 @@ def check(name: str, row: Published, digest: str) -> None:
 def tensors_of(name: str, row: Published, file: Path) -> dict[str, Tensor]:
     """What to keep of a file: a model's tensors under our keys, a backbone's under its own."""
     if name in CHECKPOINTS:
-        state: Any = load_checkpoint(build(row.architecture, len(labels(row.dataset)[0])), file).state_dict()
+        model = build(row.architecture, len(labels(row.dataset)[0]))
+        state = load_checkpoint(model, file).state_dict()
     else:
-        state = read_tensors(file)
-        for wrapper in ("state_dict", "model"):
-            state = state.get(wrapper, state) if isinstance(state, Mapping) else state
-        if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-            raise ValueError(f"{file} holds no dictionary of tensors, which a backbone is; fetch it from {row.url}")
+        state = state_of(file)
     return {key: value.contiguous() for key, value in state.items()}
 
 

@@ -12,6 +12,8 @@ from timm.layers import LayerNorm2d
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
+from robviz.models.checkpoints import State, renamed, without_normalisation
+
 
 @dataclass(frozen=True)
 class ConvNeXtSizes:
@@ -48,6 +50,12 @@ PUBLISHED_KEYS = (
     (r"^auxiliary_head\.classifier\.", "auxiliary.1."),
     (r"^(head|auxiliary)\.(.*)\bconv\.", r"\1.\g<2>0."),
     (r"\bbatch_norm\.", "1."),
+)
+#: From the keys of the published ImageNet classifiers.
+IMAGENET_KEYS = (
+    (r"^base_model\.head\..*", ""),
+    (r"^base_model\.stem\.stem\.", "backbone.stem."),
+    (r"^base_model\.", "backbone."),
 )
 
 
@@ -183,3 +191,8 @@ def convnext(sizes: ConvNeXtSizes, num_classes: int) -> UPerNet:
     mean, std = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD) if sizes.normalises else ((0.0,) * 3, (1.0,) * 3)
     backbone = ConvNeXtPyramid(sizes)
     return UPerNet(backbone, sizes.dims, sizes.channels, sizes.auxiliary_channels, num_classes, mean, std)
+
+
+def from_imagenet(state: State) -> State:
+    """The tensors of a published ConvNeXt classifier with convolution stem, under the backbone's keys."""
+    return without_normalisation(renamed(state, IMAGENET_KEYS), "backbone.stem.0")

@@ -1,0 +1,139 @@
+"""What is in a checkpoint, under whatever names, and how it gets into a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from zipfile import is_zipfile
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+Keys = tuple[tuple[str, str], ...]  # pattern and replacement, applied in turn
+State = Mapping[str, Tensor]
+
+WEB_PAGE = re.compile(rb"\s*<(!doctype|html|head|!--|\?xml)", re.IGNORECASE)
+NORMALISATION = ("base_normalize.mean", "base_normalize.std")
+
+
+def read_tensors(path: Path) -> object:
+    """What a file holds, mapped where possible instead of read. Code in it is never run.
+
+    Raises ValueError when it holds more than tensors and plain values, or cannot be read.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no checkpoint {path}; check the path")
+    with path.open("rb") as file:
+        start = file.read(1000)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+    except Exception as error:  # a damaged file raises just about anything
+        if not start:
+            reason = "it is empty; fetch it again"
+        elif WEB_PAGE.match(start):
+            reason = "it is a web page; fetch the file that the page offers"
+        elif code := re.search(r"GLOBAL (\S+)", str(error)):
+            reason = f"it would run {code[1]}; save its state dict alone"
+        else:
+            reason = "it is damaged or cut short; fetch it again"
+        raise ValueError(f"{path} is not a checkpoint of tensors alone: {reason}") from error
+
+
+def state_of(source: str | Path | State) -> dict[str, Tensor]:
+    """The state dict in a file or a mapping: bare, or under "state_dict" or "model"; "module." is cut off its keys.
+
+    Raises ValueError when there is none.
+    """
+    state: object = source if isinstance(source, Mapping) else read_tensors(Path(source))
+    for wrapper in ("state_dict", "model"):
+        if isinstance(state, Mapping):
+            state = state.get(wrapper, state)
+    if not isinstance(state, Mapping):
+        raise ValueError(
+            f"a checkpoint must be a dictionary of tensors, got a {type(state).__name__}; save a state dict"
+        )
+    for key, value in state.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"a checkpoint must be a dictionary of tensors, bare or under 'state_dict' or 'model', "
+                f"but under {key!r} lies an object of type {type(value).__name__}; save the state dict alone"
+            )
+    return {str(key).removeprefix("module."): value for key, value in state.items()}
+
+
+def renamed(state: State, keys: Keys) -> dict[str, Tensor]:
+    """The tensors under new keys, without those whose key becomes empty."""
+    result = {}
+    for key, value in state.items():
+        for pattern, replacement in keys:
+            key = re.sub(pattern, replacement, key)
+        result[key] = value
+    result.pop("", None)
+    return result
+
+
+def mismatches(here: State, state: State) -> list[str]:
+    """What keeps `state` from filling `here`, the same set of keys and shapes wanted; sorted."""
+    return sorted(
+        [
+            *(f"{key} is missing" for key in here.keys() - state.keys()),
+            *(f"{key} is unknown" for key in state.keys() - here.keys()),
+            *(
+                f"{key} is {tuple(state[key].shape)} instead of {tuple(here[key].shape)}"
+                for key in here.keys() & state.keys()
+                if state[key].shape != here[key].shape
+            ),
+        ]
+    )
+
+
+def listed(problems: list[str]) -> str:
+    """The first few, and how many there are."""
+    return f"{'; '.join(problems[:3])} ({len(problems)} in all)"
+
+
+@torch.no_grad()
+def fill(here: State, opened: Callable[[], State]) -> None:
+    """Copy into the tensors of a model those of a checkpoint, which is opened anew for each part.
+
+    The pages of a mapped file stay in memory until the file is closed: so no second copy of all weights piles up.
+    A model that kept the mapped tensors themselves would crash when somebody wrote over the file.
+    """
+    for keys in parts(here):
+        state = opened()
+        for key in keys:
+            here[key].copy_(state[key])
+        del state  # closes the file before it is opened again
+
+
+def parts(here: State) -> Iterator[list[str]]:
+    """The keys, in portions of an eighth of the bytes or of one tensor."""
+    limit = sum(value.nbytes for value in here.values()) / 8
+    part: list[str] = []
+    size = 0
+    for key, value in here.items():
+        if part and size + value.nbytes > limit:
+            yield part
+            part, size = [], 0
+        part.append(key)
+        size += value.nbytes
+    yield part
+
+
+def without_normalisation(state: State, convolution: str) -> State:
+    """For images in [0, 1], where the checkpoint's first `convolution` expects normalised ones.
+
+    Exact but for the border of a padded convolution, which then sees black instead of the mean colour.
+    """
+    kernel, offset = f"{convolution}.weight", f"{convolution}.bias"
+    if not state.keys() >= {*NORMALISATION, kernel, offset}:
+        return state
+    mean, std = (state[key].reshape(1, 3, 1, 1) for key in NORMALISATION)
+    weight = state[kernel] / std
+    bias = state[offset] - (weight * mean).sum((1, 2, 3))
+    rest = {key: value for key, value in state.items() if key not in NORMALISATION}
+    return {**rest, kernel: weight, offset: bias}

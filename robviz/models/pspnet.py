@@ -1,0 +1,76 @@
+"""PSPNet: a dilated ResNet-50 and pyramid pooling (Zhao et al., 2017), as the paper's PSPNets have it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robviz.models.upernet import ConvNormAct
+
+STRIDE = 8
+_AFTER_THE_STEM = (
+    (r"^layer(\d)\.", r"backbone.layer\1."),
+    (r"^ppm\.features\.(\d)\.1\.", r"pools.\1.0."),
+    (r"^ppm\.features\.(\d)\.2\.", r"pools.\1.1."),
+    (r"^(cls|aux)\.([01])\.", r"\1.0.\2."),
+    (r"^(cls|aux)\.4\.", r"\1.2."),
+    (r"^cls\.", "head."),
+    (r"^aux\.", "auxiliary."),
+)
+#: From the keys of the published checkpoints to ours: each pattern that matches applies, in turn.
+PUBLISHED_KEYS = ((r"^layer0\.0\.", "backbone.conv1."), (r"^layer0\.1\.", "backbone.bn1."), *_AFTER_THE_STEM)
+PUBLISHED_DEEPSTEM_KEYS = ((r"^layer0\.7\.", "backbone.bn1."), (r"^layer0\.", "backbone.conv1."), *_AFTER_THE_STEM)
+
+
+def resize(x: Tensor, size: torch.Size) -> Tensor:
+    """The corner pixels stay where they are, unlike in the other architectures."""
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+
+
+def classifier(inputs: int, channels: int, num_classes: int) -> nn.Sequential:
+    """Logits from features."""
+    return nn.Sequential(ConvNormAct(inputs, channels, 3), nn.Dropout2d(0.1), nn.Conv2d(channels, num_classes, 1))
+
+
+class PSPNet(nn.Module):
+    """Images (B, 3, H, W) in [0, 1], not normalised, to logits (B, K, H, W). Any H and W.
+
+    In training mode it returns (logits, auxiliary logits), both at the input's size.
+    """
+
+    POOL_SCALES = (1, 2, 3, 6)
+
+    def __init__(self, backbone: nn.Module, num_classes: int) -> None:
+        """backbone: images to features of 1024 and of 2048 channels, both at 1/8."""
+        super().__init__()
+        self.backbone = backbone
+        self.pools = nn.ModuleList(ConvNormAct(2048, 512, 1) for _ in self.POOL_SCALES)
+        self.head = classifier(2048 + len(self.POOL_SCALES) * 512, 512, num_classes)
+        self.auxiliary = classifier(1024, 256, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        height, width = images.shape[2:]
+        # Features sit on every eighth pixel from the first; with one on the last, the grids meet in the corners.
+        padded = F.pad(images, (0, (1 - width) % STRIDE, 0, (1 - height) % STRIDE))
+        middle, coarsest = self.backbone(padded)
+        pooled = [
+            resize(conv(F.adaptive_avg_pool2d(coarsest, scale)), coarsest.shape[2:])
+            for scale, conv in zip(self.POOL_SCALES, self.pools)
+        ]
+        logits = resize(self.head(torch.cat([coarsest, *pooled], 1)), padded.shape[2:])[:, :, :height, :width]
+        if not self.training:
+            return logits
+        return logits, resize(self.auxiliary(middle), padded.shape[2:])[:, :, :height, :width]
+
+
+def resnet50(timm_name: str, num_classes: int) -> PSPNet:
+    """49 M parameters. timm_name: resnet50, or resnet50s for the stem of three convolutions."""
+    backbone: Any = timm.create_model(timm_name, features_only=True, out_indices=(3, 4), output_stride=STRIDE)
+    # The published models dilate the whole of a stage; timm leaves its first block to the stage before.
+    for stage, dilation in ((backbone.layer3, 2), (backbone.layer4, 4)):
+        stage[0].conv2.dilation = stage[0].conv2.padding = (dilation, dilation)
+    return PSPNet(backbone, num_classes)

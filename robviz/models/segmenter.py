@@ -1,0 +1,114 @@
+"""Segmenter: a ViT backbone and a transformer that asks for a mask per class (Strudel et al., 2021)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from timm.layers import resample_abs_pos_embed
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+
+from robviz.models.checkpoints import State, renamed, without_normalisation
+from robviz.models.upernet import resize
+
+PATCH = 16
+GRID = 32  # of the position embeddings: 512 x 512 pixels
+#: From the keys of the published checkpoint to ours; it carries an ImageNet head that nothing uses.
+PUBLISHED_KEYS = ((r"^encoder\.head\..*", ""), (r"^encoder\.", "backbone."))
+#: From the keys of the published ImageNet classifier.
+IMAGENET_KEYS = ((r"^base_model\.head\..*", ""), (r"^base_model\.", "backbone."))
+
+
+def positions(embeddings: Tensor, height: int, width: int) -> Tensor:
+    """Position embeddings (1, 1 + h * w, C), of the class token and a square grid, for another grid."""
+    return resample_abs_pos_embed(embeddings, [height, width], interpolation="bilinear", antialias=False)
+
+
+class ViT(VisionTransformer):
+    """timm's, for images of any multiple of 16; yields the features of the patches (B, C, H / 16, W / 16)."""
+
+    cls_token: nn.Parameter
+    pos_embed: nn.Parameter
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        x = self.patch_embed(x)  # (B, h, w, C)
+        height, width = x.shape[1:3]
+        tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), x.flatten(1, 2)], 1)
+        tokens = self.norm(self.blocks(tokens + positions(self.pos_embed, height, width)))
+        return tokens[:, 1:].transpose(1, 2).unflatten(2, (height, width))
+
+
+class MaskTransformer(nn.Module):
+    """Patches and one learned query per class attend to each other; their similarities are the masks."""
+
+    def __init__(self, dim: int, heads: int, depth: int, num_classes: int) -> None:
+        super().__init__()
+        self.proj_dec = nn.Linear(dim, dim)
+        self.cls_emb = nn.Parameter(torch.randn(1, num_classes, dim))
+        self.blocks = nn.Sequential(
+            *(
+                Block(dim, heads, qkv_bias=True, proj_drop=0.1, attn_drop=0.1, norm_layer=nn.LayerNorm)
+                for _ in range(depth)
+            )
+        )
+        self.decoder_norm = nn.LayerNorm(dim)
+        self.proj_patch = nn.Parameter(dim**-0.5 * torch.randn(dim, dim))
+        self.proj_classes = nn.Parameter(dim**-0.5 * torch.randn(dim, dim))
+        self.mask_norm = nn.LayerNorm(num_classes)
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+        nn.init.trunc_normal_(self.cls_emb, std=0.02)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, C, h, w) to masks (B, K, h, w)."""
+        patches = self.proj_dec(features.flatten(2).transpose(1, 2))
+        tokens = torch.cat([patches, self.cls_emb.expand(len(patches), -1, -1)], 1)
+        tokens = self.decoder_norm(self.blocks(tokens))
+        patches, classes = tokens.split([patches.shape[1], self.cls_emb.shape[1]], 1)
+        patches = F.normalize(patches @ self.proj_patch, dim=-1)
+        classes = F.normalize(classes @ self.proj_classes, dim=-1)
+        masks = self.mask_norm(patches @ classes.transpose(1, 2))  # (B, h * w, K)
+        return masks.transpose(1, 2).unflatten(2, features.shape[2:])
+
+
+class Segmenter(nn.Module):
+    """Images (B, 3, H, W) in [0, 1], not normalised, to logits (B, K, H, W). Any H and W.
+
+    It has no auxiliary head: training mode returns the logits alone, too.
+    """
+
+    def __init__(self, backbone: ViT, decoder: MaskTransformer) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.decoder = decoder
+
+    def forward(self, images: Tensor) -> Tensor:
+        height, width = images.shape[2:]
+        padded = F.pad(images, (0, -width % PATCH, 0, -height % PATCH))
+        logits = resize(self.decoder(self.backbone(padded)), padded.shape[2:])
+        return logits[:, :, :height, :width]
+
+
+def vit_small(num_classes: int) -> Segmenter:
+    """The paper's Segmenter, 26 M parameters."""
+    backbone = ViT(
+        img_size=GRID * PATCH,
+        patch_size=PATCH,
+        embed_dim=384,
+        depth=12,
+        num_heads=6,
+        num_classes=0,
+        drop_path_rate=0.1,
+        norm_layer=nn.LayerNorm,
+        dynamic_img_size=True,
+    )
+    return Segmenter(backbone, MaskTransformer(384, 6, 2, num_classes))
+
+
+def from_imagenet(state: State) -> State:
+    """The tensors of a published ViT-S classifier under the backbone's keys, position embeddings for its size."""
+    state = without_normalisation(renamed(state, IMAGENET_KEYS), "backbone.patch_embed.proj")
+    key = "backbone.pos_embed"
+    return {**state, key: positions(state[key], GRID, GRID)} if key in state else state
