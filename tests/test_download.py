@@ -15,7 +15,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-import robviz
 from robviz import cli, downloads
 from robviz.bench import free_port
 from robviz.downloads import cache_folder, fetch
