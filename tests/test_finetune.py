@@ -62,5 +62,5 @@ def test_two_seeds_share_no_training_image():
 
 
 def test_the_recipes_are_the_shipped_models():
-    assert set(RECIPES) == {"photos-clean", "photos-robust"}
+    assert set(RECIPES) == {"photos-clean", "photos-robust", "photos-onestep"}
     assert RECIPES["photos-robust"].eps == 4 / 255
