@@ -1,0 +1,81 @@
+"""Files from the web, whole or not at all, and archives, unpacked into one folder and nowhere else."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tarfile
+import zipfile
+import zlib
+from http.client import HTTPException
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from urllib.request import urlopen
+
+from tqdm import tqdm
+
+CHUNK = 1 << 20  # bytes
+
+
+def fetch(url: str, path: Path) -> None:
+    """Download a file; it is at `path` once it is whole. Raises ValueError when it cannot be had."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with urlopen(url, timeout=60) as answer, part.open("wb") as file:
+            size = int(answer.headers.get("Content-Length", 0)) or None
+            with tqdm(total=size, desc=path.name, unit="B", unit_scale=True, disable=None) as bar:
+                while chunk := answer.read(CHUNK):
+                    file.write(chunk)
+                    bar.update(len(chunk))
+        if size is not None and part.stat().st_size != size:
+            raise OSError(f"{part.stat().st_size} of {size} bytes came")
+        part.replace(path)
+    except (OSError, HTTPException) as error:
+        raise ValueError(f"could not download {url}: {error}; try again later, or get it by other means") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def require_sha1(path: Path, sha1: str) -> None:
+    """Raise ValueError unless the file is the one of this digest."""
+    digest = hashlib.sha1()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    if digest.hexdigest() != sha1:
+        raise ValueError(f"{path.name} is not the file it should be: expected SHA-1 {sha1}, got {digest.hexdigest()}")
+
+
+def require_inside(member: str) -> None:
+    """Raise ValueError for a path that leads out of the folder it is unpacked into."""
+    posix, windows = PurePosixPath(member), PureWindowsPath(member)
+    if posix.is_absolute() or windows.drive or windows.root or ".." in windows.parts:
+        raise ValueError(f"the archive holds {member!r}, which leads out of its folder; nothing of it was kept")
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a zip or tar archive into a new folder, whole or not at all.
+
+    Raises ValueError for a damaged archive, for one that holds paths or links out of the folder, and when the folder
+    exists.
+    """
+    if folder.exists():
+        raise ValueError(f"{folder} exists already; move it away to unpack {archive.name} there")
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as opened:
+                for name in opened.namelist():
+                    require_inside(name)
+                opened.extractall(part)
+        else:
+            with tarfile.open(archive) as opened:
+                for member in opened:
+                    require_inside(member.name)
+                    opened.extract(member, part, filter="data")
+        part.replace(folder)
+    except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, zlib.error) as error:
+        raise ValueError(f"could not unpack {archive.name}: {error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
