@@ -38,11 +38,6 @@ def decoded(path: Path, convert: Callable[[Image.Image], T]) -> T:
         raise ValueError(f"{path} is no picture that can be read: {error}") from error
 
 
-def as_stored(image: Image.Image) -> Image.Image:
-    """8-bit RGB, pixels as the file stores them, as the masks of the published datasets are drawn."""
-    return to_rgb(image)
-
-
 def upright(image: Image.Image) -> Image.Image:
     """8-bit RGB, turned as the EXIF orientation says, as every viewer shows it."""
     return to_rgb(ImageOps.exif_transpose(image))
@@ -88,8 +83,9 @@ class Pairs(Dataset):
     """Samples read from pairs of files when they are asked for.
 
     read_labels: a mask file to (H, W) int64 of class indices and `VOID`. size: of the paper's squares (`fit`); None
-    keeps the pictures whole. orient: `as_stored` or `upright`. `[i]` raises ValueError, naming the file, for what is
-    missing or damaged, for a mask of another size than its picture's, and for labels outside the classes.
+    keeps the pictures whole. orient: a picture to RGB; `to_rgb` leaves the pixels as stored, as the masks of the
+    published datasets are drawn, `upright` turns them. `[i]` raises ValueError, naming the file, for what is missing or
+    damaged, for a mask of another size than its picture's, and for labels outside the classes.
     """
 
     def __init__(
@@ -102,7 +98,7 @@ class Pairs(Dataset):
         palette: tuple[tuple[int, int, int], ...],
         weights: Tensor | None = None,
         size: int | None = None,
-        orient: Callable[[Image.Image], Image.Image] = as_stored,
+        orient: Callable[[Image.Image], Image.Image] = to_rgb,
     ) -> None:
         self.name, self.split, self.pairs, self.read_labels = name, split, pairs, read_labels
         self.classes, self.palette, self.weights, self.size, self.orient = classes, palette, weights, size, orient
