@@ -1,7 +1,7 @@
 """Classes, palettes and class weights of the published datasets, one table each.
 
 VOC: names and colours of its development kit; weights as published with arXiv:2306.12941. ADE20K: the short names and
-colours of the scene parsing benchmark's code, black for the background; weights as published with the same paper.
+colours that mmsegmentation lists, black for the background; weights as published with the same paper.
 CamVid: names and colours of the SegNet tutorial; `robviz data weights camvid` wrote the table.
 """
 
