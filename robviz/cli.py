@@ -1,4 +1,4 @@
-"""The command line: `robviz app | evaluate | finetune | download | tables | bench`."""
+"""The command line: `robviz app | evaluate | finetune | data | download | tables | bench`."""
 
 from __future__ import annotations
 
@@ -73,16 +73,22 @@ def model_of(name: str, device: str | None) -> nn.Module:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    from robviz.datasets import load_dataset
+    from robviz.datasets import check, load_dataset
     from robviz.sea import SETTINGS
     from robviz.sea import evaluate as run
 
     if arguments.settings not in SETTINGS:
         raise ValueError(f"unknown settings {arguments.settings!r}; choose from: {', '.join(SETTINGS)}")
     settings = SETTINGS[arguments.settings]
+    dataset = load_dataset(arguments.dataset, arguments.split, arguments.root)
+    if broken := [problem for problem in check(dataset, arguments.limit) if problem.stops]:
+        raise ValueError(
+            f"{len(broken)} samples cannot be used, first {broken[0].name}: {broken[0].reason}; "
+            f"see `robviz data check {arguments.dataset}` for all"
+        )
     report = run(
         model_of(arguments.model, arguments.device),
-        load_dataset(arguments.dataset, arguments.split, arguments.root),
+        dataset,
         arguments.eps / 255,
         settings if arguments.steps is None else settings.with_steps(arguments.steps),
         out=arguments.out,
@@ -110,6 +116,39 @@ def download(arguments: argparse.Namespace) -> None:
         for name in rows:
             size = f"{published.path_of(name).stat().st_size / 1e6:.0f} MB" if name in here else "not downloaded"
             print(f"  {name:34}{size}")
+
+
+def data(arguments: argparse.Namespace) -> None:
+    from robviz.datasets import overview
+
+    print(overview(arguments.root), end="")
+
+
+def data_check(arguments: argparse.Namespace) -> None:
+    from robviz.datasets import check, load_dataset
+
+    dataset = load_dataset(arguments.name, arguments.split, arguments.root)
+    problems = check(dataset)
+    for problem in problems:
+        print(f"{problem.name}: {problem.reason}")
+    print(f"{dataset.name} ({dataset.split}): {len(dataset)} samples, {len(problems)} problems")
+    if any(problem.stops for problem in problems):
+        sys.exit(1)
+
+
+def data_get(arguments: argparse.Namespace) -> None:
+    from robviz.datasets import get
+
+    for folder in get(arguments.name, arguments.root):
+        print(folder)
+
+
+def data_weights(arguments: argparse.Namespace) -> None:
+    from robviz.datasets import class_weights, load_dataset
+    from robviz.datasets.tables import table_text
+
+    dataset = load_dataset(arguments.name, arguments.split, arguments.root)
+    print(table_text(dataset, class_weights(dataset)), end="")
 
 
 def tables(arguments: argparse.Namespace) -> None:
@@ -163,6 +202,21 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("recipe", help="photos-clean or photos-robust")
     sub.add_argument("--out", default="checkpoints", help="folder of the checkpoint (default: %(default)s)")
     sub.set_defaults(call=finetune)
+    sub = commands.add_parser("data", help="the datasets: which are here, are they whole, where to get them")
+    sub.add_argument("--root", type=Path, help="folder they lie in (default: ROBVIZ_DATA, or one in the user's cache)")
+    sub.set_defaults(call=data)
+    actions = sub.add_subparsers(metavar="action")
+    for call, name, split, text in (
+        (data_check, "check", "val", "read every picture and mask, and tell what is wrong"),
+        (data_get, "get", None, "download and unpack one, for its terms of use"),
+        (data_weights, "weights", "train", "classes, colours and the weights 1 / N_y of a split, as CSV"),
+    ):
+        sub = actions.add_parser(name, help=text)
+        sub.add_argument("name", help="a dataset" + (", or the path of your own folder" if split else ""))
+        sub.add_argument("--root", type=Path, default=argparse.SUPPRESS, help="folder it lies in")
+        if split:
+            sub.add_argument("--split", default=split, help="(default: %(default)s)")
+        sub.set_defaults(call=call)
     sub = commands.add_parser("download", help="list the published checkpoints, or fetch some into the cache")
     sub.add_argument("names", nargs="*", metavar="NAME", help="which; without one, list them all")
     sub.add_argument("--verify", action="store_true", help="check those in the cache against their SHA-256")

@@ -39,6 +39,7 @@ def fetch(url: str, path: Path) -> None:
     """
     import httpx
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     final = (Refused, httpx.UnsupportedProtocol, httpx.TooManyRedirects, httpx.InvalidURL)
     part, version = (path.with_name(path.name + suffix) for suffix in (".part", ".part.version"))
     with httpx.Client(follow_redirects=True, timeout=TIMEOUT) as client:

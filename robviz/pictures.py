@@ -15,6 +15,8 @@ from torch import Tensor
 MOST_PIXELS = 50_000_000
 #: The longer side that uploads are shrunk to, and the shorter side that models can take.
 LONGER_SIDE, SHORTEST_SIDE = 256, 32
+#: What Pillow raises for files that are empty, cut short or damaged.
+DAMAGED = (OSError, SyntaxError, EOFError, IndexError, TypeError, OverflowError)
 
 
 def read_picture(path: str | Path, longer_side: int = LONGER_SIDE) -> Image.Image:
@@ -36,7 +38,7 @@ def read_picture(path: str | Path, longer_side: int = LONGER_SIDE) -> Image.Imag
         raise ValueError(f"this picture has more than {MOST_PIXELS // 10**6} megapixels; shrink it first") from None
     except UnidentifiedImageError:
         raise ValueError("this file is not a picture that can be read; use PNG, JPEG, WebP, GIF or TIFF") from None
-    except (OSError, SyntaxError, EOFError, IndexError, TypeError, OverflowError) as error:
+    except DAMAGED as error:
         raise ValueError("this picture file is empty, cut short or damaged; save it again and retry") from error
     scale = min(1.0, longer_side / max(image.size))
     size = (max(SHORTEST_SIDE, round(image.width * scale)), max(SHORTEST_SIDE, round(image.height * scale)))

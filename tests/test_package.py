@@ -52,7 +52,10 @@ def test_a_wrong_command_ends_in_one_sentence():
         [sys.executable, "-m", "robviz.cli", "finetune", "photos-cleen"], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 1
-    assert done.stderr == "robviz: unknown recipe 'photos-cleen'; choose from: photos-clean, photos-robust, photos-onestep\n"
+    assert (
+        done.stderr
+        == "robviz: unknown recipe 'photos-cleen'; choose from: photos-clean, photos-robust, photos-onestep\n"
+    )
 
 
 def test_the_readme_names_every_loss_model_and_dataset():

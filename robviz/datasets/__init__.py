@@ -6,21 +6,35 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from robviz.datasets import photos
+from robviz.datasets import ade20k, camvid, folder, photos, voc
+from robviz.datasets.augment import augmented as augmented
+from robviz.datasets.problems import check as check
+from robviz.datasets.sources import Source, data_home
+from robviz.datasets.weights import class_weights as class_weights
 from robviz.types import Dataset
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of `DATASETS`: its splits, and how to open one of them, given the folder it lies in if it needs one."""
+    """One row of `DATASETS`: its splits, how to open one of them, given the root it lies in, and whose files it reads.
+
+    A dataset that is read in two ways, by two protocols, has two rows, so that its name tells which.
+    """
 
     splits: Sequence[str]
     load: Callable[[str, Path | None], Dataset]
+    sources: Sequence[Source] = ()
 
 
 #: To add a dataset, write its file and add its row.
 DATASETS: dict[str, Entry] = {
     "photos": Entry(("train", "val", "val-128", "photographs"), lambda split, root: photos.load(split)),
+    "camvid": Entry(("train", "val", "test"), camvid.load, (camvid.SOURCE,)),
+    "voc": Entry(("train", "val"), voc.load, (voc.SOURCE,)),
+    "voc-full": Entry(("train", "val"), voc.load_full, (voc.SOURCE,)),
+    "voc-aug": Entry(("train",), voc.load_augmented, (voc.SOURCE, voc.SBD)),
+    "ade20k": Entry(("train", "val"), ade20k.load, (ade20k.SOURCE,)),
+    "ade20k-full": Entry(("train", "val"), ade20k.load_full, (ade20k.SOURCE,)),
 }
 
 
@@ -29,15 +43,54 @@ def available() -> list[str]:
     return list(DATASETS)
 
 
-def load_dataset(name: str, split: str = "val", root: str | Path | None = None) -> Dataset:
-    """A dataset: `len()`, `[i]` -> `Sample`, `.classes`, `.palette`.
-
-    name: one of `available()`. split: one of its splits. root: the folder it lies in; `photos` needs none.
-    Raises ValueError for an unknown name or split.
-    """
+def entry_of(name: str) -> Entry:
+    """The row of a name. Raises ValueError for an unknown one."""
     if name not in DATASETS:
-        raise ValueError(f"unknown dataset {name!r}; choose from: {', '.join(DATASETS)}")
-    entry = DATASETS[name]
+        raise ValueError(
+            f"unknown dataset {name!r}; choose from: {', '.join(DATASETS)}, "
+            f"or give the path of your own folder with its {folder.CARD}"
+        )
+    return DATASETS[name]
+
+
+def load_dataset(name: str | Path, split: str = "val", root: str | Path | None = None) -> Dataset:
+    """A dataset: `len()`, `[i]` -> `Sample`, `.classes`, `.palette`, `.class_weights`.
+
+    name: one of `available()`, or the path of a folder with a `dataset.yaml`, or of such a card (`datasets.folder`
+    tells what it says). split: one of its splits. root: the folder it lies in; for a name `data_home()` by default, for
+    a path the working directory. Raises ValueError for an unknown name or split, for files that are not there, and for
+    what is wrong with a card.
+    """
+    root = Path(root) if root is not None else None
+    if name not in DATASETS and (path := Path(root or ".", name)).exists():
+        own = folder.load(path, split)
+        if own.name in DATASETS:
+            raise ValueError(f"{own.card.path}: the name {own.name!r} is that of a published dataset; give it another")
+        return own
+    entry = entry_of(str(name))
     if split not in entry.splits:
         raise ValueError(f"{name} has no split {split!r}; choose from: {', '.join(entry.splits)}")
-    return entry.load(split, Path(root) if root is not None else None)
+    return entry.load(split, root)
+
+
+def overview(root: Path | None = None) -> str:
+    """A line for every dataset: whether its files are in `root` or `data_home()`, where, and how to get them."""
+    lines = [f"looked for in {root if root is not None else data_home()} (--root or ROBVIZ_DATA: elsewhere)"]
+    for name, entry in DATASETS.items():
+        folders = {source: source.find(root) for source in entry.sources}
+        missing = [source for source, path in folders.items() if path is None]
+        if missing:
+            what = "; ".join(f"{source.name} ({' or '.join(source.marks)}): {source.about}" for source in missing)
+            state = f"missing  robviz data get {name}    # {what}"
+        else:
+            state = f"found    {', '.join(map(str, folders.values()))}" if folders else "found    part of robviz"
+        lines.append(f"{name:12} {state}")
+    return "\n".join([*lines, ""])
+
+
+def get(name: str, root: Path | None = None) -> list[Path]:
+    """Download the files of a dataset that are not there yet, into `root` or `data_home()`; returns their folders.
+
+    Raises ValueError for an unknown name and for what cannot be had.
+    """
+    return [source.get(root) for source in entry_of(name).sources]

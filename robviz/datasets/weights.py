@@ -1,0 +1,38 @@
+"""Class weights from the labels of a training split."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from robviz.types import Dataset
+
+
+def class_weights(dataset: Dataset) -> Tensor:
+    """(K,) float32: 1 / N_y, N_y the labelled pixels of class y in the dataset, scaled to a sum of 1 (section 3.2).
+
+    Only their ratios matter to an attack; the published weights sum to 1 too. A class without any pixel has no 1 / N_y:
+    it gets the weight of the rarest class that has some, so that its pixels elsewhere are neither left alone nor
+    infinitely dear, and a warning names it. Raises ValueError where nothing is labelled.
+    """
+    samples = tqdm(dataset, total=len(dataset), desc=f"class weights of {dataset.name}", unit="image", disable=None)
+    count = len(dataset.classes)
+    pixels = torch.zeros(count, dtype=torch.int64)
+    for sample in samples:
+        # NumPy's bincount is many times faster than torch's; void, -1, comes first.
+        pixels += torch.from_numpy(np.bincount(sample.labels.numpy().ravel() + 1, minlength=count + 1)[1:])
+    occurs = pixels > 0
+    if not occurs.any():
+        raise ValueError(f"{dataset.name} ({dataset.split}) has no labelled pixel to compute class weights from")
+    if not occurs.all():
+        absent = ", ".join(name for name, has_pixels in zip(dataset.classes, occurs.tolist()) if not has_pixels)
+        warnings.warn(
+            f"{dataset.name} ({dataset.split}) has no pixel of: {absent}; they weigh as much as the rarest other class",
+            stacklevel=2,
+        )
+    weights = 1 / pixels.where(occurs, pixels[occurs].min()).double()
+    return (weights / weights.sum()).float()
