@@ -190,7 +190,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--root", help="folder the dataset lies in, if it needs one")
     sub.add_argument("--eps", type=float, default=4, metavar="N", help="radius in 1/255 (default: %(default)s)")
     sub.add_argument("--settings", default="paper", help="paper, paper-v1, strong or quick (default: %(default)s)")
-    sub.add_argument("--steps", type=int, help="of each attack of the ensemble, instead of its own")
+    sub.add_argument("--steps", type=int, help="mean number a run of the ensemble, instead of its own")
     sub.add_argument("--out", help="folder of the records and the report; without it, nothing is kept")
     sub.add_argument("--restart", action="store_true", help="drop the records there and begin anew")
     sub.add_argument("--limit", type=int, help="the first so many images only")

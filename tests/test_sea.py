@@ -15,7 +15,7 @@ import torch
 
 from robviz.records import Records
 from robviz.report import Report
-from robviz.sea import PAPER, PAPER_V1, QUICK, Run, SeaSettings, evaluate
+from robviz.sea import PAPER, PAPER_V1, QUICK, STRONG, Run, SeaSettings, evaluate
 from robviz.types import Dataset, Sample
 from tests.conftest import Bends
 
@@ -53,7 +53,16 @@ def test_the_settings_are_those_of_the_paper():
     ]
     assert {run.loss for run in PAPER_V1.runs} == {"mask-ce", "segpgd", "js", "mask-spherical"}
     assert PAPER_V1.aggregation == "accuracy"
-    assert all(run.steps < 300 for run in QUICK.runs)
+    assert [run.steps for run in QUICK.runs] == [30, 30, 30]
+
+
+def test_an_ensemble_takes_other_steps_in_the_same_proportions():
+    shorter = STRONG.with_steps(30)
+    assert shorter.name == "strong-30"
+    assert [run.steps for run in shorter.runs] == [42, 24, 24]
+    assert [(run.loss, run.attack) for run in shorter.runs] == [(run.loss, run.attack) for run in STRONG.runs]
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        STRONG.with_steps(0)
 
 
 def test_the_worst_case_is_no_better_than_any_attack_and_every_attack_no_better_than_none(model):
