@@ -54,22 +54,21 @@ def reports_in(folder: Path) -> list[Report]:
 
 
 def evaluations(reports: list[Report]) -> pd.DataFrame:
-    """One line an ensemble: its gradient steps an image and what is left in the worst case, in %."""
-    lines = []
-    for report in sorted(reports, key=lambda report: (report.plan["model"]["name"], report.plan["eps"])):
+    """One line a model and ensemble: its gradient steps an image, and what each radius leaves, in %."""
+    lines: dict[tuple[str, str], dict[str, str]] = {}
+    for report in sorted(reports, key=lambda report: report.plan["eps"]):
         plan, worst = report.plan, report.rows["worst case"]
-        lines.append(
-            {
-                "model": f"`{plan['model']['name']}`",
-                "ε": f"{255 * plan['eps']:g}/255",
-                "ensemble": plan["settings"]["name"],
-                "images": plan["dataset"]["images"],
-                "gradients an image": round(report.gradients / plan["dataset"]["images"]),
-                "pixel accuracy": f"{100 * worst['accuracy_mean']:.1f}",
-                "mIoU": f"{100 * worst['miou']:.1f}",
-            }
+        model, ensemble, images = plan["model"]["name"], plan["settings"]["name"], plan["dataset"]["images"]
+        steps = sum(run["steps"] for run in plan["settings"]["runs"])
+        line = lines.setdefault(
+            (model, ensemble),
+            {"model": f"`{model}`", "ensemble": ensemble, "images": str(images), "steps an image": str(steps)},
         )
-    return pd.DataFrame(lines)
+        figures = f"{100 * worst['accuracy_mean']:.1f} / {100 * worst['miou']:.1f}"
+        line[f"accuracy / mIoU at {255 * plan['eps']:g}/255"] = figures
+    return pd.DataFrame(
+        [lines[key] for key in sorted(lines, key=lambda key: (key[0], int(lines[key]["steps an image"])))]
+    )
 
 
 def shipped_tables() -> dict[str, str]:
