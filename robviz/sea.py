@@ -38,7 +38,7 @@ from robviz.metrics import (
 )
 from robviz.models import fingerprint
 from robviz.models.adapters import device_of
-from robviz.records import Records
+from robviz.records import Records, write_atomically
 from robviz.report import Report, versions
 from robviz.types import Dataset, Sample
 
@@ -225,9 +225,10 @@ def evaluate(
     """Attack a dataset with an ensemble and report the worst case.
 
     model: images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), on its device; handed back as it came. eps in [0, 1].
-    out: folder of the records and the report; without one nothing is kept. resume: go on with the records there, else
-    begin anew. limit: the first so many images only. batch_size: images attacked side by side on a GPU, where sizes
-    agree; a CPU gains nothing by it and takes one at a time, as another number would round otherwise.
+    out: folder of the records, the report and `seconds.json`, what each run took; without one nothing is kept.
+    resume: go on with the records there, else begin anew. limit: the first so many images only. batch_size: images
+    attacked side by side on a GPU, where sizes agree; a CPU gains nothing by it and takes one at a time, as another
+    number would round otherwise.
     precision: of the gradients, `fp32`, `bf16`, or `auto` for bf16 where the hardware multiplies it faster; every
     reported prediction is float32.
 
@@ -254,6 +255,7 @@ def evaluate(
         if out is not None and state.is_main_process:
             for suffix in ("json", "csv", "md"):
                 report.save(folder / f"report.{suffix}")
+            write_atomically(folder / "seconds.json", json.dumps(seconds_of(records, plan), indent=1) + "\n")
         return report
 
 
@@ -298,6 +300,13 @@ def gathered(records: Records, run: str, images: int) -> dict[str, Any]:
         for key in rows[0]
         if key != "seconds"
     }
+
+
+def seconds_of(records: Records, plan: dict[str, Any]) -> dict[str, float]:
+    """What each run took, over all images and processes; apart from the report, which is the same on each machine."""
+    names = [Run(**run).name for run in plan["settings"]["runs"]]
+    every = {name: [records.read(key_of(i, name)) for i in range(plan["dataset"]["images"])] for name in names}
+    return {name: round(sum(row["seconds"] for row in rows if row), 1) for name, rows in every.items()}
 
 
 def chosen(table: dict[str, Any], choice: Tensor) -> dict[str, Any]:

@@ -215,6 +215,9 @@ def test_a_report_is_written_as_json_csv_and_markdown(model, tmp_path):
     report = evaluate(model, Noise(), 4 / 255, TINY, out=tmp_path)
     assert json.loads((tmp_path / "report.json").read_text())["rows"].keys() == report.rows.keys()
     assert len((tmp_path / "report.csv").read_text().splitlines()) == 1 + len(report.rows)
+    seconds = json.loads((tmp_path / "seconds.json").read_text())
+    assert seconds.keys() == {run.name for run in TINY.runs}
+    assert all(value > 0 for value in seconds.values())
     text = (tmp_path / "report.md").read_text()
     assert "# Bends on noise (val) at 4/255, tiny" in text
     assert f"| worst case | {100 * report.rows['worst case']['accuracy_mean']:.2f} |" in text
