@@ -21,7 +21,7 @@ from robviz.shipped import shipped
 def markdown(frame: pd.DataFrame) -> str:
     """A table as Markdown; empty cells where there is no value."""
     cells = frame.astype(object).where(frame.notna(), "").to_numpy().tolist()
-    lines = [list(frame.columns), ["---", *["---:"] * (len(frame.columns) - 1)], *cells]
+    lines = [list(frame.columns), ["---"] * len(frame.columns), *cells]
     return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 
 
