@@ -44,6 +44,7 @@ DATASETS = {
     "pascalvoc": Data("voc", "voc", 21, voc.SIZE),
     "ADE20K": Data("ade20k", "ade20k", 151, ade20k.SIZE),
 }
+KINDS = {bool: "true or false", int: "a whole number", str: "a text"}
 WARMS_UP = {"warmuppolylr": True, "polylr": False}
 UNCLOSED = re.compile(r"^(\s*\w+\s*:\s*)(['\"])([^'\"\n]*?)\s*$", re.MULTILINE)
 
@@ -59,21 +60,22 @@ class Config:
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ValueError(f"{path} is no configuration: {' '.join(str(error).split())}") from error
 
-    def get(self, key: str, kinds: type | tuple[type, ...]) -> Any:
-        """The value under `SECTION.KEY`."""
+    def get(self, key: str, kind: type) -> Any:
+        """The value under `SECTION.KEY`, of this kind."""
         section, _, name = key.rpartition(".")
         values = self.values.get(section) if section and isinstance(self.values, dict) else self.values
         if not isinstance(values, dict) or name not in values:
             raise ValueError(f"{self.path} lacks {key}; expected the keys of the official configurations")
-        if not isinstance(values[name], kinds):
-            raise ValueError(f"{self.path}: {key} is {values[name]!r}, which is no {kinds}")
+        if not isinstance(values[name], kind):
+            raise ValueError(f"{self.path}: {key} is {values[name]!r}, expected {KINDS[kind]}")
         return values[name]
 
     def number(self, key: str) -> float:
         """A number, also one that YAML takes for a text, as 1e-5."""
+        value = self.get(key, object)
         try:
-            return float(self.get(key, (int, float, str)))
-        except ValueError as error:
+            return float(value)
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{self.path}: expected {key} to be a number ({error})") from error
 
     def choice(self, key: str, table: dict[str, Any]) -> Any:
@@ -154,7 +156,7 @@ def evaluation(path: str | Path, root: str | Path | None = None) -> Evaluation:
     config = Config(path)
     data = data_of(config, "EVAL.NAME", "EVAL.N_CLS", "EVAL.IMAGE_SIZE")
     _, architecture = config.choice("EVAL.BACKBONE", ARCHITECTURES)
-    checkpoint = config.get("EVAL.MODEL_PATH", (str, type(None)))
+    checkpoint = config.get("EVAL.MODEL_PATH", object)
     if not checkpoint:
         raise ValueError(f"{path}: EVAL.MODEL_PATH is empty; write the path of the checkpoint there")
     dataset = load_dataset(data.val, "val", root or config.get("DATASET.ROOT", str))

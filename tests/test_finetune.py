@@ -172,19 +172,21 @@ def test_a_frozen_backbone_stays_as_it_was_statistics_and_all(trains, moves):
     assert changes - {"auxiliary"} == moves
 
 
+class WithFeatures(Net):
+    """As a UPerNet has them."""
+
+    def features(self, images):
+        return [self.backbone(images)]
+
+
 def test_features_on_attacked_images_come_closer_to_those_of_clean_ones_without_labels():
-    lite, settings = "upernet-efficientnet-lite0", {"iterations": 16, "epochs": None, "sizes": (64,), "base_size": 64}
-    recipe = replace(
-        TINY, architecture=lite, initial="imagenet", trains="backbone", eps=1 / 255, eps_warm_up=0.0, **settings
-    )
-    torch.manual_seed(0)
-    model = initial_model(recipe, 2)
-    head = model.head.classifier.weight.clone()
-    training = Training(model, recipe, 2)
+    attack = {"eps": 16 / 255, "eps_warm_up": 0.0, "attack_step_size": 0.04, "attack_steps": 3}
+    recipe = replace(TINY, trains="backbone", epochs=None, iterations=40, learning_rate=2e-3, **attack)
+    training = Training(WithFeatures(), recipe, 2)
+    head = training.model.head.weight.clone()
     list(train(training, TrainingImages(recipe, Squares()), workers=0))
-    assert sum(training.losses[-4:]) < 0.8 * sum(training.losses[:4])
-    assert model.head.classifier.weight.equal(head)
-    assert training.seen.all()
+    assert sum(training.losses[-6:]) < 0.92 * sum(training.losses[:6])
+    assert training.model.head.weight.equal(head)
 
 
 def test_the_distance_of_features_is_relative_a_mean_over_levels_and_a_sum_over_images():
