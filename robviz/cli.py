@@ -193,7 +193,7 @@ def tables(arguments: argparse.Namespace) -> None:
 def bench(arguments: argparse.Namespace) -> None:
     from robviz import bench as module
 
-    print(module.bench_attacks() if arguments.what == "attacks" else module.bench())
+    print({"app": module.bench, "attacks": module.bench_attacks, "finetune": module.bench_finetune}[arguments.what]())
 
 
 def parser() -> argparse.ArgumentParser:
@@ -258,8 +258,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--reports", default=shipped("checkpoints/reports"), help="folder of evaluations' JSON reports")
     sub.add_argument("--write", metavar="README", help="put the shipped models' between the markers of this file")
     sub.set_defaults(call=tables)
-    sub = commands.add_parser("bench", help="measure how fast the app, or the attacks, are on this machine")
-    sub.add_argument("what", nargs="?", choices=["app", "attacks"], default="app", help="(default: %(default)s)")
+    sub = commands.add_parser("bench", help="measure how fast the app, the attacks or a training are on this machine")
+    sub.add_argument(
+        "what", nargs="?", choices=["app", "attacks", "finetune"], default="app", help="(default: %(default)s)"
+    )
     sub.set_defaults(call=bench)
     return root
 

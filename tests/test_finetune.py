@@ -464,7 +464,7 @@ def folder(tmp_path):
     return tmp_path / "own"
 
 
-def test_a_recipe_ends_in_a_checkpoint_that_opens_and_a_card_that_tells_how(folder, tmp_path, monkeypatch):
+def test_a_recipe_ends_in_a_checkpoint_that_opens_and_a_card_that_tells_how(folder, tmp_path, monkeypatch, capsys):
     recipe = replace(TINY, dataset=str(folder), epochs=4, sizes=(40,), base_size=48, attack_steps=1)
     options = dict(attack_steps=2, limit=1, probe_images=1, workers=0, save_every=1)
     attempts = []
@@ -479,6 +479,7 @@ def test_a_recipe_ends_in_a_checkpoint_that_opens_and_a_card_that_tells_how(fold
     monkeypatch.setattr("robviz.finetune.train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(recipe, tmp_path, **options)
+    assert f"stopped; the same command goes on from the last good state in {tmp_path}" in capsys.readouterr().err
     so_far = tmp_path / "tiny.training" / "tiny.safetensors"
     assert load_model(so_far)(torch.rand(1, 3, 64, 64)).shape == (1, 2, 64, 64)
     with pytest.raises(ValueError, match=r"another run .*learning_rate: 0.001 there, 0.5 asked for"):

@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
@@ -70,7 +70,7 @@ def run(
     out, root = Path(out), Path(root) if root is not None else None
     start = replace(recipe, initial=first_stage(recipe, out, root=root, micro_batch=micro_batch, workers=workers))
     images, held_out = training_images(recipe, root), held_out_of(recipe, root)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([]):  # it is built on the CPU
         torch.manual_seed(recipe.seed)
         training = Training(initial_model(start, len(images.classes)), recipe, len(images.classes))
     is_main = training.accelerator.is_main_process
@@ -88,8 +88,9 @@ def run(
     )
     every = max(1, images.iterations // PROBES)
     with (
+        telling_of_a_stop(folder),
         closing(train(training, images, folder, save_every, probe, every, micro_batch, workers)) as progresses,
-        tqdm(total=images.iterations, initial=0, desc=recipe.name, disable=not is_main) as bar,
+        tqdm(total=images.iterations, desc=recipe.name, disable=not is_main) as bar,
     ):
         for progress in progresses:
             bar.update(progress.iteration - bar.n)
@@ -110,6 +111,16 @@ def run(
         shutil.rmtree(folder)
         print(f"{path}: {metrics}", file=sys.stderr)
     return path
+
+
+@contextmanager
+def telling_of_a_stop(folder: Path) -> Iterator[None]:
+    """What to do after Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"stopped; the same command goes on from the last good state in {folder}", file=sys.stderr)
+        raise
 
 
 def first_stage(recipe: Recipe, out: Path, **options: Any) -> str | None:
