@@ -1,4 +1,4 @@
-"""How fast robviz is on this machine: `robviz bench`, and the attack engine by itself: `robviz bench attacks`."""
+"""How fast robviz is on this machine: `robviz bench`, `robviz bench attacks` and `robviz bench finetune`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -19,6 +23,10 @@ from torch import Tensor, nn
 
 from robviz.attacks import apgd_steps, frozen, predicted
 from robviz.datasets import load_dataset
+from robviz.finetune.images import training_images
+from robviz.finetune.initial import initial_model
+from robviz.finetune.loop import Training, train
+from robviz.finetune.recipes import RECIPES, Recipe
 from robviz.metrics import worst_case_miou
 from robviz.models import build, load_model
 from robviz.sea import InBfloat16
@@ -160,4 +168,33 @@ def bench_attacks() -> str:
     rows.append(("worst mIoU, 2000 images x 151 classes x 3 attacks", f"{selection_seconds():.2f} s", "at most 2 s"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
     rows.append(("peak memory of all this", f"{peak:.1f} GiB", ""))
+    return as_table(rows)
+
+
+def training_seconds(recipe: Recipe, iterations: int) -> tuple[dict[str, float], float]:
+    """Medians of what the parts of a training iteration take, and of a whole one, from one yield to the next.
+
+    The first two are left out. The whole holds what belongs to no part: the average, the records, the progress.
+    """
+    recipe = replace(recipe, iterations=iterations)
+    training, images = Training(initial_model(recipe, 9), recipe, 9), training_images(recipe)
+    parts, wholes = [], []
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # so few images do not show every class
+        for progress in train(training, images, Path(folder)):
+            parts.append(progress.seconds)
+            wholes.append(time.perf_counter() - started)
+            started = time.perf_counter()
+    return {part: statistics.median(row[part] for row in parts[2:]) for part in parts[0]}, statistics.median(wholes[2:])
+
+
+def bench_finetune() -> str:
+    """Measure where the time of an iteration of `photos-robust` goes and return it as a table."""
+    recipe = replace(RECIPES["photos-robust"], sizes=(160,), eps_warm_up=0.0)
+    parts, whole = training_seconds(recipe, 12)
+    images = f"{recipe.batch_size} images of {recipe.sizes[0]} px, {recipe.attack_steps} attack steps"
+    rows = [(f"one iteration, {images}", f"{1000 * whole:.0f} ms", "")]
+    rows += [(f"  {part}", f"{1000 * seconds:.0f} ms", "") for part, seconds in parts.items()]
+    rows.append(("  whole over the sum of its parts", f"{whole / sum(parts.values()):.2f} x", "at most 1.15 x"))
     return as_table(rows)

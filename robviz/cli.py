@@ -32,11 +32,27 @@ def app(arguments: argparse.Namespace) -> None:
 
 
 def finetune(arguments: argparse.Namespace) -> None:
-    from robviz.finetune import RECIPES, run
+    if arguments.recipe is None and arguments.config is None:
+        from robviz.finetune.recipes import overview
 
-    if arguments.recipe not in RECIPES:
-        raise ValueError(f"unknown recipe {arguments.recipe!r}; choose from: {', '.join(RECIPES)}")
-    run(RECIPES[arguments.recipe], arguments.out)
+        print(overview(), end="")
+        return
+    from robviz import official
+    from robviz.finetune import run
+    from robviz.finetune.recipes import changed, recipe_of
+
+    if arguments.config is None:
+        recipe, root, out = recipe_of(arguments.recipe), None, "checkpoints"
+    else:
+        recipe, root, out = official.training(arguments.config)
+    run(
+        changed(recipe, arguments.set),
+        arguments.out or out,
+        root=arguments.root or root,
+        resume=not arguments.restart,
+        micro_batch=arguments.micro_batch,
+        workers=arguments.workers,
+    )
 
 
 def imported(where: str) -> ModuleType:
@@ -80,21 +96,29 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if arguments.settings not in SETTINGS:
         raise ValueError(f"unknown settings {arguments.settings!r}; choose from: {', '.join(SETTINGS)}")
     settings = SETTINGS[arguments.settings]
-    dataset = load_dataset(arguments.dataset, arguments.split, arguments.root)
+    batch_size = arguments.batch_size
+    if arguments.config is not None:
+        from robviz import official
+
+        model, dataset, size = official.evaluation(arguments.config, arguments.root)
+        model, batch_size = model.to(arguments.device or "cpu"), batch_size or size
+    else:
+        dataset = load_dataset(arguments.dataset, arguments.split, arguments.root)
+        model = None
     if broken := [problem for problem in check(dataset, arguments.limit) if problem.stops]:
         raise ValueError(
             f"{len(broken)} samples cannot be used, first {broken[0].name}: {broken[0].reason}; "
             f"see `robviz data check {arguments.dataset}` for all"
         )
     report = run(
-        model_of(arguments.model, arguments.device),
+        model or model_of(arguments.model, arguments.device),
         dataset,
         arguments.eps / 255,
         settings if arguments.steps is None else settings.with_steps(arguments.steps),
         out=arguments.out,
         resume=not arguments.restart,
         limit=arguments.limit,
-        batch_size=arguments.batch_size,
+        batch_size=batch_size or 1,
         precision=arguments.precision,
     )
     print(report.to_markdown(), end="")
@@ -169,7 +193,7 @@ def tables(arguments: argparse.Namespace) -> None:
 def bench(arguments: argparse.Namespace) -> None:
     from robviz import bench as module
 
-    print(module.bench_attacks() if arguments.what == "attacks" else module.bench())
+    print({"app": module.bench, "attacks": module.bench_attacks, "finetune": module.bench_finetune}[arguments.what]())
 
 
 def parser() -> argparse.ArgumentParser:
@@ -185,6 +209,7 @@ def parser() -> argparse.ArgumentParser:
     accepted = "a model's name, the path of a .safetensors file, or module:function or file.py:function returning one"
     model.add_argument("model", nargs="?", default=argparse.SUPPRESS, help=accepted)
     model.add_argument("--model", help="the same")
+    model.add_argument("--config", help="a configuration file of the official code: its model, dataset and batch size")
     sub.add_argument("--dataset", default="photos", help="(default: %(default)s)")
     sub.add_argument("--split", default="val", help="(default: %(default)s)")
     sub.add_argument("--root", help="folder the dataset lies in, if it needs one")
@@ -194,13 +219,20 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", help="folder of the records and the report; without it, nothing is kept")
     sub.add_argument("--restart", action="store_true", help="drop the records there and begin anew")
     sub.add_argument("--limit", type=int, help="the first so many images only")
-    sub.add_argument("--batch-size", type=int, default=1, help="(default: %(default)s)")
+    sub.add_argument("--batch-size", type=int, help="(default: 1)")
     sub.add_argument("--precision", default="auto", help="of the gradients: fp32, bf16 or auto (default: %(default)s)")
     sub.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cpu)")
     sub.set_defaults(call=evaluate)
-    sub = commands.add_parser("finetune", help="train a model by a recipe")
-    sub.add_argument("recipe", help="photos-clean or photos-robust")
-    sub.add_argument("--out", default="checkpoints", help="folder of the checkpoint (default: %(default)s)")
+    sub = commands.add_parser("finetune", help="train a model by a recipe; may be killed and started again")
+    which = sub.add_mutually_exclusive_group()
+    which.add_argument("recipe", nargs="?", help="its name; without one, list them all")
+    which.add_argument("--config", help="a configuration file of the official code instead")
+    sub.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="other settings of the recipe")
+    sub.add_argument("--out", help="folder of the checkpoint (default: checkpoints, or what the configuration says)")
+    sub.add_argument("--root", help="folder the dataset lies in, if it needs one")
+    sub.add_argument("--restart", action="store_true", help="drop what was trained there and begin anew")
+    sub.add_argument("--micro-batch", type=int, help="images that a process takes at a time; their gradients add up")
+    sub.add_argument("--workers", type=int, default=1, help="processes that read images (default: %(default)s)")
     sub.set_defaults(call=finetune)
     sub = commands.add_parser("data", help="the datasets: which are here, are they whole, where to get them")
     sub.add_argument("--root", type=Path, help="folder they lie in (default: ROBVIZ_DATA, or one in the user's cache)")
@@ -226,8 +258,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--reports", default=shipped("checkpoints/reports"), help="folder of evaluations' JSON reports")
     sub.add_argument("--write", metavar="README", help="put the shipped models' between the markers of this file")
     sub.set_defaults(call=tables)
-    sub = commands.add_parser("bench", help="measure how fast the app, or the attacks, are on this machine")
-    sub.add_argument("what", nargs="?", choices=["app", "attacks"], default="app", help="(default: %(default)s)")
+    sub = commands.add_parser("bench", help="measure how fast the app, the attacks or a training are on this machine")
+    sub.add_argument(
+        "what", nargs="?", choices=["app", "attacks", "finetune"], default="app", help="(default: %(default)s)"
+    )
     sub.set_defaults(call=bench)
     return root
 

@@ -18,6 +18,13 @@ GOLDEN = Path(__file__).parent.parent.parent / "shared" / "golden"
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA here: this test needs a GPU"))
+
+
 class PixelwiseLinear(nn.Module):
     """Two classes, each pixel judged by itself: logits (0, w . x + b). The best attack is a corner of the box."""
 

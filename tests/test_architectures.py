@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from timm.layers import LayerNorm2d
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
-from robviz.finetune import Recipe, segmentation_loss, train
+from robviz.finetune import Recipe, train
+from robviz.finetune.images import training_images
+from robviz.finetune.loop import Training
+from robviz.finetune.objectives import segmentation_loss
 from robviz.models import ARCHITECTURES, build, load_backbone, load_checkpoint
 from tests.conftest import filled, golden, published
 
@@ -82,11 +84,12 @@ def test_only_the_auxiliary_head_adds_to_the_loss():
 
 def test_adversarial_training_moves_a_segmenter():
     recipe = Recipe("x", None, "segmenter-vit-s", iterations=1, batch_size=2, sizes=(32,), eps=4 / 255, attack_steps=1)
-    model = build(recipe.architecture, 9)
-    before = model.decoder.cls_emb.clone()
-    (progress,) = train(model, recipe, AveragedModel(model))
+    training = Training(build(recipe.architecture, 9), recipe, 9)
+    before = training.model.decoder.cls_emb.clone()
+    with pytest.warns(UserWarning, match="the training images of photos show no "):
+        (progress,) = train(training, training_images(recipe), workers=0)
     assert progress.loss > 0
-    assert not model.decoder.cls_emb.equal(before)
+    assert not training.model.decoder.cls_emb.equal(before)
 
 
 def with_convolution_stem(convnext):

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
-from robviz.bench import selection_seconds, step_seconds
+from dataclasses import replace
+
+from robviz.bench import selection_seconds, step_seconds, training_seconds
 from robviz.datasets import load_dataset
+from robviz.finetune.recipes import RECIPES
 from robviz.models import load_model
 
 
@@ -15,3 +18,11 @@ def test_an_attack_step_costs_little_more_than_a_bare_forward_and_backward_pass(
 def test_the_worst_miou_of_a_set_of_ade20k_size_is_found_in_seconds():
     """`robviz bench attacks` holds it to 2 s on a quiet machine."""
     assert selection_seconds() < 6
+
+
+def test_a_training_iteration_is_little_more_than_its_parts():
+    """`robviz bench finetune` holds it to 1.15."""
+    parts, whole = training_seconds(replace(RECIPES["photos-onestep"], sizes=(64,), batch_size=2, eps_warm_up=0.0), 6)
+    assert parts.keys() == {"waiting", "attack", "forward", "backward", "optimiser"}
+    assert min(parts.values()) > 0
+    assert 0.99 < whole / sum(parts.values()) < 1.3

@@ -221,10 +221,10 @@ def test_the_clean_model_breaks_and_the_robust_one_holds():
 @pytest.mark.parametrize("name", ["photos-clean", "photos-robust"])
 def test_the_figures_in_the_card_are_those_of_the_weights(name):
     """Clean pixel accuracy on the photographs, measured anew: within rounding of another processor's arithmetic."""
-    from robviz.finetune import measure_clean
+    from robviz.finetune.measure import measure_clean
 
     model = load_model(name)
-    measured = measure_clean(model, list(robviz.load_dataset("photos", "photographs")))
+    measured = measure_clean(model, list(robviz.load_dataset("photos", "photographs")), 9)
     for key, value in measured.items():
         assert value == pytest.approx(model.card.metrics["photographs"][key], abs=0.005)
 

@@ -54,7 +54,8 @@ def test_a_wrong_command_ends_in_one_sentence():
     assert done.returncode == 1
     assert (
         done.stderr
-        == "robviz: unknown recipe 'photos-cleen'; choose from: photos-clean, photos-robust, photos-onestep\n"
+        == "robviz: unknown recipe 'photos-cleen'; closest are photos-clean, photos-onestep, photos-robust, "
+        "and `robviz finetune` lists all\n"
     )
 
 

@@ -9,12 +9,12 @@ from torchvision.transforms import functional as F
 from robviz.types import VOID, Sample
 
 
-def augmented(sample: Sample, size: int, base_size: int, generator: torch.Generator) -> Sample:
-    """A random square of a sample, `size` x `size`: the same for the same state of the generator.
+def augmented(sample: Sample, size: int | tuple[int, int], base_size: int, generator: torch.Generator) -> Sample:
+    """A random part of a sample: the same for the same state of the generator. size: a square's side, or (H, W).
 
     Mirrored half of the time; scaled so that the shorter side is anything from half to twice `base_size` (bilinear
     with antialiasing, labels by nearest neighbours); cropped anywhere; blurred half of the time by a Gaussian of up to
-    1 pixel. Where the scaled image is smaller than the square it is padded at the right and below, in black and void;
+    1 pixel. Where the scaled image is smaller than that it is padded at the right and below, in black and void;
     the official code labels its padding as background. Colours stay: Table 4 lists no jitter.
     """
 
@@ -25,16 +25,17 @@ def augmented(sample: Sample, size: int, base_size: int, generator: torch.Genera
         return int(torch.randint(lowest, highest + 1, (), generator=generator))
 
     image, labels = sample.image, sample.labels
+    rows, columns = (size, size) if isinstance(size, int) else size
     if uniform() < 0.5:
         image, labels = image.flip(-1), labels.flip(-1)
     scale = integer(base_size // 2, 2 * base_size) / min(labels.shape)
     height, width = (max(1, round(side * scale)) for side in labels.shape)
     image = F.resize(image, [height, width], InterpolationMode.BILINEAR, antialias=True).clamp(0, 1)
     labels = F.resize(labels[None], [height, width], InterpolationMode.NEAREST_EXACT)[0]
-    padding = [0, 0, max(0, size - width), max(0, size - height)]  # left, top, right, bottom
+    padding = [0, 0, max(0, columns - width), max(0, rows - height)]  # left, top, right, bottom
     image, labels = F.pad(image, padding), F.pad(labels, padding, fill=VOID)
-    top, left = (integer(0, side - size) for side in labels.shape)
-    image, labels = (part[..., top : top + size, left : left + size] for part in (image, labels))
+    top, left = integer(0, labels.shape[0] - rows), integer(0, labels.shape[1] - columns)
+    image, labels = (part[..., top : top + rows, left : left + columns] for part in (image, labels))
     if uniform() < 0.5:
         image = F.gaussian_blur(image, [7, 7], [1 - uniform()]).clamp(0, 1)  # a deviation of 0 is refused
     return Sample(sample.name, image.contiguous(), labels.contiguous())

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from robviz.models import pspnet, segmenter, upernet
@@ -21,6 +21,7 @@ from robviz.models.adapters import adapt as adapt
 from robviz.models.checkpoints import Keys, State, fill, listed, mismatches, renamed, state_of
 from robviz.models.efficientnet import efficientnet_lite0, load_imagenet
 from robviz.models.upernet import convnext
+from robviz.records import replacing, write_atomically
 from robviz.shipped import shipped
 
 
@@ -70,7 +71,7 @@ class Card:
     training: dict[str, Any] = field(default_factory=dict)  # recipe, seed, command, duration, versions, curve
 
     def save(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        write_atomically(path, json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Card:
@@ -204,14 +205,18 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def save_checkpoint(model: nn.Module, card: Card, folder: Path) -> Path:
-    """Write `<name>.safetensors`, floats as float16, and `<name>.json`; returns the path of the weights."""
+    """Write `<name>.safetensors`, floats as float16, and `<name>.json`; returns the path of the weights.
+
+    Each file is there whole or as it was. Raises OSError on a full disk.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{card.name}.safetensors"
     halved: dict[str, Tensor] = {
         key: (value.half() if value.is_floating_point() else value).contiguous()
         for key, value in model.state_dict().items()
     }
-    save_file(halved, path)
+    with replacing(path) as file:
+        file.write(save(halved))
     card.save(path.with_suffix(".json"))
     return path
 

@@ -172,14 +172,18 @@ class UPerNet(nn.Module):
             ConvNormAct(dims[2], auxiliary_channels, 3), nn.Conv2d(auxiliary_channels, num_classes, 1)
         )
 
-    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def features(self, images: Tensor) -> list[Tensor]:
+        """What the backbone makes of images: at 1/4, 1/8, 1/16 and 1/32."""
         if min(images.shape[2:]) < self.smallest_side:
             raise ValueError(
                 f"UPerNet needs images of at least {self.smallest_side} x {self.smallest_side} pixels, "
                 f"got {images.shape[2]} x {images.shape[3]}; enlarge them first"
             )
+        return self.backbone((images - self.mean) / self.std)
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         size = images.shape[2:]
-        features = self.backbone((images - self.mean) / self.std)
+        features = self.features(images)
         logits = resize(self.head(features), size)
         if not self.training:
             return logits

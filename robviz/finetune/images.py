@@ -1,0 +1,122 @@
+"""The images of a training in their order: a function of the recipe and of the image's number alone."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from robviz.datasets import augmented, load_dataset
+from robviz.datasets.photos import Composites
+from robviz.finetune.recipes import Recipe
+from robviz.types import Dataset
+
+ORDER, AUGMENTATION, NOISE, DROPOUT = range(4)  # what the randomness is for
+
+
+def generator_of(seed: int, purpose: int, *parts: int) -> torch.Generator:
+    """A random source that depends on these numbers alone."""
+    state = np.random.SeedSequence((seed, purpose, *parts)).generate_state(2)
+    return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
+
+
+@lru_cache(maxsize=2)
+def order(seed: int, epoch: int, length: int) -> list[int]:
+    """The indices of a dataset, shuffled for one epoch."""
+    return torch.randperm(length, generator=generator_of(seed, ORDER, epoch)).tolist()
+
+
+class TrainingImages(TorchDataset[tuple[Tensor, Tensor]]):
+    """Image number n, and its labels: the n-th of one shuffled pass after the other, augmented.
+
+    len() is that of a pass. Raises ValueError where the training would not have an iteration.
+    """
+
+    def __init__(self, recipe: Recipe, dataset: Dataset) -> None:
+        self.recipe, self.dataset, self.classes, self.palette = recipe, dataset, dataset.classes, dataset.palette
+        if recipe.epochs is not None:
+            self.iterations = recipe.epochs * len(dataset) // recipe.batch_size
+        else:
+            assert recipe.iterations is not None
+            self.iterations = recipe.iterations
+        if len(dataset) == 0 or self.iterations == 0:
+            raise ValueError(
+                f"{dataset.name} has {len(dataset)} training images, too few for {recipe.epochs} epochs in batches of "
+                f"{recipe.batch_size}; lower batch_size"
+            )
+
+    @property
+    def name(self) -> str:
+        return self.dataset.name
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def size(self, number: int) -> int | tuple[int, int]:
+        """Of the image of this number; the same for all of its batch."""
+        sizes = self.recipe.sizes
+        return sizes[number // self.recipe.batch_size % len(sizes)]
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        epoch, place = divmod(number, len(self.dataset))
+        sample = self.dataset[order(self.recipe.seed, epoch, len(self.dataset))[place]]
+        generator = generator_of(self.recipe.seed, AUGMENTATION, number)
+        sample = augmented(sample, self.size(number), self.recipe.base_size, generator)
+        return sample.image, sample.labels
+
+
+class TrainingComposites(TrainingImages):
+    """Composites of photos, drawn at their size instead of cropped; no two are the same."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        if recipe.iterations is None:
+            raise ValueError(f"photos is endless: set iterations of {recipe.name} instead of epochs")
+        length = recipe.iterations * recipe.batch_size
+        # Seeds shift the stretch of the endless training set, so two seeds share no image.
+        self.offset = recipe.seed * length
+        super().__init__(recipe, Composites("train", length))
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        size = self.size(number)
+        if not isinstance(size, int):
+            raise ValueError(f"photos are squares: expected sizes as numbers, got {size}")
+        sample = Composites("train", self.offset + number + 1, size)[self.offset + number]
+        return sample.image, sample.labels
+
+
+def training_images(recipe: Recipe, root: Path | None = None) -> TrainingImages:
+    """Those of a recipe. root: the folder that the dataset lies in. Raises ValueError where they are not there."""
+    if recipe.dataset == "photos":
+        return TrainingComposites(recipe)
+    return TrainingImages(recipe, load_dataset(recipe.dataset, "train", root))
+
+
+def passes_after(images: TrainingImages) -> int:
+    """The number of iterations after which every image was seen once, or the training is over."""
+    return min(images.iterations, ceil(len(images) / images.recipe.batch_size))
+
+
+def numbers_of(iteration: int, recipe: Recipe, process: int, processes: int) -> range:
+    """The numbers of the images that one of several processes takes of the batch of an iteration."""
+    first = iteration * recipe.batch_size
+    return range(first + process, first + recipe.batch_size, processes)
+
+
+def loader(
+    images: TrainingImages, start: int, process: int, processes: int, workers: int
+) -> DataLoader[tuple[Tensor, Tensor]]:
+    """The batches of one of several processes from iteration `start` on."""
+    batches = (list(numbers_of(i, images.recipe, process, processes)) for i in range(start, images.iterations))
+    return DataLoader(
+        images,
+        batch_sampler=batches,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        generator=torch.Generator(),  # else it draws from everyone's
+    )

@@ -1,0 +1,106 @@
+"""What a training makes small, and the attacked images it does so on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robviz.attacks import frozen, project
+from robviz.finetune.images import NOISE, generator_of
+from robviz.finetune.recipes import Recipe
+from robviz.types import VOID
+
+
+def segmentation_loss(outputs: Tensor | tuple[Tensor, Tensor], labels: Tensor, auxiliary_weight: float) -> Tensor:
+    """Cross-entropy summed over valid pixels, plus the auxiliary head's where the model has one."""
+    heads = outputs if isinstance(outputs, tuple) else (outputs,)
+    main, *auxiliary = (F.cross_entropy(logits.float(), labels, ignore_index=VOID, reduction="sum") for logits in heads)
+    return main + auxiliary_weight * sum(auxiliary)
+
+
+def feature_distance(features: list[Tensor], targets: list[Tensor]) -> Tensor:
+    """Squared distance over the squared length of the targets, the mean over levels, summed over images."""
+    levels = [
+        (level.float() - target).square().flatten(1).sum(1) / target.square().flatten(1).sum(1)
+        for level, target in zip(features, targets)
+    ]
+    return torch.stack(levels).mean(0).sum()
+
+
+class Features(nn.Module):
+    """Images (B, 3, H, W) to what a model's backbone makes of them."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return self.model.features(images)  # type: ignore[operator]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """network: images to outputs. targets: of clean images and labels. loss: summed. count: how many it sums over."""
+
+    network: nn.Module
+    targets: Callable[[Tensor, Tensor], Any]
+    loss: Callable[[Any, Any], Tensor]
+    count: Callable[[Tensor], Tensor]
+
+
+def objective_of(model: nn.Module, recipe: Recipe) -> Objective:
+    """The recipe's. Raises ValueError where the architecture does not offer what it needs."""
+    if recipe.trains != "backbone":
+        loss = partial(segmentation_loss, auxiliary_weight=recipe.auxiliary_weight)
+        return Objective(model, lambda images, labels: labels, loss, lambda labels: (labels != VOID).sum())
+    if not hasattr(model, "features"):
+        raise ValueError(f"trains='backbone' needs a UPerNet, got {recipe.architecture}; choose another architecture")
+    network = Features(model)
+    teacher = deepcopy(network).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def targets(images: Tensor, labels: Tensor) -> list[Tensor]:
+        return [level.float() for level in teacher(images)]
+
+    return Objective(network, targets, feature_distance, lambda labels: torch.tensor(len(labels), device=labels.device))
+
+
+def noise_of(seed: int, numbers: Iterable[int], shape: torch.Size) -> Tensor:
+    """(B, *shape) within -1 .. 1, each image's by its number alone."""
+    return torch.stack([2 * torch.rand(shape, generator=generator_of(seed, NOISE, number)) - 1 for number in numbers])
+
+
+def pgd_examples(
+    network: nn.Module,
+    images: Tensor,
+    targets: Any,
+    loss: Callable[[Any, Any], Tensor],
+    eps: float,
+    recipe: Recipe,
+    noise: Tensor,
+) -> Tensor:
+    """Adversarial images for training: a few plain PGD steps on `loss(outputs, targets)`, from images + eps * noise.
+
+    images: (B, 3, H, W) in [0, 1]. noise: the same shape, within -1 .. 1.
+    """
+    x = project(images + eps * noise.to(images), images, eps)
+    with frozen(network):
+        for _ in range(recipe.attack_steps):
+            x.requires_grad_()
+            with autocast(x, recipe):
+                value = loss(network(x), targets)
+            (gradient,) = torch.autograd.grad(value, x)
+            x = project(x.detach() + recipe.attack_step_size * gradient.sign(), images, eps)
+    return x
+
+
+def autocast(images: Tensor, recipe: Recipe) -> torch.autocast:
+    """The recipe's precision, where the images are."""
+    return torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.precision == "bf16")

@@ -1,0 +1,54 @@
+"""Which weights move, how far, and which decay."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+
+import torch
+from torch import nn
+
+from robviz.finetune.recipes import Recipe
+
+MOMENTUM = 0.9  # Table 4
+NOT_DECAYED = re.compile(r"(pos_embed|cls_token|cls_emb)$")  # beside what has one axis: norms, biases, layer scales
+
+
+def choose_trained(model: nn.Module, recipe: Recipe) -> None:
+    """Only what the recipe trains requires gradients."""
+    for name, parameter in model.named_parameters():
+        in_backbone = name.startswith("backbone.")
+        parameter.requires_grad_(recipe.trains == "all" or in_backbone == (recipe.trains == "backbone"))
+
+
+def into_training_mode(model: nn.Module, recipe: Recipe) -> None:
+    """Train mode, but for a frozen backbone, whose batch norms stay as they are."""
+    model.train()
+    if recipe.trains == "decoder":
+        model.backbone.eval()  # type: ignore[operator, union-attr]
+
+
+def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW or SGD, without decay on norms, biases, layer scales, position embeddings and tokens."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decay = recipe.weight_decay if parameter.ndim > 1 and not NOT_DECAYED.search(name) else 0.0
+            rate = recipe.learning_rate * (1.0 if name.startswith("backbone.") else recipe.decoder_rate)
+            groups[decay, rate].append(parameter)
+    rows = [
+        {"params": parameters, "weight_decay": decay, "lr": rate, "initial_lr": rate}
+        for (decay, rate), parameters in groups.items()
+    ]
+    return torch.optim.SGD(rows, momentum=MOMENTUM) if recipe.optimizer == "sgd" else torch.optim.AdamW(rows)
+
+
+def learning_rate_factor(iteration: int, recipe: Recipe, iterations: int) -> float:
+    """Linear warm-up from the ratio to 1, then polynomial decay to zero.
+
+    The warm-up is one iteration ahead of the official code's, whose first iteration hardly moves.
+    """
+    warm_up = round(recipe.warm_up * iterations)
+    if iteration < warm_up:
+        return recipe.warm_up_ratio + (1 - recipe.warm_up_ratio) * (iteration + 1) / warm_up
+    return ((iterations - iteration) / (iterations - warm_up)) ** recipe.power

@@ -1,0 +1,210 @@
+"""Everything that decides the outcome of a training, by name: the paper's, and those that made the shipped models."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from itertools import groupby, product
+from typing import Any
+
+import yaml
+
+Size = int | tuple[int, int]  # a square's side, or height and width
+
+#: The values that some settings choose from.
+CHOICES = {"trains": ("all", "decoder", "backbone"), "optimizer": ("adamw", "sgd"), "precision": ("bf16", "fp32")}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the outcome of a training; it lasts for `iterations` or else for `epochs`.
+
+    initial: None starts from scratch, "imagenet" from a backbone trained there; else what `load_model` opens, another
+    recipe (trained first unless it is there), a published robust backbone, or the path of a checkpoint or an ImageNet
+    classifier. backbone_only: take the backbone alone of an initial checkpoint.
+    trains: "all"; the "decoder" on a frozen backbone; or the "backbone" by itself, without labels: its features on
+    attacked images shall be those it had at first on clean ones.
+    """
+
+    name: str
+    initial: str | None = "imagenet"
+    architecture: str = "upernet-efficientnet-lite0"
+    iterations: int | None = None
+    batch_size: int = 8  # of all processes together
+    sizes: tuple[Size, ...] = (128, 160, 192, 224)  # of the images, batch by batch in turn
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warm_up: float = 0.05  # share of the iterations
+    auxiliary_weight: float = 0.4  # official configuration
+    averaging: float = 0.998  # decay of the running average of the weights, which is what is kept; 0 averages nothing
+    eps: float = 0.0  # radius of the adversarial training, L-infinity; 0 trains cleanly
+    eps_warm_up: float = 0.2  # share of the iterations over which the radius grows to eps
+    attack_steps: int = 2
+    attack_step_size: float = 0.01  # official configuration
+    seed: int = 0
+    dataset: str = "photos"  # of `DATASETS`, or the path of a folder with its card
+    held_out: str | None = None  # the dataset of the val split, where the training set has none
+    epochs: int | None = None
+    base_size: int = 512  # the shorter side is scaled to a half up to twice this before the crop; not on photos
+    backbone_only: bool = False
+    trains: str = "all"
+    optimizer: str = "adamw"
+    decoder_rate: float = 1.0  # learning rate of all but the backbone, in times the backbone's
+    power: float = 1.0  # of the polynomial decay
+    warm_up_ratio: float = 0.0  # of the learning rate that the warm-up starts at
+    clip: float | None = 1.0  # of the gradient's norm
+    precision: str = "bf16"  # of forward and backward passes; the weights are float32
+
+    def __post_init__(self) -> None:
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose from: {', '.join(known)}")
+        lengths = [length for length in (self.iterations, self.epochs) if length is not None]
+        if len(lengths) != 1 or lengths[0] < 1:
+            raise ValueError(
+                f"a recipe needs either iterations or epochs, at least 1, got iterations={self.iterations} and "
+                f"epochs={self.epochs}"
+            )
+        for name in ("batch_size", "attack_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+#: Ours, for the small architecture: what a CPU can do.
+PHOTOS = (
+    Recipe("photos-clean", iterations=1000, averaging=0.995),
+    Recipe("photos-robust", initial="photos-clean", iterations=1300, averaging=0.995, eps=4 / 255, attack_steps=3),
+    # Too cheap an adversarial training, as a lesson: it looks more robust than it is, to APGD above all.
+    Recipe(
+        "photos-onestep",
+        initial="photos-clean",
+        iterations=200,
+        averaging=0.98,
+        eps=4 / 255,
+        attack_steps=1,
+        attack_step_size=0.02,
+        sizes=(128,),
+    ),
+)
+
+CAMVID_CLEAN = Recipe(
+    "camvid-clean", dataset="camvid", iterations=1200, averaging=0.995, sizes=((240, 320),), base_size=300
+)
+CAMVID_AT = replace(CAMVID_CLEAN, name="camvid-at", iterations=1000, eps=4 / 255, attack_steps=5)
+CAMVID = (
+    CAMVID_CLEAN,
+    CAMVID_AT,
+    # No robust ImageNet backbone is published for this architecture, so a first stage makes one from the clean one.
+    replace(
+        CAMVID_AT, name="camvid-pirat-backbone", iterations=400, attack_steps=3, learning_rate=3e-4, trains="backbone"
+    ),
+    replace(CAMVID_AT, name="camvid-pirat", initial="camvid-pirat-backbone", backbone_only=True),
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of Table 4 and the architectures in it, with the robust backbone of Table 5 where one is published."""
+
+    backbones: dict[str, str | None]
+    epochs: dict[int, int]  # and how many of them warm up
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+#: What the columns of Table 4 share. Precision and the warm-up's ratio: official configurations (AMP, WARMUP_RATIO).
+#: Batch 16 x 8 GPUs; momentum 0.9 and betas 0.9, 0.999 (`robviz.finetune.optimisation`); flips and blur (`augmented`).
+TABLE_4: dict[str, Any] = {
+    "batch_size": 16 * 8,
+    "averaging": 0.0,
+    "eps_warm_up": 0.0,
+    "clip": None,
+    "precision": "fp32",
+    "warm_up_ratio": 1e-5,
+}
+VOC: dict[str, Any] = {"dataset": "voc-aug", "held_out": "voc", "sizes": (473,), "base_size": 512}
+ADE20K: dict[str, Any] = {"dataset": "ade20k", "sizes": (512,), "base_size": 520}
+ADAMW: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 1e-2, "power": 1.0}
+CONVNEXTS: dict[str, str | None] = {
+    f"upernet-convnext-{size}-cvst": f"imagenet-convnext-{size}-cvst-robust" for size in ("t", "s")
+}
+COLUMNS = {
+    "voc-upernet": Column(CONVNEXTS, {50: 5, 300: 30}, VOC | ADAMW),
+    "ade20k-upernet": Column(CONVNEXTS, {32: 5, 128: 20}, ADE20K | ADAMW),
+    # No auxiliary head.
+    "ade20k-segmenter": Column(
+        {"segmenter-vit-s": "imagenet-vit-s-robust"},
+        {32: 5, 128: 20},
+        ADE20K | {"optimizer": "sgd", "learning_rate": 2e-3, "weight_decay": 1e-2, "power": 0.9},
+    ),
+    "voc-pspnet": Column(
+        {"pspnet-50": None},
+        {50: 5, 300: 30},
+        VOC | {"optimizer": "sgd", "learning_rate": 5e-4, "weight_decay": 0.0, "power": 0.9, "decoder_rate": 10.0},
+    ),
+}
+STEPS = (2, 5)  # Table 3; 4/255 in steps of 0.01 from a random start, on plain cross-entropy (section 4)
+
+
+def of_the_paper(column: Column) -> list[Recipe]:
+    """The recipes of a column: clean, AT from a clean backbone, PIR-AT from a robust one (Table 3)."""
+    recipes = []
+    for (architecture, robust), (epochs, warm_up) in product(column.backbones.items(), column.epochs.items()):
+        settings = TABLE_4 | column.settings
+        start = f"{settings['dataset'].removesuffix('-aug')}-{architecture.removesuffix('-cvst')}"
+        clean = Recipe(
+            f"{start}-clean-{epochs}",
+            architecture=architecture,
+            epochs=epochs,
+            warm_up=warm_up / epochs,
+            **settings,
+        )
+        recipes.append(clean)
+        for kind, initial in (("at", "imagenet"), ("pirat", robust)):
+            recipes += [
+                replace(clean, name=f"{start}-{kind}-{n}-{epochs}", initial=initial, eps=4 / 255, attack_steps=n)
+                for n in STEPS
+                if initial is not None
+            ]
+    return recipes
+
+
+#: To add a recipe, add it here.
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (*PHOTOS, *CAMVID, *(recipe for column in COLUMNS.values() for recipe in of_the_paper(column)))
+}
+
+
+def recipe_of(name: str) -> Recipe:
+    """The recipe of a name. Raises ValueError, naming the closest, for an unknown one."""
+    if name not in RECIPES:
+        closest = get_close_matches(name, RECIPES, 3, 0.0)
+        raise ValueError(f"unknown recipe {name!r}; closest are {', '.join(closest)}, and `robviz finetune` lists all")
+    return RECIPES[name]
+
+
+def overview() -> str:
+    """The names of all recipes, in groups of one dataset and architecture."""
+    lines = []
+    for (dataset, architecture), group in groupby(RECIPES.values(), lambda one: (one.dataset, one.architecture)):
+        names = textwrap.wrap("  ".join(recipe.name for recipe in group), 110, break_on_hyphens=False)
+        lines += [f"{dataset}, {architecture}", *(f"  {line}" for line in names)]
+    return "\n".join([*lines, ""])
+
+
+def changed(recipe: Recipe, changes: list[str]) -> Recipe:
+    """The recipe with other settings, each as `name=value`, the value as YAML. Raises ValueError for what is none."""
+    known = recipe.__dataclass_fields__
+    values = {}
+    for change in changes:
+        name, equals, value = change.partition("=")
+        if not equals or name not in known:
+            raise ValueError(f"cannot set {change!r}; expected name=value with a name among {', '.join(known)}")
+        values[name] = plain(yaml.safe_load(value))
+    return replace(recipe, **values)
+
+
+def plain(value: Any) -> Any:
+    """Lists as tuples."""
+    return tuple(map(plain, value)) if isinstance(value, list) else value
