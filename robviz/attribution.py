@@ -143,13 +143,16 @@ def grad_cam(question: Question, layer: str | None = None) -> Parts:
 
     chosen = feature_layer(question.model, question.image) if layer is None else named_layer(question.model, layer)
     yield Part(torch.zeros_like(question.image[0, 0]), 0, 1)
-    cells = LayerGradCam(question.score, chosen).attribute(question.image).detach()
-    if cells.ndim != 4:
+    try:
+        cells = LayerGradCam(question.score, chosen).attribute(question.image)
+    except AssertionError as error:
+        raise ValueError(f"the layer {layer!r} takes no part in the model's logits; choose another") from error
+    if not isinstance(cells, Tensor) or cells.ndim != 4:
         raise ValueError(f"Grad-CAM needs a layer that gives features (B, C, h, w), {layer!r} does not; choose another")
     # Models pad pictures at the right and the bottom: cells are square, and the last ones may reach beyond.
     height, width = question.image.shape[2:]
     side = max(height / cells.shape[2], width / cells.shape[3])
-    pixels = resize(cells, torch.Size([round(side * count) for count in cells.shape[2:]]))
+    pixels = resize(cells.detach(), torch.Size([round(side * count) for count in cells.shape[2:]]))
     yield Part(pixels[0, 0, :height, :width], 1, 1)
 
 

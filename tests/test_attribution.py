@@ -297,6 +297,13 @@ def test_the_bars_show_clean_beside_attacked():
     assert list(figure.data[1].text) == ["2%", "98%"]
 
 
+class Flattened(nn.Sequential):
+    """Changes nothing, by a layer that gives (B, C, H * W)."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(2), nn.Unflatten(2, (12, 10)))
+
+
 def test_wrong_calls_are_answered_in_one_sentence(bends, image, left):
     calls = [
         ({"method": "gradcam"}, "unknown method 'gradcam'; choose from: grad-cam, integrated-gradients, occlusion"),
@@ -317,6 +324,10 @@ def test_wrong_calls_are_answered_in_one_sentence(bends, image, left):
     for change, says in calls:
         with pytest.raises(ValueError, match=says):
             attribute(**{"model": bends, "image": image, "region": left, "target": 2, **change})
+    bends.idle, bends.layers[2] = nn.Identity(), Flattened()
+    for layer, says in (("idle", "takes no part in the model's logits"), ("layers.2.0", r"'layers.2.0' does not")):
+        with pytest.raises(ValueError, match=says):
+            attribute(bends, image, left, 2, "grad-cam", layer=layer)
     with pytest.raises(ValueError, match="clean and attacked must be of one size"):
         compare(bends, image, image[:, 1:], left, 2)
     with pytest.raises(ValueError, match="k must be at least 1, got 0"):
