@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 _HOMES = {"load_model": "robviz.models", "load_dataset": "robviz.datasets"}
 _MODULES = (
     "attacks",
+    "attribution",
     "checks",
     "datasets",
     "figures",

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from inspect import signature
 from itertools import accumulate
-from typing import NamedTuple, ParamSpec
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -549,12 +549,13 @@ def attack_steps(
 
 
 P = ParamSpec("P")
+Result = TypeVar("Result")
 
 
-def to_the_end(steps: Callable[P, Generator[AttackResult, None, None]]) -> Callable[P, AttackResult]:
+def to_the_end(steps: Callable[P, Generator[Result, None, None]]) -> Callable[P, Result]:
     """The function that returns the last result of a generator."""
 
-    def run(*args: P.args, **kwargs: P.kwargs) -> AttackResult:
+    def run(*args: P.args, **kwargs: P.kwargs) -> Result:
         return deque(steps(*args, **kwargs), maxlen=1).pop()
 
     run.__signature__ = signature(steps)  # type: ignore[attr-defined]

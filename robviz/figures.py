@@ -11,6 +11,7 @@ from robviz.types import VOID
 
 Palette = Sequence[tuple[int, int, int]]
 CLEAN, ATTACKED = "#0072b2", "#d55e00"  # Okabe and Ito: told apart without colour vision
+AGAINST, FOR = (86, 180, 233), (230, 159, 0)  # theirs, too
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, palette: Palette, opacity: float = 0.7) -> np.ndarray:
@@ -46,6 +47,47 @@ def broken(image: np.ndarray, reference: np.ndarray, before: np.ndarray, after: 
     dimmed = (image.mean(axis=2, keepdims=True) * 0.45).repeat(3, axis=2)
     colours = np.array([(0, 0, 0), (255, 160, 40), (70, 120, 200)])[marks]
     return np.where((marks > 0)[..., None], 0.3 * dimmed + 0.75 * colours, dimmed).clip(0, 255).round().astype(np.uint8)
+
+
+def attribution_overlay(image: np.ndarray, attribution: np.ndarray, scale: float) -> np.ndarray:
+    """Orange over the greyed picture where it speaks for the class, blue where against; where 0, the picture shows.
+
+    image: (H, W, 3) uint8. attribution: (H, W) float. scale: at plus and minus this, the colours are full.
+    Returns (H, W, 3) uint8.
+    """
+    grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
+    colours = np.where(attribution[..., None] > 0, FOR, AGAINST)
+    opacity = np.minimum(np.abs(attribution) / max(scale, np.finfo(float).tiny), 1)[..., None]
+    return ((1 - opacity) * grey + opacity * colours).round().astype(np.uint8)
+
+
+def logit_bars(names: Sequence[str], logits: np.ndarray, probabilities: np.ndarray) -> go.Figure:
+    """Logits of some classes at one pixel, of the picture and of the attacked one, with their probabilities.
+
+    logits, probabilities: (2, n), n class names.
+    """
+    figure = go.Figure(
+        [
+            go.Bar(
+                name=name,
+                x=list(names),
+                y=logits[row].tolist(),
+                text=[f"{value:.0%}" for value in probabilities[row]],
+                marker={"color": colour},
+                hovertemplate="%{x}: logit %{y:.2f}, probability %{text}<extra>" + name + "</extra>",
+            )
+            for row, (name, colour) in enumerate((("clean", CLEAN), ("attacked", ATTACKED)))
+        ]
+    )
+    figure.update_layout(
+        template="plotly_white",
+        height=260,
+        margin={"l": 50, "r": 16, "t": 36, "b": 44},
+        title={"text": "What the model says about this pixel", "font": {"size": 14}},
+        yaxis={"title": "logit"},
+        barmode="group",
+    )
+    return figure
 
 
 def attack_curve(accuracy: Sequence[float], steps: int) -> go.Figure:

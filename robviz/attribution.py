@@ -1,0 +1,409 @@
+"""Why did it flip? Where in a picture the logit of a class over a region comes from.
+
+One number is explained: the mean logit of the class over the region. Seg-Grad-CAM sums it (Vinogradova, Dibrov and
+Myers, AAAI 2020, arXiv:2002.11434); the mean compares between regions of any size. A method is a generator that yields
+at the start and after each small piece of its work, and may be closed at any of them. To add one, write such a
+generator and add its row to `METHODS`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor, nn
+
+from robviz.attacks import check_images, check_logits, frozen, image_generator, to_the_end
+from robviz.models.adapters import device_of
+from robviz.models.upernet import resize
+from robviz.pictures import to_bytes
+from robviz.types import VOID
+
+
+def region_at(predictions: Tensor | np.ndarray, y: int, x: int) -> np.ndarray:
+    """The connected pixels of one class around a pixel: (H, W) bool, of predictions (H, W).
+
+    Neighbours share a side. Raises ValueError when the pixel lies outside or is void.
+    """
+    labels = np.asarray(predictions)
+    check_pixel(labels.shape, y, x)
+    if labels[y, x] == VOID:
+        raise ValueError(f"pixel ({y}, {x}) is void and has no class; choose another one")
+    parts, _ = ndimage.label(labels == labels[y, x])
+    return parts == parts[y, x]
+
+
+def check_pixel(size: Sequence[int], y: int, x: int) -> None:
+    """Raise ValueError unless row y and column x lie in a picture (H, W)."""
+    height, width = size
+    if not (0 <= y < height and 0 <= x < width):
+        raise ValueError(f"pixel must have y in 0 .. {height - 1} and x in 0 .. {width - 1}, got y = {y}, x = {x}")
+
+
+@dataclass(frozen=True)
+class Question:
+    """Why is the mean logit of this class over this region what it is? Everything checked."""
+
+    model: nn.Module
+    image: Tensor  # (1, 3, H, W)
+    region: Tensor  # (H, W) bool
+    target: int
+    value: float  # the explained number
+    batch_size: int  # images that go through the model at once
+    seed: int
+
+    def score(self, images: Tensor) -> Tensor:
+        """(B,) the number to explain, of images (B, 3, H, W)."""
+        return self.model(images)[:, self.target, self.region].mean(1)
+
+    @property
+    def blurred(self) -> Tensor:
+        """The image as if nothing were on it: blurred by a Gaussian of 1/16 of the longer side.
+
+        Colours stay; objects go, and perturbations with them.
+        """
+        sigma = max(self.image.shape[2:]) / 16
+        smooth = ndimage.gaussian_filter(self.image.cpu().numpy(), (0, 0, sigma, sigma), mode="nearest")
+        return torch.from_numpy(smooth).to(self.image)
+
+
+class Part(NamedTuple):
+    """What a method found so far."""
+
+    map: Tensor  # (H, W)
+    done: int  # images that went through the model, of `total`
+    total: int
+    delta: float | None = None
+
+
+Parts = Generator[Part, None, None]
+#: The parts of a model that Grad-CAM looks for, and the coarsest features it takes there, in pixels a cell.
+BACKBONES, COARSEST = ("backbone", "encoder"), 16
+
+
+def feature_layer(model: nn.Module, image: Tensor) -> nn.Module:
+    """The backbone's last feature level that is not coarser than 1/16; its last one where all are.
+
+    The backbone is the first module named backbone or encoder, its levels those of its layers that give one tensor
+    (B, C, h, w), layers within such layers left out. At 1/32, the share of a class depends on the whole picture, and
+    maps lie beside the object. image: (1, 3, H, W), to see them. Raises ValueError where there is none.
+    """
+    modules = dict(model.named_modules())
+    backbone = next((name for name in modules if name.rpartition(".")[2] in BACKBONES), None)
+    height, width = image.shape[2:]
+    is_fine: dict[str, bool] = {}  # in the order in which they finish
+
+    def note(name: str, _: nn.Module, __: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4:
+            is_fine.pop(name, None)
+            is_fine[name] = output.shape[2] >= height // COARSEST and output.shape[3] >= width // COARSEST
+
+    hooks = [
+        module.register_forward_hook(partial(note, name))
+        for name, module in modules.items()
+        if backbone is not None and f"{name}.".startswith(f"{backbone}.")
+    ]
+    try:
+        with torch.no_grad():
+            model(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    levels = [name for name in is_fine if not any(name.startswith(f"{other}.") for other in is_fine)]
+    if not levels:
+        raise ValueError(
+            f"Grad-CAM needs a layer that gives features (B, C, h, w), and found none in a part of the model named "
+            f"{' or '.join(BACKBONES)}; name one of model.named_modules() with layer="
+        )
+    return modules[([name for name in levels if is_fine[name]] or levels)[-1]]
+
+
+def named_layer(model: nn.Module, name: str) -> nn.Module:
+    """Raises ValueError when the model has no layer of that name."""
+    try:
+        return model.get_submodule(name)
+    except AttributeError as error:
+        raise ValueError(f"the model has no layer {name!r}; choose a name from model.named_modules()") from error
+
+
+def grad_cam(question: Question, layer: str | None = None) -> Parts:
+    """Grad-CAM (Selvaraju et al., ICCV 2017), with its sign: negative where features speak against the class.
+
+    layer: a name in model.named_modules(); by default `feature_layer`.
+    """
+    from captum.attr import LayerGradCam
+
+    chosen = feature_layer(question.model, question.image) if layer is None else named_layer(question.model, layer)
+    yield Part(torch.zeros_like(question.image[0, 0]), 0, 1)
+    try:
+        cells = LayerGradCam(question.score, chosen).attribute(question.image)
+    except AssertionError as error:
+        raise ValueError(f"the layer {layer!r} takes no part in the model's logits; choose another") from error
+    if not isinstance(cells, Tensor) or cells.ndim != 4:
+        raise ValueError(f"Grad-CAM needs a layer that gives features (B, C, h, w), {layer!r} does not; choose another")
+    # Models pad pictures at the right and the bottom: cells are square, and the last ones may reach beyond.
+    height, width = question.image.shape[2:]
+    side = max(height / cells.shape[2], width / cells.shape[3])
+    pixels = resize(cells.detach(), torch.Size([round(side * count) for count in cells.shape[2:]]))
+    yield Part(pixels[0, 0, :height, :width], 1, 1)
+
+
+POINTS = 2  # of the quadrature in each piece of the path
+
+
+def integrated_gradients(question: Question, steps: int = 32, samples: int = 1, noise: float = 1 / 255) -> Parts:
+    """Integrated gradients (Sundararajan, Taly and Yan, ICML 2017) from the blurred image, summed over the colours.
+
+    The map sums to the explained number minus that of the blurred image; delta is by how much it misses that, so far.
+    steps: gradients along the path, rounded up to even. samples: more than one averages over noisy images (SmoothGrad,
+    Smilkov et al., 2017). noise: its standard deviation; beyond an attack's eps the image may no longer be an attack.
+    """
+    from captum.attr import IntegratedGradients
+
+    if steps < 1 or samples < 1 or noise < 0:
+        raise ValueError(
+            f"steps and samples must be at least 1 and noise at least 0, got {steps}, {samples} and {noise}"
+        )
+    pieces = -(-steps // POINTS)
+    baseline, total, expected = question.blurred, torch.zeros_like(question.image[0, 0]), 0.0
+    generator = image_generator(question.seed, "integrated-gradients", question.image)
+    yield Part(total, 0, samples * pieces * POINTS)
+    for sample in range(samples):
+        image = question.image
+        if samples > 1:
+            image = image + noise * torch.randn(image.shape, generator=generator, dtype=torch.float64).to(image)
+        with torch.no_grad():
+            expected += (question.score(image) - question.score(baseline)).item() / samples
+        # Integrals over the pieces of the path add up to that over the whole.
+        path = (torch.lerp(baseline, image, piece / pieces) for piece in range(pieces + 1))
+        for piece, (start, end) in enumerate(pairwise(path), sample * pieces + 1):
+            found = IntegratedGradients(question.score).attribute(
+                end, start, n_steps=POINTS, internal_batch_size=question.batch_size
+            )
+            total = total + found[0].sum(0).detach() / samples
+            yield Part(total, piece * POINTS, samples * pieces * POINTS, total.sum().item() - expected)
+
+
+Cover = Tensor | tuple[slice, slice]  # what selects pixels of (H, W)
+GOLDEN = (5**0.5 - 1) / 2  # multiples of it, modulo 1, lie evenly however many there are
+
+
+def ablated(question: Question, covers: Sequence[Cover]) -> Parts:
+    """What the explained number loses when a part of the image is blurred, a pixel's mean over the parts with it.
+
+    The parts come in an order that soon covers the whole image. Pixels not covered yet are 0.
+    """
+    order = sorted(range(len(covers)), key=lambda i: i * GOLDEN % 1)
+    lost, times = (torch.zeros_like(question.image[0, 0]) for _ in range(2))
+    blurred = question.blurred
+    yield Part(lost, 0, len(covers))
+    for done in range(0, len(covers), question.batch_size):
+        some = order[done : done + question.batch_size]
+        is_hidden = torch.zeros(len(some), *lost.shape, dtype=torch.bool, device=lost.device)
+        for row, i in zip(is_hidden, some):
+            row[covers[i]] = True
+        with torch.no_grad():
+            values = question.score(torch.where(is_hidden[:, None], blurred, question.image))
+        lost = lost + (is_hidden * (question.value - values).view(-1, 1, 1)).sum(0)
+        times = times + is_hidden.sum(0)
+        yield Part(lost / times.clamp_min(1), done + len(some), len(covers))
+
+
+def occlusion(question: Question, across: int = 6) -> Parts:
+    """What the explained number loses when a square window is blurred (after Zeiler and Fergus, ECCV 2014).
+
+    across: how many windows span the longer side; more windows lie between them, each shifted by half.
+    """
+    height, width = question.image.shape[2:]
+    if not 1 <= across <= max(height, width):
+        raise ValueError(f"across must lie in 1 .. {max(height, width)}, the longer side, got {across}")
+    window = -(-max(height, width) // across)
+    stride = -(-window // 2)
+    rows, columns = (range(0, max(side - window, 0) + stride, stride) for side in (height, width))
+    yield from ablated(question, [(slice(y, y + window), slice(x, x + window)) for y in rows for x in columns])
+
+
+def segments(question: Question, count: int = 64) -> Parts:
+    """What the explained number loses when a superpixel (SLIC) is blurred. count: about how many there are."""
+    from skimage.segmentation import slic
+
+    if count < 1:
+        raise ValueError(f"count must be at least 1, got {count}")
+    numbers = torch.from_numpy(slic(to_bytes(question.image[0]), count)).to(question.region.device)
+    yield from ablated(question, [numbers == number for number in numbers.unique()])
+
+
+#: name -> generator. To add a method, write it and add its row.
+METHODS: dict[str, Callable[..., Parts]] = {
+    "grad-cam": grad_cam,
+    "integrated-gradients": integrated_gradients,
+    "occlusion": occlusion,
+    "segments": segments,
+}
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Where the mean logit of a class over a region comes from, as far as it is known.
+
+    map: (H, W) float32, positive where the picture speaks for the class. region: (H, W) bool. value: the explained
+    number. done: share of the work, in [0, 1]. delta: of integrated gradients, the sum of the map minus what it is to
+    be.
+    """
+
+    map: np.ndarray
+    method: str
+    target: int
+    region: np.ndarray
+    value: float
+    done: float
+    delta: float | None
+
+
+def question_of(
+    model: nn.Module, image: Tensor, region: Tensor | np.ndarray, target: int, batch_size: int, seed: int
+) -> Question:
+    """The arguments of `attribute_steps`, checked; the model is frozen."""
+    if image.ndim != 3:
+        raise ValueError(f"image must be one picture (3, H, W), got {tuple(image.shape)}; take one with images[0]")
+    mask = torch.as_tensor(region)
+    if mask.dtype != torch.bool or mask.shape != image.shape[1:] or not mask.any():
+        raise ValueError(
+            f"region must be bool (H, W) = {tuple(image.shape[1:])} with a pixel in it, "
+            f"got {mask.dtype} {tuple(mask.shape)} with {int(mask.sum())}; region_at makes one"
+        )
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    nothing = torch.full((1, *mask.shape), VOID)
+    check_images(image[None], nothing)
+    device = device_of(model)
+    images, mask = image.detach()[None].to(device), mask.to(device)
+    with torch.no_grad():
+        logits = model(images)
+    check_logits(logits, nothing)
+    if not 0 <= target < logits.shape[1]:
+        raise ValueError(f"target must be one of the model's classes 0 .. {logits.shape[1] - 1}, got {target}")
+    value = logits[:, target, mask].mean().item()
+    return Question(model, images, mask, int(target), value, batch_size, seed)
+
+
+def attribute_steps(
+    model: nn.Module,
+    image: Tensor,
+    region: Tensor | np.ndarray,
+    target: int,
+    method: str = "occlusion",
+    batch_size: int = 1,
+    seed: int = 0,
+    **options: Any,
+) -> Generator[Attribution, None, None]:
+    """Explain the mean logit of a class over a region, yielding after the start and after each piece of the work.
+
+    model: images (B, 3, H, W) in [0, 1] to logits (B, K, H, W); handed back as it came when the generator ends or is
+    closed. image: (3, H, W) in [0, 1]. region: (H, W) bool. target: the class. method: a key of `METHODS`, whose
+    function explains the options. batch_size: pictures that go through the model at once, which bounds the memory.
+    seed: of the noise, if any.
+
+    Raises ValueError or TypeError at the first `next` for a call that makes no sense.
+    """
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; choose from: {', '.join(METHODS)}")
+    with frozen(model):
+        question = question_of(model, image, region, target, batch_size, seed)
+        where = question.region.cpu().numpy()
+        for part in METHODS[method](question, **options):
+            found = part.map.float().cpu().numpy()
+            share = part.done / part.total
+            yield Attribution(found, method, question.target, where, question.value, share, part.delta)
+
+
+def estimate(model: nn.Module, method: str, image: Tensor, batch_size: int = 1, **options: Any) -> float:
+    """Seconds that a method will take on this machine, from its first piece, once measured after a warm-up."""
+    everywhere = torch.ones(image.shape[1:], dtype=torch.bool)
+    for _ in range(2):
+        with closing(attribute_steps(model, image, everywhere, 0, method, batch_size, **options)) as run:
+            started = time.perf_counter()
+            next(run)
+            ready = time.perf_counter()
+            share = next(run).done
+            ended = time.perf_counter()
+    return ready - started + (ended - ready) / share
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The same class over the same region, in a picture and in its attacked version; the latter None until begun."""
+
+    clean: Attribution
+    attacked: Attribution | None
+
+    @property
+    def scale(self) -> float:
+        """What both maps are to be coloured up to: 99 % of all pixels lie within plus and minus it."""
+        maps = [one.map for one in (self.clean, self.attacked) if one is not None]
+        return float(np.quantile(np.abs(maps), 0.99))
+
+    @property
+    def done(self) -> float:
+        """Share of the work, in [0, 1]."""
+        return (self.clean.done + (self.attacked.done if self.attacked is not None else 0)) / 2
+
+
+def compare_steps(
+    model: nn.Module,
+    clean: Tensor,
+    attacked: Tensor,
+    region: Tensor | np.ndarray,
+    target: int,
+    method: str = "occlusion",
+    batch_size: int = 1,
+    seed: int = 0,
+    **options: Any,
+) -> Generator[Contrast, None, None]:
+    """`attribute_steps` for a picture and then for its attacked version, both (3, H, W)."""
+    if clean.shape != attacked.shape:
+        raise ValueError(
+            f"clean and attacked must be of one size, got {tuple(clean.shape)} and {tuple(attacked.shape)}"
+        )
+    with closing(attribute_steps(model, clean, region, target, method, batch_size, seed, **options)) as run:
+        for before in run:
+            yield Contrast(before, None)
+    with closing(attribute_steps(model, attacked, region, target, method, batch_size, seed, **options)) as run:
+        for after in run:
+            yield Contrast(before, after)
+
+
+attribute, compare = to_the_end(attribute_steps), to_the_end(compare_steps)
+
+
+class TopLogits(NamedTuple):
+    """What a model says about one pixel of several images."""
+
+    classes: np.ndarray  # (n,) int64
+    logits: np.ndarray  # (B, n) float32
+    probabilities: np.ndarray  # (B, n) float32, among all classes
+
+
+def top_logits(model: nn.Module, images: Tensor, y: int, x: int, k: int = 5) -> TopLogits:
+    """The classes that are among the k highest at a pixel in any of the images, in the order of the first one.
+
+    images: (B, 3, H, W), such as a picture and its attacked version. Raises ValueError for a pixel outside.
+    """
+    check_images(images, torch.full((len(images), *images.shape[2:]), VOID))
+    check_pixel(images.shape[2:], y, x)
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    with torch.no_grad(), frozen(model):
+        logits = model(images.to(device_of(model)))[:, :, y, x].cpu()
+    order = logits[0].argsort(descending=True)
+    is_top = torch.zeros_like(logits, dtype=torch.bool).scatter(1, logits.topk(min(k, logits.shape[1])).indices, True)
+    classes = order[is_top.any(0)[order]]
+    return TopLogits(classes.numpy(), logits[:, classes].float().numpy(), logits.softmax(1)[:, classes].float().numpy())
