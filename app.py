@@ -34,19 +34,11 @@ OWN_NOTE = (
     "This picture has no label mask in the model's classes: scores compare with its own mask of the unattacked picture."
 )
 FRAME_SECONDS = 0.25  # between two streamed frames
-# The template never changes, so gradio leaves the viewer alone and only tells it of new frames.
-VIEWER = {
-    "html_template": "<div></div>",
-    "js_on_load": "const shown = robviz.viewer(element.firstChild, props.value); "
-    "watch('value', () => shown.update(props.value));",
-    "apply_default_css": False,
-}
-LANDING = {
-    "html_template": "<div></div>",
-    "js_on_load": "robviz.landing(element.firstChild, props.value);",
-    "apply_default_css": False,
-}
 MOST_EPS, MOST_STEPS = 16, 200
+VIEWER = (
+    "const shown = robviz.viewer(element.firstChild, props.value); watch('value', () => shown.update(props.value));"
+)
+LANDING = "robviz.landing(element.firstChild, props.value);"
 
 
 @dataclass(frozen=True)
@@ -187,6 +179,11 @@ def stop(request: gr.Request) -> None:
             signal.set()
 
 
+def drawn_by(script: str, value: dict[str, Any], elem_id: str) -> gr.HTML:
+    """A part of the page that a script fills; its template never changes, so gradio leaves what is drawn alone."""
+    return gr.HTML(value, html_template="<div></div>", js_on_load=script, apply_default_css=False, elem_id=elem_id)
+
+
 def build_app() -> gr.Blocks:
     for name in shipped_models():
         model_of(name)  # the first visitor of each should not wait for it
@@ -197,7 +194,7 @@ def build_app() -> gr.Blocks:
             "# robviz\nWatch a segmentation model break: no pixel changes by more than ε, too little to see, "
             "and yet the mask falls apart. A model trained against such changes holds longer."
         )
-        gr.HTML(landing_data(), **LANDING, elem_id="landing")
+        drawn_by(LANDING, landing_data(), "landing")
         gr.Markdown("## Attack a picture yourself")
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
@@ -212,7 +209,7 @@ def build_app() -> gr.Blocks:
                     go_button = gr.Button("Attack", variant="primary", elem_id="attack")
                     stop_button = gr.Button("Stop", variant="stop", elem_id="stop")
             with gr.Column(scale=3, min_width=320, elem_id="result"):
-                view = gr.HTML(first_view, **VIEWER, elem_id="view")
+                view = drawn_by(VIEWER, first_view, "view")
                 curve = gr.Plot(first_curve, show_label=False, elem_id="curve")
 
         go_button.click(expect, None, None, queue=False, api_name="expect", concurrency_limit=None)

@@ -91,16 +91,22 @@ def how_made(plan: dict[str, Any]) -> str:
     )
 
 
+def shipped_cell(folder: Path, plan: dict[str, Any], key: str) -> dict[str, Any]:
+    """Masks and accuracy of one photograph and model. Raises ValueError where they are missing."""
+    cell = Records(folder, plan).read(key)
+    if cell is None:
+        raise ValueError(f"{folder} holds no masks of {key}; compute them with `robviz landing`")
+    return cell
+
+
 def landing_data() -> dict[str, Any]:
     """What `landing` in `landing.js` shows, ready for JSON: the shipped masks over the installed photographs."""
     folder = shipped(FOLDER)
     plan = json.loads((folder / "plan.json").read_text())
     card = Card.load(shipped("checkpoints") / f"{next(iter(MODELS))}.json")
-    records, photos = Records(folder, plan), []
+    photos = []
     for sample in samples().values():
-        cells = {name: records.read(f"{sample.name}.{name}") for name in MODELS}
-        if None in cells.values():
-            raise ValueError(f"the masks of {sample.name!r} are missing in {folder}; `robviz landing` computes them")
+        cells = {name: shipped_cell(folder, plan, f"{sample.name}.{name}") for name in MODELS}
         photos.append(
             {
                 "title": PHOTOS[sample.name],

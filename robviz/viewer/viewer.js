@@ -138,17 +138,17 @@ function confidenceMap(values, { width, height }) {
 // ------------------------------------------------------------------------------------------------ the layers
 
 // To add a layer, add its row. paint: (pictures, style) -> ImageData. needs: what decides it. wipe: what lies on
-// either side of the divider.
+// either side of the divider, where it is called `side`.
 const LAYERS = {
   image: { label: "picture", paint: (p) => p.image, needs: [], wipe: ["image", "attacked"] },
-  before: { label: "mask of the picture", paint: (p, s) => tint(p.image, p.before, s), needs: ["mask"], wipe: ["before", "after"] },
-  after: { label: "mask of the attacked picture", paint: (p, s) => tint(p.image, p.after, s), needs: ["mask"], wipe: ["before", "after"] },
-  attacked: { label: "attacked picture", paint: (p) => p.attacked, needs: [], wipe: ["image", "attacked"] },
+  before: { label: "mask of the picture", side: "before", paint: (p, s) => tint(p.image, p.before, s), needs: ["mask"], wipe: ["before", "after"] },
+  after: { label: "mask of the attacked picture", side: "after", paint: (p, s) => tint(p.image, p.after, s), needs: ["mask"], wipe: ["before", "after"] },
+  attacked: { label: "attacked picture", side: "attacked", paint: (p) => p.attacked, needs: [], wipe: ["image", "attacked"] },
   errors: { label: "what broke", paint: errorMap, needs: [], wipe: ["image", "errors"] },
-  perturbation: { label: "perturbation, amplified", paint: (p, s) => perturbation(p, s.gain), needs: ["gain"], wipe: ["image", "perturbation"] },
+  perturbation: { label: "perturbation, amplified", side: "perturbation", paint: (p, s) => perturbation(p, s.gain), needs: ["gain"], wipe: ["image", "perturbation"] },
   reference: { label: "reference mask", paint: (p, s) => tint(p.image, p.reference, s), needs: ["mask"], wipe: ["reference", "after"] },
-  confidence_before: { label: "confidence", paint: (p) => confidenceMap(p.confidence_before, p.image), needs: [], wipe: ["confidence_before", "confidence_after"] },
-  confidence_after: { label: "confidence, attacked", paint: (p) => confidenceMap(p.confidence_after, p.image), needs: [], wipe: ["confidence_before", "confidence_after"] },
+  confidence_before: { label: "confidence", side: "before", paint: (p) => confidenceMap(p.confidence_before, p.image), needs: [], wipe: ["confidence_before", "confidence_after"] },
+  confidence_after: { label: "confidence, attacked", side: "after", paint: (p) => confidenceMap(p.confidence_after, p.image), needs: [], wipe: ["confidence_before", "confidence_after"] },
 };
 const NUMBERS = ["before", "after", "reference", "confidence_before", "confidence_after"];
 
@@ -263,7 +263,7 @@ function viewer(element, data) {
   }
 
   function describe(pane) {
-    const [left, right] = LAYERS[pane.layer].wipe.map((name) => LAYERS[name].label);
+    const [left, right] = LAYERS[pane.layer].wipe.map((name) => LAYERS[name].side ?? LAYERS[name].label);
     const what = pane.wipe === null ? LAYERS[pane.layer].label : `${left}, wiped to ${right}`;
     pane.canvas.setAttribute("aria-label", `${what}; press ? for keys`);
     pane.sides.firstChild.textContent = left;
@@ -432,7 +432,7 @@ function viewer(element, data) {
   }
 
   function read() {
-    if (!state.point) return reading.replaceChildren(make("span", { className: "rv-hint" }, "Point at a pixel."));
+    if (!state.point) return reading.replaceChildren(make("span", { className: "rv-hint" }, "Point at a pixel to read it."));
     const { pictures, data: { classes, palette } } = shown;
     const { column, row } = state.point, i = row * pictures.image.width + column;
     const named = (label) => (label === VOID ? ["no label"] : [swatch(palette[label]), classes[label]]);
