@@ -21,11 +21,12 @@ from robviz.attacks import predicted
 from robviz.comparison import compare_steps, finish, unattacked
 from robviz.datasets import load_dataset
 from robviz.figures import attack_curve
+from robviz.landing import landing_data
 from robviz.losses import LOSSES
 from robviz.models import Card, available, card_of, load_model, shipped_models
 from robviz.pictures import read_picture, to_tensor
 from robviz.types import Sample
-from robviz.viewer import STYLE, render
+from robviz.viewer import SCRIPT, STYLE, viewer_data
 
 UPLOAD = "my own picture"
 TRUTH_NOTE = "Scores compare with the drawn label mask."
@@ -34,6 +35,10 @@ OWN_NOTE = (
 )
 FRAME_SECONDS = 0.25  # between two streamed frames
 MOST_EPS, MOST_STEPS = 16, 200
+VIEWER = (
+    "const shown = robviz.viewer(element.firstChild, props.value); watch('value', () => shown.update(props.value));"
+)
+LANDING = "robviz.landing(element.firstChild, props.value);"
 
 
 @dataclass(frozen=True)
@@ -94,16 +99,16 @@ def sample_of(setting: Setting, model: nn.Module) -> tuple[Sample, str]:
     return Sample(setting.photo, image, predicted(model, image[None])[0]), OWN_NOTE
 
 
-def clean_view(setting: Setting) -> str:
+def clean_view(setting: Setting) -> dict[str, Any]:
     """The picture and its mask before any attack."""
     setting.check()
     model, card = model_of(setting.model)
     sample, note = sample_of(setting, model)
     shown = unattacked(model, sample, len(card.classes), setting.eps / 255, int(setting.steps))
-    return render(shown, card.classes, card.palette, f"{note} Press Attack.")
+    return viewer_data(shown, card.classes, card.palette, f"{note} Press Attack.")
 
 
-def attack_views(setting: Setting, stopped: threading.Event) -> Iterator[tuple[str, go.Figure | None]]:
+def attack_views(setting: Setting, stopped: threading.Event) -> Iterator[tuple[dict[str, Any], go.Figure | None]]:
     """Frames of an attack, at most one every `FRAME_SECONDS`; the last one is the measured result with its curve."""
     setting.check()
     model, card = model_of(setting.model)
@@ -122,7 +127,7 @@ def attack_views(setting: Setting, stopped: threading.Event) -> Iterator[tuple[s
     )
     with closing(frames):
         for shown in frames:
-            yield render(shown, card.classes, card.palette, note), None
+            yield viewer_data(shown, card.classes, card.palette, note), None
     if stopped.is_set():
         note += " Stopped: this is the best found until then."
     elif shown.step < shown.steps:
@@ -130,12 +135,12 @@ def attack_views(setting: Setting, stopped: threading.Event) -> Iterator[tuple[s
     final = finish(model, sample, shown, len(card.classes))
     if setting.eps < 1:
         note += " An 8-bit picture cannot hold a change below 1/255."
-    yield render(final, card.classes, card.palette, note), attack_curve(final.curve, final.steps)
+    yield viewer_data(final, card.classes, card.palette, note), attack_curve(final.curve, final.steps)
 
 
 def look(
     photo: str, upload: str | None, model: str, eps: float, steps: int, request: gr.Request
-) -> tuple[str, go.Figure]:
+) -> tuple[dict[str, Any], go.Figure]:
     """Show the chosen picture and its mask, before any attack."""
     stop(request)
     try:
@@ -146,13 +151,13 @@ def look(
 
 def attack(
     photo: str, upload: str | None, model: str, eps: float, loss: str, steps: int, seed: int, request: gr.Request
-) -> Iterator[tuple[str, Any]]:
+) -> Iterator[tuple[dict[str, Any], Any]]:
     """Stream the attack; ends early, keeping the best so far, on Stop or when the tab closes."""
     session = request.session_hash or ""
     stopped = _running[session] = _waiting.pop(session, threading.Event())
     try:
-        for html, curve in attack_views(Setting(photo, upload, model, eps, loss, steps, seed), stopped):
-            yield html, gr.skip() if curve is None else curve
+        for shown, curve in attack_views(Setting(photo, upload, model, eps, loss, steps, seed), stopped):
+            yield shown, gr.skip() if curve is None else curve
     except ValueError as error:
         raise gr.Error(str(error), print_exception=False) from error
     finally:
@@ -174,6 +179,11 @@ def stop(request: gr.Request) -> None:
             signal.set()
 
 
+def drawn_by(script: str, value: dict[str, Any], elem_id: str) -> gr.HTML:
+    """A part of the page that a script fills; its template never changes, so gradio leaves what is drawn alone."""
+    return gr.HTML(value, html_template="<div></div>", js_on_load=script, apply_default_css=False, elem_id=elem_id)
+
+
 def build_app() -> gr.Blocks:
     for name in shipped_models():
         model_of(name)  # the first visitor of each should not wait for it
@@ -182,8 +192,10 @@ def build_app() -> gr.Blocks:
     with gr.Blocks(title="robviz", analytics_enabled=False, delete_cache=(600, 3600)) as demo:
         gr.Markdown(
             "# robviz\nWatch a segmentation model break: no pixel changes by more than ε, too little to see, "
-            "and yet the mask falls apart. Then choose the robust model."
+            "and yet the mask falls apart. A model trained against such changes holds longer."
         )
+        drawn_by(LANDING, landing_data(), "landing")
+        gr.Markdown("## Attack a picture yourself")
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
                 photo = gr.Dropdown([*photos(), UPLOAD], value=start.photo, label="Picture", elem_id="photo")
@@ -197,7 +209,7 @@ def build_app() -> gr.Blocks:
                     go_button = gr.Button("Attack", variant="primary", elem_id="attack")
                     stop_button = gr.Button("Stop", variant="stop", elem_id="stop")
             with gr.Column(scale=3, min_width=320, elem_id="result"):
-                view = gr.HTML(first_view, elem_id="view")
+                view = drawn_by(VIEWER, first_view, "view")
                 curve = gr.Plot(first_curve, show_label=False, elem_id="curve")
 
         go_button.click(expect, None, None, queue=False, api_name="expect", concurrency_limit=None)
@@ -230,7 +242,7 @@ def main(port: int = 7860) -> None:
     build_app().queue(max_size=64).launch(
         server_name="127.0.0.1",
         server_port=port,
-        css=STYLE,
+        head=f"<style>{STYLE}</style><script>{SCRIPT}</script>",
         theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         max_file_size="30mb",
         run_history=False,

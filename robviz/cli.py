@@ -1,4 +1,4 @@
-"""The command line: `robviz app | evaluate | finetune | data | download | tables | bench`."""
+"""The command line: `robviz app | evaluate | finetune | data | download | tables | landing | bench`."""
 
 from __future__ import annotations
 
@@ -190,6 +190,12 @@ def tables(arguments: argparse.Namespace) -> None:
             print(f"\nOurs, other models and data\n\n{markdown(paper.ours(arguments.number, reports))}", end="")
 
 
+def landing(arguments: argparse.Namespace) -> None:
+    from robviz.landing import compute
+
+    compute(Path(arguments.out), resume=not arguments.restart)
+
+
 def bench(arguments: argparse.Namespace) -> None:
     from robviz import bench as module
 
@@ -258,6 +264,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--reports", default=shipped("checkpoints/reports"), help="folder of evaluations' JSON reports")
     sub.add_argument("--write", metavar="README", help="put the shipped models' between the markers of this file")
     sub.set_defaults(call=tables)
+    sub = commands.add_parser("landing", help="compute the masks of the app's first view again")
+    sub.add_argument("--out", default="checkpoints/landing", help="folder they go to (default: %(default)s)")
+    sub.add_argument("--restart", action="store_true", help="drop the masks there and begin anew")
+    sub.set_defaults(call=landing)
     sub = commands.add_parser("bench", help="measure how fast the app, the attacks or a training are on this machine")
     sub.add_argument(
         "what", nargs="?", choices=["app", "attacks", "finetune"], default="app", help="(default: %(default)s)"

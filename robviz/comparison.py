@@ -8,10 +8,11 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from robviz.attacks import AttackResult, apgd_steps, predicted
+from robviz.attacks import AttackResult, apgd_steps, frozen
 from robviz.metrics import counts, miou, pixel_accuracy
 from robviz.pictures import largest_change, quantise, to_bytes, to_tensor
 from robviz.types import Sample
@@ -29,9 +30,10 @@ class Scores:
 class Comparison:
     """A picture, its attacked version and what a model sees in both.
 
-    image, attacked: (H, W, 3) uint8. reference, before, after: (H, W) int64 labels. largest_change: L-infinity
-    distance of the two pictures in levels of 0 .. 255. `after` and its scores belong to the 8-bit picture shown
-    once `is_final`, to the float one while the attack runs. curve: pixel accuracy of every step so far.
+    image, attacked: (H, W, 3) uint8. reference, before, after: (H, W) int64 labels. confidence_before,
+    confidence_after: (H, W) uint8, the largest softmax value in 1/255. largest_change: L-infinity distance of the two
+    pictures in levels of 0 .. 255. `after`, its confidence and its scores belong to the 8-bit picture shown once
+    `is_final`, to the float one while the attack runs. curve: pixel accuracy of every step so far.
     """
 
     image: np.ndarray
@@ -39,6 +41,8 @@ class Comparison:
     reference: np.ndarray
     before: np.ndarray
     after: np.ndarray
+    confidence_before: np.ndarray
+    confidence_after: np.ndarray
     scores_before: Scores
     scores_after: Scores
     curve: tuple[float, ...]
@@ -54,12 +58,37 @@ def scores(predictions: Tensor, reference: Tensor, num_classes: int) -> Scores:
     return Scores(pixel_accuracy(found.correct, found.valid).item(), miou(found.intersection[0], found.union[0]))
 
 
+def seen(model: nn.Module, image: Tensor) -> tuple[Tensor, np.ndarray]:
+    """(3, H, W) in [0, 1] to (H, W) int64 labels and (H, W) uint8 confidence, the largest softmax value in 1/255."""
+    with torch.no_grad(), frozen(model):
+        logits = model(image[None])[0]
+    largest, labels = logits.max(0)
+    confidence = (largest - logits.logsumexp(0)).exp()
+    return labels, (255 * confidence).round().byte().cpu().numpy()
+
+
 def unattacked(model: nn.Module, sample: Sample, num_classes: int, eps: float, steps: int) -> Comparison:
     """The comparison before the first step: nothing changed yet."""
-    before = predicted(model, sample.image[None])[0]
-    seen = scores(before, sample.labels, num_classes)
+    before, confidence = seen(model, sample.image)
+    found = scores(before, sample.labels, num_classes)
     image, labels = to_bytes(sample.image), before.numpy()
-    return Comparison(image, image, sample.labels.numpy(), labels, labels, seen, seen, (), 0, steps, eps, 0, False)
+    return Comparison(
+        image=image,
+        attacked=image,
+        reference=sample.labels.numpy(),
+        before=labels,
+        after=labels,
+        confidence_before=confidence,
+        confidence_after=confidence,
+        scores_before=found,
+        scores_after=found,
+        curve=(),
+        step=0,
+        steps=steps,
+        eps=eps,
+        largest_change=0,
+        is_final=False,
+    )
 
 
 def compare_steps(
@@ -87,6 +116,7 @@ def compare_steps(
             start,
             attacked=attacked,
             after=result.predictions[0].numpy(),
+            confidence_after=seen(model, result.images[0])[1],
             scores_after=scores(result.predictions[0], sample.labels, num_classes),
             curve=tuple(result.history.accuracy[:, 0].tolist()),
             step=result.step,
@@ -106,6 +136,7 @@ def compare_steps(
 
 
 def finish(model: nn.Module, sample: Sample, last: Comparison, num_classes: int) -> Comparison:
-    """The same comparison with `after` and its scores taken anew from the 8-bit picture that is shown."""
-    after = predicted(model, to_tensor(Image.fromarray(last.attacked))[None])[0]
-    return replace(last, after=after.numpy(), scores_after=scores(after, sample.labels, num_classes), is_final=True)
+    """The same comparison with `after`, confidence and scores taken anew from the 8-bit picture that is shown."""
+    after, confidence = seen(model, to_tensor(Image.fromarray(last.attacked)))
+    found = scores(after, sample.labels, num_classes)
+    return replace(last, after=after.numpy(), confidence_after=confidence, scores_after=found, is_final=True)

@@ -12,6 +12,7 @@ from robviz.types import VOID
 Palette = Sequence[tuple[int, int, int]]
 CLEAN, ATTACKED = "#0072b2", "#d55e00"  # Okabe and Ito: told apart without colour vision
 AGAINST, FOR = (86, 180, 233), (230, 159, 0)  # theirs, too
+GRID = "rgba(128, 128, 128, 0.25)"
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, palette: Palette, opacity: float = 0.7) -> np.ndarray:
@@ -104,11 +105,14 @@ def attack_curve(accuracy: Sequence[float], steps: int) -> go.Figure:
     )
     figure.update_layout(
         template="plotly_white",
+        paper_bgcolor="rgba(0, 0, 0, 0)",  # on light and on dark pages
+        plot_bgcolor="rgba(0, 0, 0, 0)",
+        font={"color": "#808088"},
         height=220,
         margin={"l": 50, "r": 16, "t": 36, "b": 44},
         title={"text": "How the attack went", "font": {"size": 14}},
-        xaxis={"title": "step", "range": [0, max(1, steps)]},
-        yaxis={"title": "pixels right (%)", "range": [0, 101]},
+        xaxis={"title": "step", "range": [0, max(1, steps)], "gridcolor": GRID},
+        yaxis={"title": "pixels right (%)", "range": [0, 101], "gridcolor": GRID},
         showlegend=False,
     )
     return figure

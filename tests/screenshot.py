@@ -14,10 +14,12 @@ def take(path: Path) -> None:
     port = free_port()
     with serving(port), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find(), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page = browser.new_page(viewport={"width": 1280, "height": 950})
         page.goto(f"http://127.0.0.1:{port}")
-        page.wait_for_selector('#view [data-tile="after"] img')
-        page.wait_for_selector("#curve .js-plotly-plot")
+        page.wait_for_selector("#landing [data-painted]")
+        page.wait_for_function(
+            "() => document.querySelector('#landing [data-painted]').robviz.state.eps === 4"
+        )  # played
         page.screenshot(path=path)
         browser.close()
 

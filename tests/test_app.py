@@ -41,12 +41,12 @@ def attack(client, photo="chelsea", upload=None, model="photos-clean", eps=4, lo
     return client.predict(photo, upload, model, eps, loss, steps, seed, api_name="/attack")[0]
 
 
-def score(html: str, name: str) -> str:
-    return re.search(rf'data-score="{name}"><span>.*?</span><b>(.*?)</b>', html).group(1)
+def score(shown: dict, name: str) -> str:
+    return next(row["value"] for row in shown["scores"] if row["name"] == name)
 
 
-def accuracies(html: str) -> list[float]:
-    return [float(value) for value in re.findall(r"([\d.]+) %", score(html, "accuracy"))]
+def accuracies(shown: dict) -> list[float]:
+    return [float(value) for value in re.findall(r"([\d.]+) %", score(shown, "accuracy"))]
 
 
 def test_the_clean_model_breaks_and_the_robust_one_holds_in_the_app(client):
@@ -61,10 +61,10 @@ def test_the_frames_count_the_steps_and_the_last_is_measured_on_the_8_bit_pictur
     job = client.submit("chelsea", None, "photos-clean", 4, "mask-ce", 30, 0, api_name="/attack")
     final = job.result(timeout=60)[0]
     frames = [output[0] for output in job.outputs()]
-    assert 'data-final="true"' in final
+    assert final["is_final"]
     assert score(final, "step") == "30 of 30"
     assert score(final, "change") == "4/255"
-    assert 'data-final="false"' in frames[0]
+    assert not frames[0]["is_final"]
     counted = [int(score(frame, "step").split()[0]) for frame in frames]
     assert counted == sorted(counted)
     assert len(counted) >= 2
@@ -75,18 +75,18 @@ def test_the_same_setting_gives_the_same_answer(client):
 
 
 def test_a_budget_below_one_level_changes_no_8_bit_picture_and_says_so(client):
-    html = attack(client, eps=0.5, steps=2)
-    assert score(html, "change") == "0/255"
-    assert "cannot hold a change below 1/255" in html
-    before, after = accuracies(html)
+    shown = attack(client, eps=0.5, steps=2)
+    assert score(shown, "change") == "0/255"
+    assert "cannot hold a change below 1/255" in shown["note"]
+    before, after = accuracies(shown)
     assert before == after
 
 
 def test_an_upload_is_judged_against_its_own_clean_mask_and_says_so(client, tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 300, 3), np.uint8)).save(tmp_path / "mine.png")
-    html = attack(client, UPLOAD, tmp_path / "mine.png", steps=3)
-    assert "own mask of the unattacked picture" in html
-    assert accuracies(html)[0] == 100
+    shown = attack(client, UPLOAD, tmp_path / "mine.png", steps=3)
+    assert "own mask of the unattacked picture" in shown["note"]
+    assert accuracies(shown)[0] == 100
 
 
 def test_a_model_of_other_classes_is_judged_against_its_own_mask(bends):
@@ -136,8 +136,8 @@ def write(tmp_path, kind: str):
 
 @pytest.mark.parametrize("kind", ["sixteen-bit", "L", "RGBA", "CMYK", "rotated", "animated"])
 def test_any_real_picture_can_be_attacked(client, tmp_path, kind):
-    html = attack(client, UPLOAD, write(tmp_path, kind), steps=1)
-    assert 'data-final="true"' in html
+    shown = attack(client, UPLOAD, write(tmp_path, kind), steps=1)
+    assert shown["is_final"]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_what_is_no_usable_picture_is_refused_in_one_sentence_and_the_next_attac
     with pytest.raises(AppError, match=says) as refused:
         attack(client, UPLOAD, write(tmp_path, kind), steps=1)
     assert "Traceback" not in str(refused.value)
-    assert 'data-final="true"' in attack(client, steps=1)
+    assert attack(client, steps=1)["is_final"]
 
 
 def test_my_own_picture_without_an_upload_is_refused_in_one_sentence(client):
@@ -174,7 +174,7 @@ def test_a_forged_value_is_refused_and_the_next_attack_works(client):
         with pytest.raises(AppError) as refused:
             attack(client, **changes)
         assert "Traceback" not in str(refused.value)
-    assert 'data-final="true"' in attack(client, steps=1)
+    assert attack(client, steps=1)["is_final"]
 
 
 def test_stop_ends_the_computation_within_a_step_and_keeps_the_best_so_far(server, client):
@@ -185,11 +185,11 @@ def test_stop_ends_the_computation_within_a_step_and_keeps_the_best_so_far(serve
         time.sleep(0.02)
     assert busy_seconds(process, 0.5) > 0.2
     client.predict(api_name="/stop")
-    html = job.result(timeout=2)[0]
+    shown = job.result(timeout=2)[0]
     assert busy_seconds(process, 1.0) < 0.3
-    assert "Stopped: this is the best found until then." in html
-    assert 'data-final="true"' in html
-    assert 0 < int(score(html, "step").split()[0]) < LONG
+    assert "Stopped: this is the best found until then." in shown["note"]
+    assert shown["is_final"]
+    assert 0 < int(score(shown, "step").split()[0]) < LONG
 
 
 def test_stop_reaches_an_attack_that_waits_in_the_queue(server, client):
@@ -203,15 +203,15 @@ def test_stop_reaches_an_attack_that_waits_in_the_queue(server, client):
     assert not job.outputs()
     client.predict(api_name="/stop")
     other.predict(api_name="/stop")
-    html = job.result(timeout=10)[0]
-    assert score(html, "step") == f"0 of {LONG}"
-    assert "Stopped" in html
+    shown = job.result(timeout=10)[0]
+    assert score(shown, "step") == f"0 of {LONG}"
+    assert "Stopped" in shown["note"]
     other.close()
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_can_be_chosen(client, loss):
-    assert 'data-final="true"' in attack(client, loss=loss, steps=1)
+    assert attack(client, loss=loss, steps=1)["is_final"]
 
 
 def test_one_visitors_stop_leaves_the_others_attack_alone(server, client):

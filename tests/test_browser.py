@@ -5,10 +5,21 @@ from __future__ import annotations
 import re
 import time
 
+import numpy as np
 import psutil
 import pytest
+import torch
+from PIL import Image
 
+from robviz.attacks import predicted
 from robviz.bench import free_port, serving
+from robviz.comparison import unattacked
+from robviz.datasets import load_dataset
+from robviz.landing import PHOTOS
+from robviz.models import load_model
+from robviz.pictures import largest_change, to_bytes, to_tensor
+from robviz.types import Sample
+from robviz.viewer import viewer_data
 from tests.chromium import find
 from tests.conftest import SCREENSHOTS
 from tests.server import LONG, busy_seconds, wait_until_idle
@@ -42,7 +53,11 @@ def chromium():
 @pytest.fixture
 def page(server, chromium):
     """The app, opened; afterwards it must have asked nobody else for anything and logged no error."""
-    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page = chromium.new_page(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    yield from watched(page, server[0])
+
+
+def watched(page, url: str):
     foreign, errors = [], []
 
     def check(route):
@@ -56,8 +71,9 @@ def page(server, chromium):
     page.route("**/*", check)
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(server[0])
-    page.wait_for_selector('#view [data-tile="after"] img')
+    page.goto(url)
+    page.wait_for_selector("#landing [data-painted]")
+    page.wait_for_selector("#view .rv[data-final]")
     yield page
     if not page.is_closed():
         page.close()
@@ -69,8 +85,41 @@ def score(page, name: str) -> str:
     return page.inner_text(f'#view [data-score="{name}"] b')
 
 
-def mask(page) -> str:
-    return page.get_attribute('#view [data-tile="after"] img', "src")
+def viewer(page, expression: str):
+    """What an expression about `v`, the handle of the live viewer, gives."""
+    return page.evaluate(
+        f"() => {{ const v = document.querySelector('#view .rv').parentNode.robviz; return {expression} }}"
+    )
+
+
+def landing(page, expression: str):
+    """The same for the first view."""
+    return page.evaluate(
+        f"() => {{ const v = document.querySelector('#landing [data-painted]').robviz; return {expression} }}"
+    )
+
+
+def layer(page, name: str) -> str:
+    """A layer as it is coloured now."""
+    return viewer(page, f"v.layerCanvas('{name}').toDataURL()")
+
+
+def canvas(page, index: int) -> str:
+    """What a pane shows now."""
+    viewer(page, "v.draw()")
+    return page.evaluate("i => document.querySelectorAll('#view canvas')[i].toDataURL()", index)
+
+
+def right(page) -> list[int]:
+    """Per cent of pixels right of both models in the first view."""
+    return [int(text.split()[0]) for text in page.locator("#landing figcaption b").all_inner_texts()]
+
+
+def hover(page, pane: int, x: float, y: float) -> None:
+    """Point at a place of a pane, in shares of its size."""
+    page.locator("#view canvas").nth(pane).scroll_into_view_if_needed()
+    box = page.locator("#view canvas").nth(pane).bounding_box()
+    page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
 
 
 def keep(page, name: str) -> None:
@@ -78,29 +127,222 @@ def keep(page, name: str) -> None:
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
 
-def test_the_landing_view_shows_a_result_before_anything_is_clicked(page):
+def test_the_first_view_shows_both_models_before_anything_is_clicked(page):
+    assert page.locator("#landing .rv-thumb").count() == len(PHOTOS)
+    assert min(right(page)) > 50
+    assert "precomputed" in page.inner_text("#landing .rv-note")
+    keep(page, "landing")
+
+
+def test_the_scrubber_goes_through_the_radii_by_key_and_by_mouse(page):
+    page.focus("#landing input[type=range]")
+    seen = []  # without motion, each key has done its work when it returns
+    for key in ("Home", "ArrowRight", "ArrowRight", "End"):
+        page.keyboard.press(key)
+        seen.append(float(page.inner_text("#landing .rv-radius b")))
+    assert seen == [0, 0.5, 1, 12]
+    assert "robust model:" in page.get_attribute("#landing input[type=range]", "aria-valuetext")
+    before = page.evaluate("document.querySelector('#landing canvas').toDataURL()")
+    page.locator("#landing .rv-chart").scroll_into_view_if_needed()
+    box = page.locator("#landing .rv-chart").bounding_box()
+    page.mouse.click(box["x"] + 44 + (box["width"] - 60) * 4 / 12, box["y"] + 40)
+    assert page.inner_text("#landing .rv-radius b") == "4"
+    assert page.evaluate("document.querySelector('#landing canvas').toDataURL()") != before
+    ordinary, robust = right(page)
+    assert ordinary < 20 < 60 < robust
+
+
+def test_another_photograph_is_there_at_once(page):
+    page.wait_for_timeout(1500)
+    page.click("#landing .rv-thumb >> nth=1")
+    assert page.get_attribute("#landing .rv-thumb >> nth=1", "aria-pressed") == "true"
+    title = page.get_attribute("#landing .rv-thumb >> nth=1", "title")
+    assert page.get_attribute("#landing canvas >> nth=0", "aria-label").startswith(title)
+    assert (
+        page.evaluate(
+            "async () => { const v = document.querySelector('#landing [data-painted]').robviz, t = performance.now();"
+            "await v.choose(0); return performance.now() - t }"
+        )
+        < 100
+    )
+
+
+def test_the_first_view_plays_once_by_itself(server, chromium):
+    for page in watched(chromium.new_page(viewport={"width": 1280, "height": 900}), server[0]):
+        page.wait_for_function("() => document.querySelector('#landing [data-painted]').robviz.state.eps === 4")
+        assert page.inner_text("#landing .rv-scrub-head button") == "▶"
+        keep(page, "played")
+
+
+def test_a_visitor_who_wants_no_motion_gets_none(page):
+    assert landing(page, "v.state.eps") == 4
+    page.focus("#landing input[type=range]")
+    page.keyboard.press("ArrowRight")
+    assert landing(page, "v.state.eps") == 6
+
+
+def test_the_live_part_opens_with_a_result(page):
     assert re.fullmatch(r"[\d.]+ % → [\d.]+ %", score(page, "accuracy"))
     assert score(page, "step") == "20 of 20"
     page.wait_for_selector("#curve .js-plotly-plot")
-    keep(page, "landing")
+
+
+def test_pointing_at_a_pixel_reads_it_in_every_pane(page):
+    sample = load_dataset("photos", "photographs")[2]
+    model = load_model("photos-clean")
+    expected = model.card.classes[predicted(model, sample.image[None])[0, 85, 128]]
+    without = [canvas(page, i) for i in range(3)]
+    hover(page, 0, 128.5 / 256, 85.5 / 170)
+    assert page.inner_text("#view [data-read=place]") == "x 128, y 85"
+    assert re.fullmatch(rf"{expected}\s*\d+ %", page.inner_text("#view [data-read=before]"))
+    assert page.inner_text("#view [data-read=reference]").split() == ["reference", expected]
+    assert all(canvas(page, i) != without[i] for i in range(3))
+    page.mouse.move(2, 2)
+    assert "Point" in page.inner_text("#view .rv-reading")
+
+
+def test_a_class_can_be_hidden_and_shown_alone(page):
+    whole, other = layer(page, "before"), page.get_by_role("button", name=re.compile("^background,"))
+    cat = page.get_by_role("button", name=re.compile("^cat,"))
+    cat.click()
+    assert cat.get_attribute("aria-pressed") == "false"
+    assert layer(page, "before") != whole
+    cat.click()
+    assert layer(page, "before") == whole
+    cat.dblclick()
+    assert (cat.get_attribute("aria-pressed"), other.get_attribute("aria-pressed")) == ("true", "false")
+    cat.click(modifiers=["Alt"])
+    assert layer(page, "before") == whole
+
+
+def test_zoom_and_pan_are_shared_by_all_panes(page):
+    whole = [canvas(page, i) for i in range(3)]
+    hover(page, 0, 0.3, 0.4)
+    page.mouse.wheel(0, -600)
+    page.wait_for_function("() => document.querySelector('#view .rv').parentNode.robviz.state.scale > 2")
+    zoomed = viewer(page, "v.state.x")
+    assert all(canvas(page, i) != whole[i] for i in range(3))
+    page.mouse.down()
+    hover(page, 0, 0.5, 0.4)
+    page.mouse.up()
+    assert viewer(page, "v.state.x") < zoomed
+    page.locator("#view canvas").nth(1).dblclick()
+    assert viewer(page, "v.state.scale") == 1
+
+
+def test_keys_zoom_choose_layers_and_open_the_help(page):
+    page.locator("#view canvas").nth(2).focus()
+    for key in ("+", "+", "ArrowRight"):
+        page.keyboard.press(key)
+    assert viewer(page, "v.state.scale") == pytest.approx(2.25)
+    assert viewer(page, "v.state.x") > 0.5
+    page.keyboard.press("5")
+    assert page.locator("#view figure").nth(2).get_attribute("data-layer") == "errors"
+    assert "newly wrong" in page.inner_text("#view .rv-fates")
+    page.keyboard.press("f")
+    page.keyboard.press("0")
+    assert viewer(page, "[v.state.fill, v.state.scale]") == ["hatched", 1]
+    page.keyboard.press("?")
+    assert "move the crosshair" in page.inner_text("#view dialog")
+    keep(page, "help")
+    page.keyboard.press("Escape")
+    assert not page.is_visible("#view dialog")
+
+
+def test_the_wipe_shows_before_on_one_side_and_after_on_the_other(page):
+    plain = canvas(page, 2)
+    page.locator("#view canvas").nth(2).focus()
+    page.keyboard.press("w")
+    middle = canvas(page, 2)
+    assert middle != plain
+    hover(page, 2, 0.5, 0.3)
+    page.mouse.down()
+    hover(page, 2, 0, 0.3)
+    page.mouse.up()
+    page.mouse.move(2, 2)
+    at_the_edge = page.evaluate(
+        "() => [...document.querySelectorAll('#view canvas')].slice(1).map(c => "
+        "[...c.getContext('2d').getImageData(c.width * 0.7, c.height * 0.25, 1, 1).data])"
+    )
+    assert viewer(page, "v.state.panes[2].wipe") == 0
+    assert at_the_edge[0] != at_the_edge[1]
+    viewer(page, "v.state.panes[2].wipe = 1")
+    assert canvas(page, 2) != middle
+    keep(page, "wipe")
+
+
+def test_the_saved_attacked_picture_is_exact_and_breaks_the_model_again(page, tmp_path):
+    page.locator("#view figure select").nth(0).select_option("attacked")
+    with page.expect_download() as download:
+        page.locator("#view [data-tool=save]").nth(0).click()
+    assert download.value.suggested_filename == "robviz-attacked.png"
+    download.value.save_as(tmp_path / "attacked.png")
+    saved, sample = Image.open(tmp_path / "attacked.png").convert("RGB"), load_dataset("photos", "photographs")[2]
+    assert largest_change(np.asarray(saved), to_bytes(sample.image)) == 4
+    seen = predicted(load_model("photos-clean"), to_tensor(saved)[None])[0]
+    valid = sample.labels >= 0
+    accuracy = (seen == sample.labels)[valid].float().mean().item()
+    assert score(page, "accuracy").endswith(f"→ {100 * accuracy:.1f} %")
+
+
+def test_512_pixels_are_drawn_at_60_frames_a_second_and_names_stay_text(page):
+    rng = np.random.default_rng(0)
+    labels = np.kron(rng.integers(0, 9, (64, 64)), np.ones((8, 8), int))
+    image = to_tensor(Image.fromarray(rng.integers(0, 256, (512, 512, 3), np.uint8)))
+    model = load_model("photos-clean")
+    shown = unattacked(model, Sample("noise", image, torch.from_numpy(labels)), 9, 4 / 255, 1)
+    data = viewer_data(shown, ("<img src=x onerror=alert(1)>", *model.card.classes[1:]), model.card.palette, "<b>")
+    milliseconds, colour, images = page.evaluate(
+        """async data => {
+            const host = document.body.appendChild(document.createElement("div"));
+            const v = robviz.viewer(host, data);
+            await v.ready;
+            v.draw();
+            const began = performance.now();
+            for (let i = 0; i < 60; i++) { v.state.scale = 1 + i / 20; v.draw(); }
+            const each = (performance.now() - began) / 60, images = host.querySelectorAll("img").length;
+            host.remove();
+            return [each, v.timings.colour, images];
+        }""",
+        data,
+    )
+    print(f"\n512 px, 3 panes: {milliseconds:.1f} ms a frame, {colour:.0f} ms to colour a layer")
+    assert images == 0
+    assert milliseconds < 16.7
+    assert colour < 200
 
 
 def test_pick_a_photo_attack_it_and_see_the_mask_change(page):
     page.click("#photo input")
     page.get_by_role("option", name="rocket").click()
     page.wait_for_function("() => document.querySelector('#view').innerText.includes('Press Attack')")
-    clean = mask(page)
+    clean = layer(page, "after")
     page.fill('#eps input[type="number"]', "8")
     page.fill('#steps input[type="number"]', "40")
     page.click("#attack")
     page.wait_for_function("() => /^[1-9]/.test(document.querySelector('#view [data-score=step] b').innerText)")
-    streamed = mask(page)
-    assert streamed != clean
+    assert layer(page, "after") != clean
     page.wait_for_selector('#view [data-final="true"]')
     assert score(page, "step") == "40 of 40" or "no pixel is left to break" in page.inner_text("#view")
     assert score(page, "change") == "8/255"
-    assert mask(page) != clean
+    assert layer(page, "after") != clean
     keep(page, "attacked")
+
+
+def test_a_running_attack_leaves_zoom_layers_and_toggles_alone(page):
+    page.locator("#view canvas").nth(2).focus()
+    for key in ("+", "6", "w"):
+        page.keyboard.press(key)
+    page.get_by_role("button", name=re.compile("^cat,")).click()
+    before = viewer(page, "[v.state.scale, v.state.panes.map(p => [p.layer, p.wipe]), [...v.state.hidden]]")
+    page.evaluate("document.querySelector('#view .rv').dataset.same = 'yes'")
+    page.fill('#steps input[type="number"]', "12")
+    page.click("#attack")
+    page.wait_for_selector('#view [data-final="false"]')
+    page.wait_for_selector('#view [data-final="true"][data-same="yes"]')
+    assert score(page, "step") == "12 of 12"
+    assert viewer(page, "[v.state.scale, v.state.panes.map(p => [p.layer, p.wipe]), [...v.state.hidden]]") == before
+    keep(page, "kept")
 
 
 def test_stop_ends_the_attack_and_keeps_its_result(page, server):
@@ -126,8 +368,6 @@ def test_closing_the_tab_ends_the_computation(page, server):
 
 
 def test_an_upload_is_shown_and_a_bad_one_is_refused_in_one_sentence(page, tmp_path):
-    from PIL import Image
-
     Image.new("RGB", (300, 200), (120, 90, 60)).save(tmp_path / "mine.png")
     page.set_input_files('#upload input[type="file"], input[type="file"]', str(tmp_path / "mine.png"))
     page.wait_for_function("() => document.querySelector('#view').innerText.includes('own mask of the unattacked')")

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import base64
 import io
-import re
+import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from robviz.comparison import Comparison, Scores, compare_steps, finish
 from robviz.datasets import load_dataset
 from robviz.figures import amplified, attack_curve, broken, overlay
 from robviz.models import card_of, load_model
-from robviz.viewer import render
+from robviz.pictures import to_tensor
+from robviz.viewer import viewer_data
 
 PALETTE = ((0, 0, 0), (255, 0, 0))
 
@@ -21,27 +23,49 @@ PALETTE = ((0, 0, 0), (255, 0, 0))
 def shown() -> Comparison:
     rng = np.random.default_rng(0)
     image = rng.integers(4, 250, (6, 8, 3), np.uint8)
-    labels = rng.integers(0, 2, (6, 8))
-    scores = Scores(0.5, 0.25)
+    labels = rng.integers(-1, 2, (6, 8))
+    confidence = rng.integers(0, 256, (6, 8), np.uint8)
     return Comparison(
-        image, image + np.uint8(2), labels, labels, 1 - labels, scores, scores, (0.9, 0.5), 1, 20, 2 / 255, 2, True
+        image=image,
+        attacked=image + np.uint8(2),
+        reference=labels,
+        before=labels.clip(0),
+        after=1 - labels.clip(0),
+        confidence_before=confidence,
+        confidence_after=255 - confidence,
+        scores_before=Scores(0.5, 0.25),
+        scores_after=Scores(0.25, 0.125),
+        curve=(0.9, 0.5),
+        step=1,
+        steps=20,
+        eps=2 / 255,
+        largest_change=2,
+        is_final=True,
     )
 
 
-def test_class_names_cannot_inject_html(shown):
-    html = render(shown, ("<script>alert(1)</script>", "b"), PALETTE, "<b>note</b>")
-    assert "<script>" not in html
-    assert "&lt;script&gt;" in html
-    assert "<b>note</b>" not in html
+def decoded(url: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))))
 
 
-def test_the_pictures_shown_are_exact_to_the_level(shown):
-    html = render(shown, ("a", "b"), PALETTE, "")
-    pictures = re.findall(r'data-tile="(\w+)"><img alt="[^"]*" src="data:image/png;base64,([^"]+)"', html)
-    decoded = {name: np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) for name, data in pictures}
-    assert list(decoded) == ["image", "attacked", "perturbation", "before", "after", "broken"]
-    assert np.array_equal(decoded["image"], shown.image)
-    assert np.array_equal(decoded["attacked"], shown.attacked)
+def test_every_picture_reaches_the_browser_exactly_and_void_as_255(shown):
+    pictures = viewer_data(shown, ("a", "b"), PALETTE, "")["pictures"]
+    assert decoded(pictures["reference"]).min() == 0
+    assert np.array_equal(decoded(pictures["reference"]) == 255, shown.reference == -1)
+    for name in set(pictures) - {"reference"}:
+        assert np.array_equal(decoded(pictures[name]), getattr(shown, name)), name
+
+
+def test_what_the_browser_gets_is_plain_json(shown):
+    data = viewer_data(shown, ("a", "b"), PALETTE, "Note.")
+    assert json.loads(json.dumps(data)) == data
+    assert data["scores"][0]["value"] == "50.0 % → 25.0 %"
+    assert data["note"] == "Note. Scores measured on the 8-bit picture shown."
+
+
+def test_more_classes_than_a_byte_holds_are_refused(shown):
+    with pytest.raises(ValueError, match="at most 255 classes"):
+        viewer_data(replace(shown, after=shown.after + 254), ("a", "b"), PALETTE, "")
 
 
 def test_the_amplified_perturbation_fills_the_range_at_eps():
@@ -71,11 +95,11 @@ def test_the_final_scores_belong_to_the_8_bit_picture():
     classes = len(card_of(model).classes)
     *_, last = compare_steps(model, sample, classes, 4 / 255, 3, "ce")
     final = finish(model, sample, last, classes)
-    from robviz.pictures import to_tensor
-
-    seen = model(to_tensor(Image.fromarray(final.attacked))[None]).argmax(1)[0].numpy()
+    logits = model(to_tensor(Image.fromarray(final.attacked))[None])
+    seen = logits.argmax(1)[0].numpy()
     valid = final.reference >= 0
     assert np.array_equal(final.after, seen)
+    assert np.abs(final.confidence_after - 255 * logits.softmax(1).amax(1)[0].numpy()).max() <= 0.5001
     assert final.scores_after.accuracy == pytest.approx((seen == final.reference)[valid].mean())
     assert final.largest_change == 4
     assert len(final.curve) == 4

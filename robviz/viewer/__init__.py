@@ -1,38 +1,43 @@
-"""How a comparison looks: one self-contained piece of HTML, for the app and for notebooks alike."""
+"""How a comparison looks in the browser: the data of the linked viewer, for the app and for notebooks alike.
+
+`viewer.js` and `style.css` are plain files without a build step. `viewer(element, data)` of the first fills an element
+and returns a handle whose `update(data)` shows the next frame in place: zoom, layers and toggles stay.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
-from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from robviz.comparison import Comparison
-from robviz.figures import Palette, amplified, broken, overlay
+from robviz.figures import Palette
 from robviz.types import VOID
 
-STYLE = (Path(__file__).parent / "style.css").read_text()
+HERE = Path(__file__).parent
+STYLE = (HERE / "style.css").read_text()
+#: The functions `viewer` and `landing`, as the global object `robviz`.
+SCRIPT = f"window.robviz = (() => {{\n{(HERE / 'viewer.js').read_text()}\n{(HERE / 'landing.js').read_text()}\n\
+return {{ viewer, landing }};\n}})();"
+VOID_BYTE = 255  # void in an index PNG
 
 
-def picture(array: np.ndarray) -> str:
-    """(H, W, 3) uint8 as a data URL. PNG: lossy formats would drown the perturbation."""
+def picture(array: np.ndarray, compress_level: int = 1) -> str:
+    """(H, W, 3) or (H, W) uint8 as a data URL. PNG: lossy formats would drown the perturbation."""
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "PNG", compress_level=1)
+    Image.fromarray(array).save(buffer, "PNG", compress_level=compress_level)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def tile(name: str, caption: str, array: np.ndarray) -> str:
-    return (
-        f'<figure data-tile="{name}"><img alt="{escape(caption)}" src="{picture(array)}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
-
-
-def score(name: str, label: str, value: str) -> str:
-    return f'<div class="rv-score" data-score="{name}"><span>{escape(label)}</span><b>{escape(value)}</b></div>'
+def index_picture(labels: np.ndarray) -> str:
+    """(H, W) labels below 255 as a grey PNG of their numbers; void is 255. Raises ValueError for larger labels."""
+    if labels.max() >= VOID_BYTE:
+        raise ValueError(f"the viewer shows at most {VOID_BYTE} classes, got label {labels.max()}; merge some")
+    return picture(np.where(labels == VOID, VOID_BYTE, labels).astype(np.uint8))
 
 
 def percent(value: float) -> str:
@@ -43,39 +48,30 @@ def arrow(before: float, after: float, is_attacked: bool) -> str:
     return f"{percent(before)} → {percent(after)}" if is_attacked else percent(before)
 
 
-def legend(shown: Comparison, classes: tuple[str, ...], palette: Palette) -> str:
-    """The classes that occur in the masks, in the order of their index."""
-    present = np.unique(np.concatenate([shown.reference, shown.before, shown.after], axis=None))
-    chips = [
-        f'<li><i style="background: rgb{tuple(palette[index])}"></i>{escape(classes[index])}</li>'
-        for index in present[present != VOID]
-    ]
-    return f'<ul class="rv-legend">{"".join(chips)}</ul>'
-
-
-def render(shown: Comparison, classes: tuple[str, ...], palette: Palette, note: str) -> str:
-    """HTML of a comparison: scores, the pictures, both masks and a legend. `note` says what the reference is."""
+def viewer_data(shown: Comparison, classes: tuple[str, ...], palette: Palette, note: str) -> dict[str, Any]:
+    """What `viewer` in `viewer.js` shows, ready for JSON. `note` says what the reference is."""
     is_attacked = bool(shown.curve)
     before, after = shown.scores_before, shown.scores_after
-    levels = f"{shown.largest_change}/255"
-    stretched, factor = amplified(shown.attacked, shown.image, shown.eps)
     found = "measured on the 8-bit picture shown" if shown.is_final else "so far"
-    scores = [
-        score("accuracy", "pixels right", arrow(before.accuracy, after.accuracy, is_attacked)),
-        score("miou", "mIoU", arrow(before.miou, after.miou, is_attacked)),
-        score("change", "largest change, 8-bit L∞", levels),
-        score("step", "step", f"{shown.step} of {shown.steps}"),
-    ]
-    tiles = [
-        tile("image", "picture", shown.image),
-        tile("attacked", "attacked picture", shown.attacked),
-        tile("perturbation", f"perturbation × {factor}", stretched),
-        tile("before", "mask of the picture", overlay(shown.image, shown.before, palette)),
-        tile("after", "mask of the attacked picture", overlay(shown.image, shown.after, palette)),
-        tile("broken", "orange: broken by the attack", broken(shown.image, shown.reference, shown.before, shown.after)),
-    ]
-    return (
-        f'<div class="rv" data-final="{str(shown.is_final).lower()}"><div class="rv-scores">{"".join(scores)}</div>'
-        f'<div class="rv-tiles">{"".join(tiles)}</div>{legend(shown, classes, palette)}'
-        f'<p class="rv-note">{escape(note)} {f"Scores {found}." if is_attacked else ""}</p></div>'
-    )
+    return {
+        "pictures": {
+            "image": picture(shown.image),
+            "attacked": picture(shown.attacked),
+            "before": index_picture(shown.before),
+            "after": index_picture(shown.after),
+            "reference": index_picture(shown.reference),
+            "confidence_before": picture(shown.confidence_before),
+            "confidence_after": picture(shown.confidence_after),
+        },
+        "classes": list(classes),
+        "palette": [list(colour) for colour in palette],
+        "eps": shown.eps,
+        "scores": [
+            {"name": "accuracy", "label": "pixels right", "value": arrow(before.accuracy, after.accuracy, is_attacked)},
+            {"name": "miou", "label": "mIoU", "value": arrow(before.miou, after.miou, is_attacked)},
+            {"name": "change", "label": "largest change, 8-bit L∞", "value": f"{shown.largest_change}/255"},
+            {"name": "step", "label": "step", "value": f"{shown.step} of {shown.steps}"},
+        ],
+        "note": f"{note} Scores {found}." if is_attacked else note,
+        "is_final": shown.is_final,
+    }
