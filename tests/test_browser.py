@@ -129,7 +129,8 @@ def keep(page, name: str) -> None:
 
 def test_the_first_view_shows_both_models_before_anything_is_clicked(page):
     assert page.locator("#landing .rv-thumb").count() == len(PHOTOS)
-    assert min(right(page)) > 50
+    ordinary, robust = right(page)
+    assert ordinary < 20 < 60 < robust
     assert "precomputed" in page.inner_text("#landing .rv-note")
     keep(page, "landing")
 
@@ -292,21 +293,24 @@ def test_512_pixels_are_drawn_at_60_frames_a_second_and_names_stay_text(page):
     model = load_model("photos-clean")
     shown = unattacked(model, Sample("noise", image, torch.from_numpy(labels)), 9, 4 / 255, 1)
     data = viewer_data(shown, ("<img src=x onerror=alert(1)>", *model.card.classes[1:]), model.card.palette, "<b>")
-    milliseconds, colour, images = page.evaluate(
+    milliseconds, colour, images, width = page.evaluate(
         """async data => {
             const host = document.body.appendChild(document.createElement("div"));
             const v = robviz.viewer(host, data);
             await v.ready;
-            v.draw();
+            await new Promise(done => setTimeout(done, 200)); // laid out
+            const canvases = [...host.querySelectorAll("canvas")];
+            const drawn = () => canvases.map(c => c.getContext("2d").getImageData(0, 0, 1, 1).data); // waits for it
+            drawn();
             const began = performance.now();
-            for (let i = 0; i < 60; i++) { v.state.scale = 1 + i / 20; v.draw(); }
+            for (let i = 0; i < 60; i++) { v.state.scale = 1 + i / 20; v.draw(); drawn(); }
             const each = (performance.now() - began) / 60, images = host.querySelectorAll("img").length;
             host.remove();
-            return [each, v.timings.colour, images];
+            return [each, v.timings.colour, images, canvases[0].width];
         }""",
         data,
     )
-    print(f"\n512 px, 3 panes: {milliseconds:.1f} ms a frame, {colour:.0f} ms to colour a layer")
+    print(f"\n512 px, 3 panes of {width} px: {milliseconds:.1f} ms a frame, {colour:.0f} ms to colour a layer")
     assert images == 0
     assert milliseconds < 16.7
     assert colour < 200

@@ -25,7 +25,7 @@ def data():
 
 def mask(data, photo: int, model: str, eps: float) -> np.ndarray:
     """One cell of the grid."""
-    strip = np.asarray(Image.open(io.BytesIO(base64.b64decode(data["photos"][photo]["masks"][model].split(",")[1]))))
+    strip = np.array(Image.open(io.BytesIO(base64.b64decode(data["photos"][photo]["masks"][model].split(",")[1]))))
     return strip.reshape(len(EPS), -1, strip.shape[1])[EPS.index(eps)]
 
 
