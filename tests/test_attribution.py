@@ -235,6 +235,7 @@ def test_comparing_is_explaining_both_on_one_scale(bends, image, left):
     assert np.array_equal(found.clean.map, maps[0])
     assert np.array_equal(found.attacked.map, maps[1])
     assert found.scale == pytest.approx(np.quantile(np.abs(maps), 0.99))
+    assert compare(bends, attacked, image, left, 2, "occlusion", across=3).scale == found.scale
     shares = [part.done for part in compare_steps(bends, image, attacked, left, 2, "segments", count=6)]
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0, 1)
