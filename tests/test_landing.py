@@ -37,9 +37,12 @@ def test_the_masks_were_made_with_the_shipped_models_and_these_settings():
 
 
 def test_a_cell_of_the_grid_comes_out_again(data):
-    """The clean mask to 5 pixels; under attack, where roundings grow with the steps, 99 % of 43520 on any machine."""
+    """The clean mask to 5 pixels; under attack, where roundings grow with the steps, to 4 % of 43520.
+
+    Another number of threads moves 1.4 %, another seed 2 %, another loss or attack more than 6 %.
+    """
     sample, model = samples()["chelsea"], load_model("photos-clean")
-    for eps, most in ((0, 5), (2, sample.labels.numel() // 100)):
+    for eps, most in ((0, 5), (2, sample.labels.numel() // 25)):
         again = attacked_mask(model, sample, eps / 255)
         assert (again.numpy() != mask(data, 0, "photos-clean", eps)).sum() <= most, eps
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -109,14 +108,18 @@ def is_here(name: str) -> bool:
 
 def labels(dataset: str) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
     """Classes and palette of a dataset, which need not be on this machine."""
-    module = import_module(f"robviz.datasets.{dataset}")
-    return module.CLASSES, module.PALETTE
+    from robviz.datasets.tables import read_table
+
+    table = read_table(dataset)
+    return table["classes"], table["palette"]
 
 
 def card(name: str) -> Card:
-    """The card of a published model."""
+    """The card of a published model; its source says the SHA-256 of the file, too, once that is known."""
     row = CHECKPOINTS[name]
-    return Card(name, row.architecture, row.dataset, *labels(row.dataset), f"{row.source}; {row.url}", row.metrics)
+    digest = row.sha256 or sums(name).get(row.file, "unknown")
+    source = f"{row.source}; {row.url}; SHA-256 {digest}"
+    return Card(name, row.architecture, row.dataset, *labels(row.dataset), source, row.metrics)
 
 
 def download(name: str) -> Path:
