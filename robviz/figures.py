@@ -26,30 +26,6 @@ def overlay(image: np.ndarray, labels: np.ndarray, palette: Palette, opacity: fl
     return np.where((labels == VOID)[..., None], grey, blended).round().astype(np.uint8)
 
 
-def amplified(attacked: np.ndarray, image: np.ndarray, eps: float) -> tuple[np.ndarray, int]:
-    """The perturbation around mid-grey, stretched so that eps fills the range; and the factor.
-
-    attacked, image: (H, W, 3) uint8. eps in [0, 1].
-    """
-    factor = max(1, round(0.5 / max(eps, 1 / 255)))
-    change = attacked.astype(float) - image
-    return np.clip(127.5 + factor * change, 0, 255).round().astype(np.uint8), factor
-
-
-def broken(image: np.ndarray, reference: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Where the attack did its damage: the picture dimmed, orange newly wrong, blue wrong before and after.
-
-    image: (H, W, 3) uint8. The labels: (H, W) int. Returns (H, W, 3) uint8.
-    """
-    is_wrong = (after != reference) & (reference != VOID)
-    newly = is_wrong & (before == reference)
-    marks = np.zeros(reference.shape, int)
-    marks[newly], marks[is_wrong & ~newly] = 1, 2
-    dimmed = (image.mean(axis=2, keepdims=True) * 0.45).repeat(3, axis=2)
-    colours = np.array([(0, 0, 0), (255, 160, 40), (70, 120, 200)])[marks]
-    return np.where((marks > 0)[..., None], 0.3 * dimmed + 0.75 * colours, dimmed).clip(0, 255).round().astype(np.uint8)
-
-
 def attribution_overlay(image: np.ndarray, attribution: np.ndarray, scale: float) -> np.ndarray:
     """Orange over the greyed picture where it speaks for the class, blue where against; where 0, the picture shows.
 
