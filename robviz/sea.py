@@ -306,7 +306,7 @@ def seconds_of(records: Records, plan: dict[str, Any]) -> dict[str, float]:
     """What each run took, over all images and processes; apart from the report, which is the same on each machine."""
     names = [Run(**run).name for run in plan["settings"]["runs"]]
     every = {name: [records.read(key_of(i, name)) for i in range(plan["dataset"]["images"])] for name in names}
-    return {name: round(sum(row["seconds"] for row in rows if row), 1) for name, rows in every.items()}
+    return {name: round(sum(row["seconds"] for row in rows if row), 3) for name, rows in every.items()}
 
 
 def chosen(table: dict[str, Any], choice: Tensor) -> dict[str, Any]:
