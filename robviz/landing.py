@@ -56,8 +56,7 @@ def samples() -> dict[str, Sample]:
 def compute(folder: Path, resume: bool = True) -> None:
     """Attack every photograph of both models at every radius and keep the masks; goes on where it was stopped.
 
-    Takes about a quarter of an hour of one CPU core. Raises ValueError where the folder holds masks of other models,
-    settings or versions, unless resume is False.
+    Raises ValueError where the folder holds masks of other models, settings or versions, unless resume is False.
     """
     models = {name: load_model(name) for name in MODELS}
     fingerprints = {name: fingerprint(model) for name, model in models.items()}
