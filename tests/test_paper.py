@@ -55,6 +55,11 @@ def test_our_lines_stand_under_the_published_headings():
     assert radii[["0 mIoU", "4/255 mIoU", "8/255 mIoU"]].values.tolist() == [[50.0, 50.0, 25.0]]
 
 
+def test_the_same_ensemble_with_other_steps_has_lines_of_its_own():
+    lines = paper.ours(2, [report(4 / 255), report(4 / 255, "paper-30"), report(4 / 255, "paper-v1")])
+    assert [line.rpartition(", ")[2] for line in lines.Setting] == ["paper", "paper-30"]
+
+
 def test_a_table_no_evaluation_makes_is_refused():
     with pytest.raises(ValueError, match="make Tables 2, 6, 7, not 4"):
         paper.ours(4, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,9 @@ def radius_of(report: Report) -> str:
 
 
 def model_of(report: Report) -> str:
-    """Which model, on what: the first cell of our lines."""
+    """Which model, on what, by which ensemble: the first cell of our lines."""
     model, data = report.plan["model"]["name"], report.plan["dataset"]
-    return f"{model}, {data['name']} {data['split']}, {data['images']} images"
+    return f"{model}, {data['name']} {data['split']}, {data['images']} images, {report.plan['settings']['name']}"
 
 
 def percentages(report: Report, row: str, prefix: str, accuracy: str = "accuracy_pooled") -> Line:
@@ -107,13 +108,13 @@ OURS: dict[int, Callable[[Iterable[Report]], list[Line]]] = {2: radii, 6: compon
 
 
 def ours(number: int, reports: Iterable[Report]) -> pd.DataFrame:
-    """Lines like those of the published Table `number` (2, 6 or 7), from evaluations of ours with the `paper` settings.
+    """Lines like those of the published Table `number` (2, 6 or 7), from evaluations of ours with the `paper` losses.
 
     reports: any; those of other settings are left out. Figures in per cent, under the published headings. Raises
     ValueError for a table that evaluations do not make.
     """
     if number not in OURS:
         raise ValueError(f"evaluations make Tables {', '.join(map(str, OURS))}, not {number!r}")
-    of_the_paper = (report for report in reports if report.plan["settings"]["name"] == "paper")
+    of_the_paper = (report for report in reports if re.fullmatch(r"paper(-\d+)?", report.plan["settings"]["name"]))
     ordered = sorted(of_the_paper, key=lambda report: (model_of(report), report.plan["eps"]))
     return pd.DataFrame(OURS[number](ordered))
