@@ -1,4 +1,4 @@
-"""The command line: `robviz app | evaluate | finetune | data | download | tables | landing | bench`."""
+"""The command line: `robviz app | evaluate | finetune | miniature | data | download | tables | landing | bench`."""
 
 from __future__ import annotations
 
@@ -53,6 +53,22 @@ def finetune(arguments: argparse.Namespace) -> None:
         micro_batch=arguments.micro_batch,
         workers=arguments.workers,
     )
+
+
+def miniature(arguments: argparse.Namespace) -> None:
+    from robviz.finetune.miniature import miniature as run
+    from robviz.finetune.recipes import MINIATURE, recipe_of
+    from robviz.sea import PAPER
+
+    for report in run(
+        arguments.out,
+        [recipe_of(name) for name in arguments.recipes] or MINIATURE,
+        arguments.seeds,
+        PAPER if arguments.steps is None else PAPER.with_steps(arguments.steps),
+        arguments.limit,
+        workers=arguments.workers,
+    ):
+        print(report.to_markdown())
 
 
 def imported(where: str) -> ModuleType:
@@ -240,6 +256,18 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--micro-batch", type=int, help="images that a process takes at a time; their gradients add up")
     sub.add_argument("--workers", type=int, default=1, help="processes that read images (default: %(default)s)")
     sub.set_defaults(call=finetune)
+    sub = commands.add_parser("miniature", help="the paper's Table 3 in small: trainings on photos, evaluated with SEA")
+    sub.add_argument(
+        "recipes", nargs="*", metavar="RECIPE", help="some of the mini-... recipes (default: the whole grid)"
+    )
+    sub.add_argument(
+        "--out", required=True, help="folder of the models and evaluations; what is there is not done again"
+    )
+    sub.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
+    sub.add_argument("--steps", type=int, help="mean number a run of the ensemble, instead of 300")
+    sub.add_argument("--limit", type=int, help="evaluate on the first so many images only")
+    sub.add_argument("--workers", type=int, default=1, help="processes that read images (default: %(default)s)")
+    sub.set_defaults(call=miniature)
     sub = commands.add_parser("data", help="the datasets: which are here, are they whole, where to get them")
     sub.add_argument("--root", type=Path, help="folder they lie in (default: ROBVIZ_DATA, or one in the user's cache)")
     sub.set_defaults(call=data)

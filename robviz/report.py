@@ -8,6 +8,7 @@ import json
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def markdown(frame: pd.DataFrame) -> str:
 
 
 def trainings() -> pd.DataFrame:
-    """The shipped models from their cards: training, and mIoU in % on both splits, clean and attacked."""
+    """The shipped models from their cards: training, and mIoU in % on the splits that were measured."""
     rows = []
     for name in shipped_models():
         card = Card.load(shipped("checkpoints") / f"{name}.json")
@@ -35,9 +36,10 @@ def trainings() -> pd.DataFrame:
         eps, minutes = round(recipe["eps"] * 255), card.training["training_seconds"] / 60
         how = f"adversarially, PGD at {eps}/255" if eps else "cleanly"
         start = {None: "", "imagenet": " from ImageNet weights"}.get(initial, f" from `{initial}`")
-        row = {"model": f"`{name}`", "trained": f"{how}{start}, {minutes:.0f} min on a CPU"}
-        for split in ("val", "photographs"):
-            for kind in ("clean", "attacked"):
+        device = card.training.get("device", "CPU")
+        row = {"model": f"`{name}`", "trained": f"{how}{start}, {minutes:.0f} min on a {device}"}
+        for split, kind in product(("val", "photographs"), ("clean", "attacked")):
+            if split in card.metrics:
                 row[f"{split} mIoU, {kind}"] = f"{100 * card.metrics[split][f'{kind}_miou']:.1f} %"
         rows.append(row)
     return pd.DataFrame(rows)

@@ -13,7 +13,7 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations, groupby, islice
 from pathlib import Path
@@ -174,7 +174,9 @@ def clean_records(model: nn.Module, dataset: Dataset, samples: list[Sample]) -> 
     return [measured(sample, one.cpu(), len(dataset.classes)) for sample, one in zip(samples, predictions)]
 
 
-def batches(dataset: Dataset, indices: list[int], batch_size: int) -> Iterator[list[tuple[int, Sample]]]:
+def batches(
+    dataset: Dataset | Sequence[Sample], indices: Sequence[int], batch_size: int
+) -> Iterator[list[tuple[int, Sample]]]:
     """The samples of these indices in order, as many of one size at a time as fit."""
     samples = ((index, dataset[index]) for index in indices)
     for _, same_size in groupby(samples, key=lambda pair: pair[1].image.shape):

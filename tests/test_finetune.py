@@ -27,10 +27,12 @@ from robviz.finetune import loop as loop_module
 from robviz.finetune.images import training_images
 from robviz.finetune.initial import initial_model
 from robviz.finetune.loop import STATE, Training
-from robviz.finetune.objectives import feature_distance, noise_of, objective_of, pgd_examples, segmentation_loss
+from robviz.finetune.miniature import miniature
+from robviz.finetune.objectives import Pooled, feature_distance, noise_of, objective_of, pgd_examples, segmentation_loss
 from robviz.finetune.optimisation import learning_rate_factor, optimizer_of
-from robviz.finetune.recipes import changed, overview, recipe_of
+from robviz.finetune.recipes import changed, of_seed, overview, recipe_of
 from robviz.models import build, load_model
+from robviz.sea import PAPER
 from robviz.types import VOID, Dataset, Sample
 
 SMALL = "upernet-convnext-small-cvst"
@@ -491,6 +493,10 @@ def test_a_recipe_ends_in_a_checkpoint_that_opens_and_a_card_that_tells_how(fold
     assert [progress.iteration for progress in attempts] == [1, 2, 3, 4]
     assert load_model(path).card.classes == ("dark", "bright")
     assert not so_far.parent.exists()
+    capsys.readouterr()
+    assert run(recipe, tmp_path, **options) == path
+    assert f"{path} is there already" in capsys.readouterr().err
+    assert len(attempts) == 4
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["training"]["recipe"]["epochs"] == 4
     assert len(card["training"]["loss_curve"]) == len(card["training"]["val_miou_curve"]) == 4
@@ -510,6 +516,32 @@ def test_a_recipe_that_starts_from_another_trains_that_one_first_and_once(folder
     run(recipe, tmp_path, attack_steps=1, limit=1, probe_images=1, workers=0)
     assert first.stat().st_mtime_ns == made
     assert json.loads(first.with_suffix(".json").read_text())["metrics"] == {}
+
+
+def test_another_seed_is_that_of_the_first_stage_too(folder, tmp_path, monkeypatch):
+    settings = {"dataset": str(folder), "epochs": 1, "sizes": (40,), "base_size": 48}
+    monkeypatch.setitem(RECIPES, "stage", replace(TINY, name="stage", trains="backbone", **settings))
+    recipe = of_seed(replace(TINY, name="whole", initial="stage", backbone_only=True, **settings), 3)
+    path = run(recipe, tmp_path, attack_steps=1, limit=1, probe_images=1, workers=0)
+    assert path.stem == "whole-seed3"
+    stage = json.loads((tmp_path / "stages" / "stage-seed3.json").read_text())
+    assert stage["training"]["seed"] == 3
+
+
+@pytest.mark.filterwarnings("ignore:the training images of photos")  # two iterations show few classes
+def test_a_classifier_sees_whole_pictures_and_lends_its_backbone(tmp_path, monkeypatch):
+    tiny = {"iterations": 2, "batch_size": 2, "sizes": (32,)}
+    monkeypatch.setitem(RECIPES, "mini-classifier", replace(RECIPES["mini-classifier"], **tiny))
+    recipe = replace(RECIPES["mini-at-2-300"], **tiny)
+    options = dict(attack_steps=1, limit=1, probe_images=1, workers=0)
+    (report,) = islice(miniature(tmp_path, [recipe], [0], PAPER.with_steps(1), images=1, **options), 1)
+    assert report.plan["model"]["name"] == "mini-at-2-300"
+    assert report.plan["eps"] == 2 / 255
+    assert report.plan["dataset"] == {"name": "photos", "split": "val-128", "images": 1}
+    classifier = load_model(tmp_path / "stages" / "mini-classifier.safetensors")
+    images = torch.rand(2, 3, 32, 32)
+    expected = classifier(images).mean((2, 3), keepdim=True).expand(-1, -1, 32, 32)
+    assert Pooled(classifier)(images).equal(expected)
 
 
 # ------------------------------------------------------------------------------------------------ the table

@@ -29,6 +29,7 @@ class Entry:
 #: To add a dataset, write its file and add its row.
 DATASETS: dict[str, Entry] = {
     "photos": Entry(("train", "val", "val-128", "photographs"), lambda split, root: photos.load(split)),
+    "photos-objects": Entry(("train", "val"), lambda split, root: photos.load_objects(split)),
     "camvid": Entry(("train", "val", "test"), camvid.load, (camvid.SOURCE,)),
     "voc": Entry(("train", "val"), voc.load, (voc.SOURCE,)),
     "voc-full": Entry(("train", "val"), voc.load_full, (voc.SOURCE,)),

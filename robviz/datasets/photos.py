@@ -9,6 +9,8 @@ Its splits:
   name.
 - `val-128`: the scenes of `val` at 128 pixels, for a quarter of the work.
 
+`photos-objects`, for classifiers, shows one object alone, or none, and labels the whole picture by it.
+
 What train and val share is told by `CARD`.
 """
 
@@ -335,10 +337,15 @@ def paste(canvas: Image.Image, mask: Image.Image, cut: Cutout, rng: np.random.Ge
     mask.paste(cut.label, (left, top), alpha.point([255 if a >= 128 else 0 for a in range(256)]))
 
 
+def random_source(*key: object) -> np.random.Generator:
+    """A random source that depends on these words and numbers alone."""
+    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "little"))
+
+
 def composite(split: str, seed: int, size: int = LONGER_SIDE) -> tuple[Image.Image, np.ndarray]:
     """One composite: image (size, size) RGB and labels (size, size) uint8; a function of its arguments alone."""
-    key = hashlib.sha256(f"photos/{split}/{seed}".encode()).digest()
-    rng = np.random.default_rng(int.from_bytes(key[:8], "little"))
+    rng = random_source("photos", split, seed)
     canvas, mask = background(split, rng, size)
     table = cutouts(split)
     labels = sorted(table)
@@ -348,6 +355,18 @@ def composite(split: str, seed: int, size: int = LONGER_SIDE) -> tuple[Image.Ima
         for _ in range(repeats):
             paste(canvas, mask, table[label][rng.integers(len(table[label]))], rng, varied=split == "train")
     return canvas, np.array(mask)
+
+
+def lone_object(split: str, seed: int, size: int = LONGER_SIDE) -> tuple[Image.Image, np.ndarray]:
+    """One object on a ground without any, or no object; every label is its class. Of its arguments alone."""
+    rng = random_source("photos-objects", split, seed)
+    canvas, mask = background(split, rng, size)
+    while mask.getbbox():
+        canvas, mask = background(split, rng, size)
+    label, table = int(rng.integers(len(CLASSES))), cutouts(split)
+    if label in table:
+        paste(canvas, mask, table[label][rng.integers(len(table[label]))], rng, varied=split == "train")
+    return canvas, np.full((size, size), label if label in table else 0, np.uint8)
 
 
 @lru_cache(maxsize=1)
@@ -361,6 +380,8 @@ def class_weights() -> torch.Tensor:
 class Composites(Photos):
     """Sample i is `composite(scenes, i)`."""
 
+    draw = staticmethod(composite)
+
     def __init__(self, scenes: str, length: int, size: int = LONGER_SIDE) -> None:
         self.scenes, self.length, self.size = scenes, length, size
         self.split = scenes if size == LONGER_SIDE else f"{scenes}-{size}"
@@ -371,7 +392,21 @@ class Composites(Photos):
     def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < self.length:
             raise IndexError(f"sample {index} of {self.length}")
-        return to_sample(f"{self.split}-{index:06d}", *composite(self.scenes, index, self.size))
+        return to_sample(f"{self.split}-{index:06d}", *self.draw(self.scenes, index, self.size))
+
+
+class Objects(Composites):
+    """Sample i is `lone_object(scenes, i)`."""
+
+    name, draw = "photos-objects", staticmethod(lone_object)
+
+
+LENGTHS = {"train": 1_000_000, "val": 64}
+
+
+def load_objects(split: str) -> Dataset:
+    """The split `train` or `val`, at 128 pixels."""
+    return Objects(split, LENGTHS[split], 128)
 
 
 def load(split: str) -> Dataset:
@@ -379,4 +414,4 @@ def load(split: str) -> Dataset:
     if split == "photographs":
         return Photographs()
     scenes, _, size = split.partition("-")
-    return Composites(scenes, {"train": 1_000_000, "val": 64}[scenes], int(size or LONGER_SIDE))
+    return Composites(scenes, LENGTHS[scenes], int(size or LONGER_SIDE))

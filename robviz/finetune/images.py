@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from robviz.datasets import augmented, load_dataset
-from robviz.datasets.photos import Composites
+from robviz.datasets.photos import Composites, Objects
 from robviz.finetune.recipes import Recipe
 from robviz.types import Dataset
 
@@ -71,28 +71,32 @@ class TrainingImages(TorchDataset[tuple[Tensor, Tensor]]):
         return sample.image, sample.labels
 
 
+ENDLESS = {"photos": Composites, "photos-objects": Objects}
+
+
 class TrainingComposites(TrainingImages):
     """Composites of photos, drawn at their size instead of cropped; no two are the same."""
 
     def __init__(self, recipe: Recipe) -> None:
         if recipe.iterations is None:
-            raise ValueError(f"photos is endless: set iterations of {recipe.name} instead of epochs")
+            raise ValueError(f"{recipe.dataset} is endless: set iterations of {recipe.name} instead of epochs")
         length = recipe.iterations * recipe.batch_size
         # Seeds shift the stretch of the endless training set, so two seeds share no image.
         self.offset = recipe.seed * length
-        super().__init__(recipe, Composites("train", length))
+        self.drawn = ENDLESS[recipe.dataset]
+        super().__init__(recipe, self.drawn("train", length))
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         size = self.size(number)
         if not isinstance(size, int):
             raise ValueError(f"photos are squares: expected sizes as numbers, got {size}")
-        sample = Composites("train", self.offset + number + 1, size)[self.offset + number]
+        sample = self.drawn("train", self.offset + number + 1, size)[self.offset + number]
         return sample.image, sample.labels
 
 
 def training_images(recipe: Recipe, root: Path | None = None) -> TrainingImages:
     """Those of a recipe. root: the folder that the dataset lies in. Raises ValueError where they are not there."""
-    if recipe.dataset == "photos":
+    if recipe.dataset in ENDLESS:
         return TrainingComposites(recipe)
     return TrainingImages(recipe, load_dataset(recipe.dataset, "train", root))
 

@@ -45,6 +45,29 @@ class Features(nn.Module):
         return self.model.features(images)  # type: ignore[operator]
 
 
+class Pooled(nn.Module):
+    """A classifier made of a segmentation model: everywhere the mean of its logits, of each of its heads."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        outputs = self.model(images)
+        if isinstance(outputs, tuple):
+            return tuple(map(self.pooled, outputs))
+        return self.pooled(outputs)
+
+    @staticmethod
+    def pooled(logits: Tensor) -> Tensor:
+        return logits.mean((2, 3), keepdim=True).expand_as(logits)
+
+
+def answering(model: nn.Module, recipe: Recipe) -> nn.Module:
+    """The model as the recipe asks it."""
+    return Pooled(model) if recipe.trains == "classifier" else model
+
+
 @dataclass(frozen=True)
 class Objective:
     """network: images to outputs. targets: of clean images and labels. loss: summed. count: how many it sums over."""
@@ -59,7 +82,8 @@ def objective_of(model: nn.Module, recipe: Recipe) -> Objective:
     """The recipe's. Raises ValueError where the architecture does not offer what it needs."""
     if recipe.trains != "backbone":
         loss = partial(segmentation_loss, auxiliary_weight=recipe.auxiliary_weight)
-        return Objective(model, lambda images, labels: labels, loss, lambda labels: (labels != VOID).sum())
+        network = answering(model, recipe)
+        return Objective(network, lambda images, labels: labels, loss, lambda labels: (labels != VOID).sum())
     if not hasattr(model, "features"):
         raise ValueError(f"trains='backbone' needs a UPerNet, got {recipe.architecture}; choose another architecture")
     network = Features(model)

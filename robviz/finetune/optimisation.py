@@ -18,7 +18,7 @@ def choose_trained(model: nn.Module, recipe: Recipe) -> None:
     """Only what the recipe trains requires gradients."""
     for name, parameter in model.named_parameters():
         in_backbone = name.startswith("backbone.")
-        parameter.requires_grad_(recipe.trains == "all" or in_backbone == (recipe.trains == "backbone"))
+        parameter.requires_grad_(recipe.trains in ("all", "classifier") or in_backbone == (recipe.trains == "backbone"))
 
 
 def into_training_mode(model: nn.Module, recipe: Recipe) -> None:
