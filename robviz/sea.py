@@ -3,7 +3,8 @@
 `evaluate` attacks every image of a dataset with every run of its settings, keeps one record for each, and makes the
 report from the records alone. It may be killed at any moment and started again, and spread over processes and
 machines by `torchrun` or `accelerate launch`: the report stays the same to the byte. (On CPUs with as many threads a
-process, that is: another number rounds sums otherwise, so it is part of what decides a run. `OMP_NUM_THREADS` sets it.)
+process, that is: another number rounds sums otherwise, so it is part of what decides a run. `OMP_NUM_THREADS` sets it.
+On GPUs, torch adds up some gradients in no fixed order, and the batch size chooses kernels: last digits may move there.)
 """
 
 from __future__ import annotations
@@ -246,6 +247,8 @@ def evaluate(
     count = min(len(dataset), len(dataset) if limit is None else limit)
     plan = plan_of(model, dataset, eps, settings, count, chosen_precision(precision, device_of(model)))
     with contextlib.ExitStack() as stack:
+        # On GPUs, float32 shall be float32, and no kernel be chosen by chance.
+        stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
         folder = Path(out) if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         with state.main_process_first():
             records = Records(folder, plan, resume=resume or not state.is_main_process)

@@ -532,9 +532,10 @@ def test_another_seed_is_that_of_the_first_stage_too(folder, tmp_path, monkeypat
 def test_a_classifier_sees_whole_pictures_and_lends_its_backbone(tmp_path, monkeypatch):
     tiny = {"iterations": 2, "batch_size": 2, "sizes": (32,)}
     monkeypatch.setitem(RECIPES, "mini-classifier", replace(RECIPES["mini-classifier"], **tiny))
+    monkeypatch.setattr("robviz.finetune.measured", lambda *_: {})
     recipe = replace(RECIPES["mini-at-2-300"], **tiny)
-    options = dict(attack_steps=1, limit=1, probe_images=1, workers=0)
-    (report,) = islice(miniature(tmp_path, [recipe], [0], PAPER.with_steps(1), images=1, **options), 1)
+    evaluations = miniature(tmp_path, [recipe], [0], PAPER.with_steps(1), images=1, probe_images=1, workers=0)
+    (report,) = islice(evaluations, 1)
     assert report.plan["model"]["name"] == "mini-at-2-300"
     assert report.plan["eps"] == 2 / 255
     assert report.plan["dataset"] == {"name": "photos", "split": "val-128", "images": 1}

@@ -181,6 +181,15 @@ def test_the_model_comes_back_as_it_was(model):
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+def test_float32_is_float32_on_gpus_too(model):
+    seen = []
+    model.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    before = torch.backends.cudnn.allow_tf32
+    evaluate(model, Noise(), 4 / 255, TINY, limit=1)
+    assert set(seen) == {False}
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
 def test_bf16_gradients_still_report_fp32_predictions(model):
     report = evaluate(model, Noise(), 0.05, TINY, precision="bf16", limit=2)
     assert report.plan["precision"] == "bf16"
