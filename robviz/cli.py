@@ -120,6 +120,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
         limit=arguments.limit,
         batch_size=batch_size or 1,
         precision=arguments.precision,
+        keep_masks=arguments.keep_masks,
+        keep_pictures=arguments.keep_pictures,
     )
     print(report.to_markdown(), end="")
 
@@ -224,6 +226,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--steps", type=int, help="mean number a run of the ensemble, instead of its own")
     sub.add_argument("--out", help="folder of the records and the report; without it, nothing is kept")
     sub.add_argument("--restart", action="store_true", help="drop the records there and begin anew")
+    sub.add_argument("--keep-masks", action="store_true", help="keep every prediction beside the records, as PNG")
+    sub.add_argument("--keep-pictures", action="store_true", help="keep every attacked picture, too, in 8 bits")
     sub.add_argument("--limit", type=int, help="the first so many images only")
     sub.add_argument("--batch-size", type=int, help="(default: 1)")
     sub.add_argument("--precision", default="auto", help="of the gradients: fp32, bf16 or auto (default: %(default)s)")
