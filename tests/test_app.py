@@ -91,14 +91,14 @@ def test_an_upload_is_judged_against_its_own_clean_mask_and_says_so(client, tmp_
 
 def test_a_model_of_other_classes_is_judged_against_its_own_mask(bends):
     """Like the published models, whose data need not be here."""
-    import app
+    from robviz.tabs import shared
 
     model = bends.float()
     model.card = Card("other", "bends", "voc", ("a", "b", "c", "d"), ((0, 0, 0),) * 4, "a test")
-    sample, note = app.sample_of(app.Setting(), model)
-    assert note == app.OWN_NOTE
+    sample, note = shared.sample_of("chelsea", None, model)
+    assert note == shared.OWN_NOTE
     assert sample.labels.equal(predicted(model, sample.image[None])[0])
-    assert app.class_weights("voc") is None
+    assert shared.class_weights("voc") is None
 
 
 def write(tmp_path, kind: str):

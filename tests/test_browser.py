@@ -57,6 +57,14 @@ def page(server, chromium):
     yield from watched(page, server[0])
 
 
+@pytest.fixture
+def attacked(page):
+    """The same, once the first setting's attack is through."""
+    page.click("#attack")
+    page.wait_for_selector('#view [data-final="true"]')
+    return page
+
+
 def watched(page, url: str):
     foreign, errors = [], []
 
@@ -182,13 +190,15 @@ def test_a_visitor_who_wants_no_motion_gets_none(page):
     assert landing(page, "v.state.eps") == 6
 
 
-def test_the_live_part_opens_with_a_result(page):
-    assert re.fullmatch(r"[\d.]+ % → [\d.]+ %", score(page, "accuracy"))
-    assert score(page, "step") == "20 of 20"
+def test_the_live_part_opens_with_a_picture_and_its_mask(page):
+    assert re.fullmatch(r"[\d.]+ %", score(page, "accuracy"))
+    assert score(page, "step") == "0 of 20"
+    assert "Press Attack" in page.inner_text("#view")
     page.wait_for_selector("#curve .js-plotly-plot")
 
 
-def test_pointing_at_a_pixel_reads_it_in_every_pane(page):
+def test_pointing_at_a_pixel_reads_it_in_every_pane(attacked):
+    page = attacked
     sample = load_dataset("photos", "photographs")[2]
     model = load_model("photos-clean")
     expected = model.card.classes[predicted(model, sample.image[None])[0, 85, 128]]
@@ -250,7 +260,8 @@ def test_keys_zoom_choose_layers_and_open_the_help(page):
     assert not page.is_visible("#view dialog")
 
 
-def test_the_wipe_shows_before_on_one_side_and_after_on_the_other(page):
+def test_the_wipe_shows_before_on_one_side_and_after_on_the_other(attacked):
+    page = attacked
     plain = canvas(page, 2)
     page.locator("#view canvas").nth(2).focus()
     page.keyboard.press("w")
@@ -272,7 +283,8 @@ def test_the_wipe_shows_before_on_one_side_and_after_on_the_other(page):
     keep(page, "wipe")
 
 
-def test_the_saved_attacked_picture_is_exact_and_breaks_the_model_again(page, tmp_path):
+def test_the_saved_attacked_picture_is_exact_and_breaks_the_model_again(attacked, tmp_path):
+    page = attacked
     page.locator("#view figure select").nth(0).select_option("attacked")
     with page.expect_download() as download:
         page.locator("#view [data-tool=save]").nth(0).click()
