@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import: nothing leaves the machine
 
@@ -10,13 +11,13 @@ import gradio as gr
 
 from robviz.landing import landing_data
 from robviz.models import shipped_models
-from robviz.tabs import attack
+from robviz.tabs import attack, failures
 from robviz.tabs.shared import drawn_by, leave, model_of
 from robviz.viewer import SCRIPT, STYLE
 
 LANDING = "robviz.landing(element.firstChild, props.value);"
 #: title -> what builds the view. To add one, write its file in `robviz/tabs` and add its row.
-VIEWS = {"Attack": attack.build}
+VIEWS = {"Attack": attack.build, "Failures": failures.build}
 
 
 def build_app() -> gr.Blocks:
@@ -37,8 +38,9 @@ def build_app() -> gr.Blocks:
     return demo
 
 
-def main(port: int = 7860) -> None:
-    """Serve on this machine alone, until interrupted."""
+def main(port: int = 7860, evaluations: Path | None = None) -> None:
+    """Serve on this machine alone, until interrupted. evaluations: a folder to look through, or of several."""
+    failures.serve(evaluations)
     build_app().queue(max_size=64).launch(
         server_name="127.0.0.1",
         server_port=port,

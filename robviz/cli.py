@@ -28,7 +28,7 @@ def module_at(path: Path) -> ModuleType:
 
 
 def app(arguments: argparse.Namespace) -> None:
-    module_at(shipped("app.py")).main(port=arguments.port)
+    module_at(shipped("app.py")).main(port=arguments.port, evaluations=arguments.evaluations)
 
 
 def finetune(arguments: argparse.Namespace) -> None:
@@ -211,6 +211,8 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(required=True, metavar="command")
     sub = commands.add_parser("app", help="start the app in the browser")
     sub.add_argument("--port", type=int, default=7860)
+    evaluations = "a folder that `evaluate --out` wrote, or one of several, to look through (default: the shipped ones)"
+    sub.add_argument("--evaluations", type=Path, metavar="FOLDER", help=evaluations)
     sub.set_defaults(call=app)
     sub = commands.add_parser("evaluate", help="attack a dataset with an ensemble; may be killed and started again")
     model = sub.add_mutually_exclusive_group(required=True)

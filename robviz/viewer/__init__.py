@@ -20,9 +20,16 @@ from robviz.types import VOID
 
 HERE = Path(__file__).parent
 STYLE = (HERE / "style.css").read_text()
-#: The functions `viewer` and `landing`, as the global object `robviz`.
-SCRIPT = f"window.robviz = (() => {{\n{(HERE / 'viewer.js').read_text()}\n{(HERE / 'landing.js').read_text()}\n\
-return {{ viewer, landing }};\n}})();"
+#: What the page calls, as the global object `robviz`; the first file holds what the others use.
+FILES, FUNCTIONS = ("viewer.js", "landing.js", "gallery.js"), ("viewer", "landing", "gallery", "matrix")
+SCRIPT = "\n".join(
+    [
+        "window.robviz = (() => {",
+        *((HERE / file).read_text() for file in FILES),
+        f"return {{ {', '.join(FUNCTIONS)} }};",
+        "})();",
+    ]
+)
 VOID_BYTE = 255  # void in an index PNG
 
 

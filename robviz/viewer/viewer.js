@@ -150,6 +150,9 @@ const LAYERS = {
   confidence_before: { label: "confidence", side: "before", paint: (p) => confidenceMap(p.confidence_before, p.image), needs: [], wipe: ["confidence_before", "confidence_after"] },
   confidence_after: { label: "confidence, attacked", side: "after", paint: (p) => confidenceMap(p.confidence_after, p.image), needs: [], wipe: ["confidence_before", "confidence_after"] },
 };
+// The picture without which a layer cannot be painted; not every frame has all of them.
+const SOURCES = { perturbation: "attacked", errors: "reference" };
+const canPaint = (layer, pictures) => (SOURCES[layer] ?? layer) in pictures;
 const NUMBERS = ["before", "after", "reference", "confidence_before", "confidence_after"];
 
 const KEYS = [
@@ -251,6 +254,7 @@ function viewer(element, data) {
   // -------------------------------------------------------------- what the controls do
 
   function setLayer(pane, layer) {
+    if (shown && !canPaint(layer, shown.pictures)) layer = "image";
     Object.assign(pane, { layer });
     pane.select.value = layer;
     pane.figure.dataset.layer = layer;
@@ -436,7 +440,8 @@ function viewer(element, data) {
     const { pictures, data: { classes, palette } } = shown;
     const { column, row } = state.point, i = row * pictures.image.width + column;
     const named = (label) => (label === VOID ? ["no label"] : [swatch(palette[label]), classes[label]]);
-    const seen = (mask) => [...named(pictures[mask][i]), make("small", {}, percent(pictures[`confidence_${mask}`][i] / 255))];
+    const sure = (confidence) => (confidence ? [make("small", {}, percent(confidence[i] / 255))] : []);
+    const seen = (mask) => [...named(pictures[mask][i]), ...sure(pictures[`confidence_${mask}`])];
     reading.replaceChildren(
       make("span", { dataset: { read: "before" } }, ...seen("before")), " → ",
       make("span", { dataset: { read: "after" } }, ...seen("after")),
@@ -526,7 +531,7 @@ function viewer(element, data) {
       context.beginPath();
       context.rect(from * canvas.width, 0, (to - from) * canvas.width, canvas.height);
       context.clip();
-      context.drawImage(layerCanvas(layer), left, top, canvas.width * state.scale, canvas.height * state.scale);
+      context.drawImage(layerCanvas(canPaint(layer, shown.pictures) ? layer : "image"), left, top, canvas.width * state.scale, canvas.height * state.scale);
       context.restore();
     };
     context.imageSmoothingEnabled = zoomed < 3;
@@ -608,6 +613,8 @@ function viewer(element, data) {
 
   // Show another frame; only pictures that differ from those on screen are decoded. Late ones are dropped.
   async function update(next) {
+    root.hidden = !next.pictures;
+    if (root.hidden) return;
     const turn = ++latest, old = shown;
     const pictures = Object.fromEntries(await Promise.all(Object.entries(next.pictures).map(async ([name, url]) => {
       if (old && old.data.pictures[name] === url) return [name, old.pictures[name]];
@@ -621,6 +628,10 @@ function viewer(element, data) {
     const gainBefore = shown?.data.eps;
     shown = { data: next, pictures };
     painted = new Map();
+    for (const pane of state.panes) {
+      for (const option of pane.select.options) option.disabled = !canPaint(option.value, pictures);
+      if (!canPaint(pane.layer, pictures)) setLayer(pane, "image");
+    }
     grid.style.setProperty("--ratio", width / height);
     if (isOther) look(1, 0.5, 0.5);
     if (gainBefore !== next.eps) setGain(Math.max(1, Math.round(0.5 / Math.max(next.eps, 1 / 255))));
