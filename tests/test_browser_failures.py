@@ -18,6 +18,7 @@ from robviz.notes import notes_path, read_notes, write_note
 from robviz.shipped import shipped
 from tests.chromium import find
 from tests.conftest import SCREENSHOTS
+from tests.tabs import open_tab
 from tests.test_browser import watched
 
 pytestmark = [
@@ -64,7 +65,7 @@ def chromium():
 def page(server, chromium):
     window = chromium.new_page(viewport={"width": 1440, "height": 950}, reduced_motion="reduce")
     for page in watched(window, server):
-        page.get_by_role("tab", name="Failures").click()
+        open_tab(page, "Failures")
         page.wait_for_selector("#cards .rv-card")
         yield page
 
@@ -196,7 +197,7 @@ def test_the_selection_downloads_as_csv_and_as_zip(page, root, tmp_path):
 def test_on_a_phone_nothing_sticks_out(server, chromium):
     window = chromium.new_page(viewport={"width": 390, "height": 840}, reduced_motion="reduce")
     for page in watched(window, server):
-        page.get_by_role("tab", name="Failures").click()
+        open_tab(page, "Failures")
         page.wait_for_selector("#cards .rv-card")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         keep(page, "failures-phone")
