@@ -67,6 +67,59 @@ def logit_bars(names: Sequence[str], logits: np.ndarray, probabilities: np.ndarr
     return figure
 
 
+def training_curves(
+    losses: Sequence[float], rounds: Sequence[tuple[int, float, float]], iterations: int, accuracy: Sequence[float]
+) -> go.Figure:
+    """How a training goes: the loss of every iteration, and of each round what was held out, in %, and the picture.
+
+    rounds: iteration, clean and attacked mIoU in [0, 1]. accuracy: of the attacked picture, in [0, 1], of each round.
+    """
+    at = [iteration for iteration, _, _ in rounds]
+    lines = (
+        ("mIoU, clean", [clean for _, clean, _ in rounds], {"color": CLEAN, "width": 3}, "circle"),
+        ("mIoU, attacked", [attacked for _, _, attacked in rounds], {"color": ATTACKED, "width": 3}, "diamond"),
+        ("pixels right, this picture attacked", accuracy, {"color": ATTACKED, "width": 2, "dash": "dot"}, "square"),
+    )
+    figure = go.Figure(
+        [
+            go.Scatter(
+                name=name,
+                x=at,
+                y=[100 * value for value in values],
+                mode="lines+markers",
+                line=line,
+                marker={"size": 8, "symbol": symbol},
+                hovertemplate="iteration %{x}: %{y:.1f} %<extra>" + name + "</extra>",
+            )
+            for name, values, line, symbol in lines
+        ]
+        + [
+            go.Scatter(
+                name="loss",
+                x=list(range(1, len(losses) + 1)),
+                y=list(losses),
+                yaxis="y2",
+                mode="lines",
+                line={"color": "#808088", "width": 1.5},
+                hovertemplate="iteration %{x}: loss %{y:.3f}<extra></extra>",
+            )
+        ]
+    )
+    figure.update_layout(
+        template="plotly_white",
+        paper_bgcolor="rgba(0, 0, 0, 0)",
+        plot_bgcolor="rgba(0, 0, 0, 0)",
+        font={"color": "#808088"},
+        height=280,
+        margin={"l": 50, "r": 50, "t": 16, "b": 44},
+        legend={"orientation": "h", "y": 1.15},
+        xaxis={"title": "iteration", "range": [0, max(1, iterations)], "gridcolor": GRID},
+        yaxis={"title": "held-out images (%)", "range": [0, 101], "gridcolor": GRID},
+        yaxis2={"title": "loss", "overlaying": "y", "side": "right", "rangemode": "tozero", "showgrid": False},
+    )
+    return figure
+
+
 def attack_curve(accuracy: Sequence[float], steps: int) -> go.Figure:
     """Pixel accuracy, in %, of each step's picture; first value the start."""
     figure = go.Figure(
