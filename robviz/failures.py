@@ -19,7 +19,7 @@ import pandas as pd
 from PIL import Image
 
 from robviz.datasets import load_dataset
-from robviz.evidence import Evidence
+from robviz.kept import Kept
 from robviz.metrics import SIZE_NAMES
 from robviz.pictures import to_bytes
 from robviz.records import Records
@@ -98,9 +98,9 @@ def names_of(plan: dict[str, Any]) -> list[str]:
 
 def what_is_missing(folder: Path, plan: dict[str, Any]) -> str:
     """Empty where every mask is there."""
-    evidence, names = Evidence(folder), names_of(plan)
+    kept, names = Kept(folder), names_of(plan)
     keys = [key_of(i, name) for i in range(plan["dataset"]["images"]) for name in names]
-    absent = sum(not evidence.has("masks", key) for key in keys)
+    absent = sum(not kept.has("masks", key) for key in keys)
     if not absent:
         return ""
     return (
@@ -154,20 +154,20 @@ def rows_of(
 
 def flips_of(folder: Path, plan: dict[str, Any], dataset: Dataset, rows: pd.DataFrame) -> pd.DataFrame:
     """`flips` of `Failures`. Raises ValueError where masks, dataset and records do not belong together."""
-    evidence, (_, *runs), num_classes = Evidence(folder), names_of(plan), len(dataset.classes)
+    kept, (_, *runs), num_classes = Kept(folder), names_of(plan), len(dataset.classes)
     right = rows["attacked"].to_numpy()
     found = []
     for i in range(plan["dataset"]["images"]):
         sample = dataset[i]
         labels = sample.labels.numpy()
-        before = evidence.read("masks", key_of(i, CLEAN))
+        before = kept.read("masks", key_of(i, CLEAN))
         for number, run in enumerate(runs):
-            row, after = i * len(runs) + number, evidence.read("masks", key_of(i, run))
+            row, after = i * len(runs) + number, kept.read("masks", key_of(i, run))
             fits = sample.name == rows["image"][row] and before.shape == after.shape == labels.shape
             is_valid = labels != VOID
             if not fits or round(right[row] * max(is_valid.sum(), 1)) != ((after == labels) & is_valid).sum():
                 raise ValueError(
-                    f"the mask {evidence.path('masks', key_of(i, run))} is not that of its record over {dataset.name} "
+                    f"the mask {kept.path('masks', key_of(i, run))} is not that of its record over {dataset.name} "
                     f"({dataset.split}); give the dataset that was evaluated, or delete it and evaluate again"
                 )
             broke = is_valid & (before == labels) & (after != labels)
@@ -280,7 +280,7 @@ def export(
 
     Files are named by image number and attack. Writes one picture at a time.
     """
-    evidence, written = Evidence(found.folder), set()
+    kept, written = Kept(found.folder), set()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("selection.csv", to_csv(found, rows, notes), zipfile.ZIP_DEFLATED)
         archive.writestr("plan.json", json.dumps(found.plan, indent=1) + "\n")
@@ -292,7 +292,7 @@ def export(
                 written.add(index)
             for name in (CLEAN, run):
                 for kind in kept_of(name):
-                    path = evidence.path(kind, key_of(index, name))
+                    path = kept.path(kind, key_of(index, name))
                     if path.is_file() and path not in written:
                         archive.write(path, f"{kind}/{path.name}")
                         written.add(path)

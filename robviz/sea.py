@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from robviz.attacks import attack_steps, check_eps, predicted, to_the_end
 from robviz.checks import require_within
-from robviz.evidence import KINDS, Evidence
+from robviz.kept import KINDS, Kept
 from robviz.metrics import (
     SIZE_NAMES,
     balanced_accuracy,
@@ -152,7 +152,7 @@ def measured(sample: Sample, predictions: Tensor, num_classes: int) -> dict[str,
 
 
 class Outcome(NamedTuple):
-    """What one run did to one image: what is counted, and what may be kept as evidence."""
+    """What one run did to one image: what is counted, and what may be kept beside it."""
 
     record: dict[str, Any]
     predictions: Tensor  # (H, W)
@@ -190,16 +190,16 @@ def clean_outcomes(model: nn.Module, dataset: Dataset, samples: list[Sample]) ->
 
 
 def kept_of(run: str) -> tuple[str, ...]:
-    """The kinds of evidence that there are of a run; nothing changes in the unattacked picture."""
+    """The kinds of files that there are of a run; nothing changes in the unattacked picture."""
     return ("masks",) if run == CLEAN else KINDS
 
 
-def keep(evidence: Evidence, key: str, sample: Sample, outcome: Outcome, dataset: Dataset, eps: float) -> None:
-    """Write the evidence that is asked for."""
-    if "masks" in evidence.kinds:
-        evidence.write_mask(key, outcome.predictions, dataset.palette)
-    if "pictures" in evidence.kinds and outcome.images is not None:
-        evidence.write("pictures", key, Image.fromarray(quantise(outcome.images, sample.image, eps)))
+def keep(kept: Kept, key: str, sample: Sample, outcome: Outcome, dataset: Dataset, eps: float) -> None:
+    """Write the files that are asked for."""
+    if "masks" in kept.kinds:
+        kept.write_mask(key, outcome.predictions, dataset.palette)
+    if "pictures" in kept.kinds and outcome.images is not None:
+        kept.write("pictures", key, Image.fromarray(quantise(outcome.images, sample.image, eps)))
 
 
 def batches(dataset: Dataset, indices: list[int], batch_size: int) -> Iterator[list[tuple[int, Sample]]]:
@@ -212,7 +212,7 @@ def batches(dataset: Dataset, indices: list[int], batch_size: int) -> Iterator[l
 
 def complete(
     records: Records,
-    evidence: Evidence,
+    kept: Kept,
     model: nn.Module,
     dataset: Dataset,
     runs: tuple[Run, ...],
@@ -220,12 +220,12 @@ def complete(
     indices: list[int],
     batch_size: int,
 ) -> None:
-    """Compute the records of these images, and the evidence to keep, that are not there yet."""
+    """Compute the records of these images, and the files to keep, that are not there yet."""
     wanted: dict[str, Run | None] = {CLEAN: None, **{run.name: run for run in runs}}
 
     def is_there(key: str, run: str) -> bool:
-        kinds = [kind for kind in kept_of(run) if kind in evidence.kinds]
-        return all(evidence.has(kind, key) for kind in kinds) and records.read(key) is not None
+        kinds = [kind for kind in kept_of(run) if kind in kept.kinds]
+        return all(kept.has(kind, key) for kind in kinds) and records.read(key) is not None
 
     missing = {name: {i for i in indices if not is_there(key_of(i, name), name)} for name in wanted}
     title = f"{plan['settings']['name']}, {255 * plan['eps']:g}/255"
@@ -241,7 +241,7 @@ def complete(
                 else:
                     done = attacked_outcomes(model, dataset, samples, run, plan)
                 for (i, sample), outcome in zip(todo.items(), done):
-                    keep(evidence, key_of(i, name), sample, outcome, dataset, plan["eps"])
+                    keep(kept, key_of(i, name), sample, outcome, dataset, plan["eps"])
                     records.write(key_of(i, name), outcome.record)
                 bar.update(len(todo))
 
@@ -269,7 +269,7 @@ def evaluate(
     precision: of the gradients, `fp32`, `bf16`, or `auto` for bf16 where the hardware multiplies it faster; every
     reported prediction is float32.
     keep_masks, keep_pictures: write every prediction, and every attacked picture rounded to 8 bits within eps, as PNG
-    beside the records (`robviz.evidence`); attacks finished without are run again. The report stays the same.
+    beside the records (`robviz.kept`); attacks finished without are run again. The report stays the same.
 
     Under `torchrun` or the like each process takes its share of the images, and all need the same `out`. Raises
     ValueError for a call that makes no sense, for a folder that holds another run (naming the differences), and
@@ -290,10 +290,10 @@ def evaluate(
             goes_on = resume or not state.is_main_process
             records = Records(folder, plan, resume=goes_on)
             kinds = tuple(kind for kind, wanted in zip(KINDS, (keep_masks, keep_pictures)) if wanted)
-            evidence = Evidence(folder, kinds, resume=goes_on)
+            kept = Kept(folder, kinds, resume=goes_on)
         mine = list(range(count))[state.process_index :: state.num_processes]
         side_by_side = 1 if device_of(model).type == "cpu" else batch_size
-        complete(records, evidence, model, dataset, settings.runs, plan, mine, side_by_side)
+        complete(records, kept, model, dataset, settings.runs, plan, mine, side_by_side)
         state.wait_for_everyone()
         report = report_of(records, plan, dataset.classes)
         if out is not None and state.is_main_process:

@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from robviz.evidence import Evidence
 from robviz.failures import export, failures, flip_matrix, select, to_csv
+from robviz.kept import Kept
 from robviz.pictures import largest_change, to_bytes
 from robviz.sea import Run, SeaSettings, evaluate, key_of
 from tests.conftest import Bends
@@ -43,7 +43,7 @@ def found(folder):
 
 
 def mask(folder, i, run):
-    return Evidence(folder).read("masks", key_of(i, run))
+    return Kept(folder).read("masks", key_of(i, run))
 
 
 def test_keeping_masks_changes_no_byte_of_the_report_and_completes_a_folder_without(folder, tmp_path):
@@ -67,22 +67,22 @@ def test_keeping_masks_changes_no_byte_of_the_report_and_completes_a_folder_with
 
 def test_a_kept_picture_stays_within_eps_and_changes_what_the_model_sees(folder):
     for i, sample in enumerate(Named()):
-        attacked = Evidence(folder).read("pictures", key_of(i, RUNS[0].name))
+        attacked = Kept(folder).read("pictures", key_of(i, RUNS[0].name))
         assert 0 < largest_change(attacked, to_bytes(sample.image)) <= 8
-    assert not Evidence(folder).has("pictures", key_of(0, "clean"))
+    assert not Kept(folder).has("pictures", key_of(0, "clean"))
 
 
 @pytest.mark.parametrize("classes", [4, 255, 300])
 def test_masks_of_many_classes_come_back_as_they_were(tmp_path, classes):
-    evidence = Evidence(tmp_path, ("masks",))
+    kept = Kept(tmp_path, ("masks",))
     predictions = torch.arange(12 * classes).view(12, classes) % classes
-    evidence.write_mask("x", predictions, ((1, 2, 3),) * classes)
-    assert (evidence.read("masks", "x") == predictions.numpy()).all()
-    with Image.open(evidence.path("masks", "x")) as image:
+    kept.write_mask("x", predictions, ((1, 2, 3),) * classes)
+    assert (kept.read("masks", "x") == predictions.numpy()).all()
+    with Image.open(kept.path("masks", "x")) as image:
         assert image.mode == ("P" if classes < 300 else "I;16")
-    evidence.path("masks", "x").write_bytes(b"no picture")
+    kept.path("masks", "x").write_bytes(b"no picture")
     with pytest.raises(ValueError, match="damaged; delete it and run the same evaluation again"):
-        evidence.read("masks", "x")
+        kept.read("masks", "x")
 
 
 def test_masks_need_a_folder():

@@ -19,7 +19,7 @@ from robviz.notes import LONGEST, read_notes, write_note
 from robviz.shipped import shipped
 from robviz.tabs.shared import VIEWER, drawn_by, refusing
 from robviz.types import Dataset
-from robviz.viewer.evidence import failure_data, gallery_data, matrix_data
+from robviz.viewer.failures import failure_data, gallery_data, matrix_data
 
 ANY = -1  # among class numbers
 PER_PAGE, MOST_EXPORTED = 24, 500

@@ -17,7 +17,7 @@ MOST_BYTE_CLASSES = 255  # beyond that, a class takes two bytes
 KINDS = ("masks", "pictures")
 
 
-class Evidence:
+class Kept:
     """The folders `masks` and `pictures` of an evaluation, a file under each key.
 
     Masks are index PNGs: the values are class numbers, in the dataset's colours up to 255 classes, of 16 bits beyond.

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from robviz.comparison import scores
-from robviz.evidence import Evidence
 from robviz.failures import Failures, flip_matrix
 from robviz.figures import overlay
+from robviz.kept import Kept
 from robviz.pictures import largest_change, to_bytes
 from robviz.sea import CLEAN, key_of
 from robviz.types import Dataset
@@ -30,7 +30,7 @@ def thumbnail(found: Failures, dataset: Dataset, row: int) -> str:
     index, run = found.rows.loc[row, ["index", "run"]]
     image = to_bytes(dataset[index].image)
     if found.flips is not None:
-        image = overlay(image, Evidence(found.folder).read("masks", key_of(index, run)), dataset.palette)
+        image = overlay(image, Kept(found.folder).read("masks", key_of(index, run)), dataset.palette)
     small, buffer = Image.fromarray(image), io.BytesIO()
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     small.save(buffer, "JPEG", quality=85)
@@ -89,10 +89,10 @@ def failure_data(found: Failures, dataset: Dataset, row: int) -> dict[str, Any]:
     """What `viewer` in `viewer.js` shows of one row, ready for JSON. Raises ValueError where masks were not kept."""
     if found.flips is None:
         raise ValueError(found.missing)
-    entry, evidence = found.rows.loc[row], Evidence(found.folder)
+    entry, kept = found.rows.loc[row], Kept(found.folder)
     sample, key = dataset[entry["index"]], key_of(entry["index"], entry["run"])
     image, reference = to_bytes(sample.image), sample.labels.numpy()
-    before, after = evidence.read("masks", key_of(entry["index"], CLEAN)), evidence.read("masks", key)
+    before, after = kept.read("masks", key_of(entry["index"], CLEAN)), kept.read("masks", key)
     pictures = {
         "image": picture(image),
         "before": index_picture(before),
@@ -101,8 +101,8 @@ def failure_data(found: Failures, dataset: Dataset, row: int) -> dict[str, Any]:
     }
     note = f"{entry['image']} under {entry['run']}. The masks are those that the report counts."
     change = f"{255 * found.plan['eps']:g}/255 at most"
-    if evidence.has("pictures", key):
-        attacked = evidence.read("pictures", key)
+    if kept.has("pictures", key):
+        attacked = kept.read("pictures", key)
         pictures["attacked"] = picture(attacked)
         change = f"{largest_change(attacked, image)}/255"
         note += " The attacked picture is rounded to 8 bits."
