@@ -120,17 +120,25 @@ def training_curves(
     return figure
 
 
-def attack_curve(accuracy: Sequence[float], steps: int) -> go.Figure:
-    """Pixel accuracy, in %, of each step's picture; first value the start."""
+def attack_curve(accuracy: Sequence[float], steps: int, losses: Sequence[float] = ()) -> go.Figure:
+    """Pixel accuracy, in %, and loss of each step's picture; first values the start."""
+    lines = (
+        ("pixels right", [100 * value for value in accuracy], "y", {"color": ATTACKED, "width": 3}, "%{y:.1f} %"),
+        ("loss", list(losses), "y2", {"color": CLEAN, "width": 2, "dash": "dot"}, "%{y:.3g}"),
+    )
     figure = go.Figure(
-        go.Scatter(
-            x=list(range(len(accuracy))),
-            y=[100 * value for value in accuracy],
-            mode="lines+markers",
-            line={"color": ATTACKED, "width": 3},
-            marker={"size": 5},
-            hovertemplate="step %{x}: %{y:.1f} %<extra></extra>",
-        )
+        [
+            go.Scatter(
+                name=name,
+                x=list(range(len(values))),
+                y=values,
+                yaxis=axis,
+                mode="lines",
+                line=line,
+                hovertemplate=f"step %{{x}}: {shown}<extra>{name}</extra>",
+            )
+            for name, values, axis, line, shown in lines
+        ]
     )
     figure.update_layout(
         template="plotly_white",
@@ -138,10 +146,11 @@ def attack_curve(accuracy: Sequence[float], steps: int) -> go.Figure:
         plot_bgcolor="rgba(0, 0, 0, 0)",
         font={"color": "#808088"},
         height=220,
-        margin={"l": 50, "r": 16, "t": 36, "b": 44},
+        margin={"l": 50, "r": 50, "t": 36, "b": 44},
         title={"text": "How the attack went", "font": {"size": 14}},
         xaxis={"title": "step", "range": [0, max(1, steps)], "gridcolor": GRID},
         yaxis={"title": "pixels right (%)", "range": [0, 101], "gridcolor": GRID},
-        showlegend=False,
+        yaxis2={"title": "loss", "overlaying": "y", "side": "right", "showgrid": False, "rangemode": "tozero"},
+        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.2},
     )
     return figure

@@ -2,64 +2,28 @@
 
 from __future__ import annotations
 
+import html
 import inspect
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache, wraps
+from functools import wraps
 from typing import Any, ClassVar
 
 import gradio as gr
-from torch import Tensor, nn
 
-from robviz.attacks import predicted
-from robviz.datasets import load_dataset
-from robviz.models import Card, card_of, load_model
-from robviz.pictures import read_picture, to_tensor
-from robviz.types import Sample
+from robviz.setting import UPLOAD as UPLOAD
+from robviz.setting import class_weights as class_weights
+from robviz.setting import model_of as model_of
+from robviz.setting import photos as photos
+from robviz.setting import sample_of as sample_of
 
-UPLOAD = "my own picture"
-TRUTH_NOTE = "Scores compare with the drawn label mask."
-OWN_NOTE = (
-    "This picture has no label mask in the model's classes: scores compare with its own mask of the unattacked picture."
-)
 FRAME_SECONDS = 0.25  # between two streamed frames
 #: Of every event that computes for long: two at once would fight for the same cores, and both be slower than in turn.
 IN_TURN: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "in turn"}
 VIEWER = (
     "const shown = robviz.viewer(element.firstChild, props.value); watch('value', () => shown.update(props.value));"
 )
-
-
-@lru_cache
-def model_of(name: str) -> tuple[nn.Module, Card]:
-    model = load_model(name)
-    return model, card_of(model)
-
-
-@lru_cache
-def class_weights(dataset: str) -> Tensor | None:
-    """Of the photos' classes; those of other datasets, which may not be on this machine, are not asked for."""
-    return load_dataset("photos").class_weights if dataset == "photos" else None
-
-
-@lru_cache
-def photos() -> dict[str, Sample]:
-    return {sample.name: sample for sample in load_dataset("photos", "photographs")}
-
-
-def sample_of(photo: str, upload: str | None, model: nn.Module) -> tuple[Sample, str]:
-    """The chosen picture with its reference labels, and what they are."""
-    if photo != UPLOAD:
-        sample = photos()[photo]
-        if card_of(model).dataset == "photos":
-            return sample, TRUTH_NOTE
-        image = sample.image
-    elif upload is None:
-        raise ValueError("no picture was uploaded yet; choose one with “Upload a picture”")
-    else:
-        image = to_tensor(read_picture(upload))
-    return Sample(photo, image, predicted(model, image[None])[0]), OWN_NOTE
 
 
 def drawn_by(script: str, value: dict[str, Any], elem_id: str) -> gr.HTML:
@@ -72,7 +36,8 @@ def in_words() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise gr.Error(str(error), print_exception=False) from error
+        # gradio shows the sentence as HTML, and it may quote what anyone sent.
+        raise gr.Error(html.escape(str(error), quote=False), print_exception=False) from error
 
 
 def refusing(handler: Callable[..., Any]) -> Callable[..., Any]:
