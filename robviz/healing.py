@@ -98,11 +98,12 @@ def heal_steps(recipe: Recipe, sample: Sample, folder: Path, rounds: int = 8) ->
     def look() -> Round:
         model = training.averaged.module.eval()
         training.probes.append(probe(model))
-        result = apgd(model, sample.image[None], sample.labels[None], eps, PICTURE_STEPS, "mask-ce")
-        right = counts(result.predictions, sample.labels[None], len(images.classes))
+        pair = (part[None].to(training.accelerator.device) for part in (sample.image, sample.labels))
+        mask = apgd(model, *pair, eps, PICTURE_STEPS, "mask-ce").predictions.cpu()
+        right = counts(mask, sample.labels[None], len(images.classes))
         accuracy = pixel_accuracy(right.correct, right.valid).item()
         path = save_checkpoint(model, card_of(training, images), folder)
-        return Round(*training.probes[-1], result.predictions[0].numpy(), accuracy, path)
+        return Round(*training.probes[-1], mask[0].numpy(), accuracy, path)
 
     yield Healing(0, images.iterations, float("nan"), float("nan"), look())
     due = {round(images.iterations * number / rounds) for number in range(1, rounds + 1)}
@@ -121,7 +122,7 @@ def card_of(training: Training, images: TrainingImages) -> Card:
         classes=images.classes,
         palette=images.palette,
         source=f"trained for {training.iteration} iterations from {recipe.initial} by robviz {robviz.__version__}",
-        training=history(training, PROBE_IMAGES),
+        training=history(training, PROBE_IMAGES) | {"command": "robviz app, Make it robust"},
     )
 
 
