@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 p
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& echo $$p && break; done)
 
-.PHONY: app test lint format bench screenshot clean
+.PHONY: app test lint format bench failures screenshot clean
 
 app: $(VENV)/.app-ready
 	$(BIN)/robviz app --port $(PORT)
@@ -27,6 +27,11 @@ format: $(VENV)/.test-ready
 
 bench: $(VENV)/.app-ready
 	$(BIN)/robviz bench
+
+# The evaluations that the app's view of failures shows.
+failures: $(VENV)/.app-ready
+	for model in photos-clean photos-robust; do OMP_NUM_THREADS=1 $(BIN)/robviz evaluate $$model --split photographs \
+		--settings quick --precision fp32 --keep-masks --out checkpoints/failures/$$model || exit 1; done
 
 # The picture in the README, taken from the running app.
 screenshot: $(VENV)/.test-ready

@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -39,10 +39,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(port: int, patience: float = 60) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
+def serving(
+    port: int, patience: float = 60, options: Sequence[str] = ()
+) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
     """The app in a process of its own; yields the process and the seconds until it answered."""
     started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "robviz.cli", "app", "--port", str(port)], env=dict(os.environ))
+    command = [sys.executable, "-m", "robviz.cli", "app", "--port", str(port), *options]
+    process = subprocess.Popen(command, env=dict(os.environ))
     try:
         while True:
             try:

@@ -28,7 +28,7 @@ def module_at(path: Path) -> ModuleType:
 
 
 def app(arguments: argparse.Namespace) -> None:
-    module_at(shipped("app.py")).main(port=arguments.port)
+    module_at(shipped("app.py")).main(port=arguments.port, evaluations=arguments.evaluations)
 
 
 def finetune(arguments: argparse.Namespace) -> None:
@@ -136,6 +136,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
         limit=arguments.limit,
         batch_size=batch_size or 1,
         precision=arguments.precision,
+        keep_masks=arguments.keep_masks,
+        keep_pictures=arguments.keep_pictures,
     )
     print(report.to_markdown(), end="")
 
@@ -225,6 +227,8 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(required=True, metavar="command")
     sub = commands.add_parser("app", help="start the app in the browser")
     sub.add_argument("--port", type=int, default=7860)
+    evaluations = "a folder that `evaluate --out` wrote, or one of several, to look through (default: the shipped ones)"
+    sub.add_argument("--evaluations", type=Path, metavar="FOLDER", help=evaluations)
     sub.set_defaults(call=app)
     sub = commands.add_parser("evaluate", help="attack a dataset with an ensemble; may be killed and started again")
     model = sub.add_mutually_exclusive_group(required=True)
@@ -240,6 +244,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--steps", type=int, help="mean number a run of the ensemble, instead of its own")
     sub.add_argument("--out", help="folder of the records and the report; without it, nothing is kept")
     sub.add_argument("--restart", action="store_true", help="drop the records there and begin anew")
+    sub.add_argument("--keep-masks", action="store_true", help="keep every prediction beside the records, as PNG")
+    sub.add_argument("--keep-pictures", action="store_true", help="keep every attacked picture, too, in 8 bits")
     sub.add_argument("--limit", type=int, help="the first so many images only")
     sub.add_argument("--batch-size", type=int, help="(default: 1)")
     sub.add_argument("--precision", default="auto", help="of the gradients: fp32, bf16 or auto (default: %(default)s)")

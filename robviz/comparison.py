@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from robviz.attacks import AttackResult, apgd_steps, frozen
+from robviz.attacks import AttackResult, attack_steps, frozen, share_equal
 from robviz.metrics import counts, miou, pixel_accuracy
 from robviz.pictures import largest_change, quantise, to_bytes, to_tensor
 from robviz.types import Sample
@@ -26,6 +27,18 @@ class Scores:
     miou: float
 
 
+class Moment(NamedTuple):
+    """A step on the way: the pixel accuracy of the best so far, and what the model sees in it."""
+
+    step: int
+    accuracy: float
+    mask: np.ndarray  # (H, W) uint8
+
+
+#: How many moments of an attack are kept.
+MOMENTS = 24
+
+
 @dataclass(frozen=True)
 class Comparison:
     """A picture, its attacked version and what a model sees in both.
@@ -33,7 +46,8 @@ class Comparison:
     image, attacked: (H, W, 3) uint8. reference, before, after: (H, W) int64 labels. confidence_before,
     confidence_after: (H, W) uint8, the largest softmax value in 1/255. largest_change: L-infinity distance of the two
     pictures in levels of 0 .. 255. `after`, its confidence and its scores belong to the 8-bit picture shown once
-    `is_final`, to the float one while the attack runs. curve: pixel accuracy of every step so far.
+    `is_final`, to the float one while the attack runs. curve: pixel accuracy of every step so far. losses: what
+    its step size follows. trail: moments from the start to `after`, evenly spread over the steps.
     """
 
     image: np.ndarray
@@ -46,6 +60,8 @@ class Comparison:
     scores_before: Scores
     scores_after: Scores
     curve: tuple[float, ...]
+    losses: tuple[float, ...]
+    trail: tuple[Moment, ...]
     step: int
     steps: int
     eps: float
@@ -83,6 +99,8 @@ def unattacked(model: nn.Module, sample: Sample, num_classes: int, eps: float, s
         scores_before=found,
         scores_after=found,
         curve=(),
+        losses=(),
+        trail=(),
         step=0,
         steps=steps,
         eps=eps,
@@ -102,13 +120,24 @@ def compare_steps(
     seed: int = 0,
     frame_seconds: float = 0.0,
     is_stopped: Callable[[], bool] = lambda: False,
+    attack: str = "apgd",
+    target: int | None = None,
+    aimed: Tensor | None = None,
+    changeable: Tensor | None = None,
 ) -> Generator[Comparison, None, None]:
-    """Attack one sample with APGD and yield the best so far: at most every `frame_seconds`, and at the end.
+    """Attack one sample and yield the best so far: at most every `frame_seconds`, and at the end.
 
     is_stopped is asked at every step; once it says so, the last comparison follows. `finish` turns that one into
-    the evidence.
+    the evidence. attack: a key of `OPTIMISERS`. target: a class. aimed, changeable: (H, W) bool, the only pixels to
+    break, the only ones to change.
     """
     start = unattacked(model, sample, num_classes, eps, steps)
+    trail = [Moment(0, start.scores_before.accuracy, start.before.astype(np.uint8))]
+    moments = set(np.linspace(0, steps, MOMENTS, dtype=int).tolist()) - {0}
+
+    def pass_by(result: AttackResult) -> None:
+        accuracy = share_equal(result.predictions, sample.labels[None]).item()
+        trail.append(Moment(result.step, accuracy, result.predictions[0].numpy().astype(np.uint8)))
 
     def compare(result: AttackResult) -> Comparison:
         attacked = quantise(result.images[0], sample.image, eps)
@@ -119,19 +148,39 @@ def compare_steps(
             confidence_after=seen(model, result.images[0])[1],
             scores_after=scores(result.predictions[0], sample.labels, num_classes),
             curve=tuple(result.history.accuracy[:, 0].tolist()),
+            losses=tuple(result.history.loss[:, 0].tolist()),
+            trail=tuple(trail),
             step=result.step,
             largest_change=largest_change(attacked, start.image),
         )
 
     due = 0.0
     images, labels = sample.image[None], sample.labels[None]
-    with closing(apgd_steps(model, images, labels, eps, steps, loss, class_weights, seed=seed)) as attack:
-        for result in attack:
+    running = attack_steps(
+        attack,
+        model,
+        images,
+        labels,
+        eps,
+        steps,
+        loss,
+        class_weights,
+        seed=seed,
+        target=target,
+        changeable=None if changeable is None else changeable[None],
+        aimed=None if aimed is None else aimed[None],
+    )
+    with closing(running):
+        for result in running:
+            if result.step in moments:
+                pass_by(result)
             if is_stopped() or result.step == steps:
                 break
             if result.step > 0 and time.monotonic() >= due:
                 yield compare(result)
                 due = time.monotonic() + frame_seconds
+    if trail[-1].step < result.step:
+        pass_by(result)
     yield compare(result)
 
 
@@ -140,3 +189,13 @@ def finish(model: nn.Module, sample: Sample, last: Comparison, num_classes: int)
     after, confidence = seen(model, to_tensor(Image.fromarray(last.attacked)))
     found = scores(after, sample.labels, num_classes)
     return replace(last, after=after.numpy(), confidence_after=confidence, scores_after=found, is_final=True)
+
+
+def step_seconds(model: nn.Module, sample: Sample, steps: int = 2) -> float:
+    """Seconds of one step of an attack on this picture, here and now."""
+    running = attack_steps("apgd", model, sample.image[None], sample.labels[None], 1 / 255, steps, "ce")
+    with closing(running):
+        next(running)
+        started = time.perf_counter()
+        made = sum(1 for _ in running)
+    return (time.perf_counter() - started) / max(1, made)

@@ -18,15 +18,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations, groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import PartialState
+from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from robviz.attacks import attack_steps, check_eps, predicted, to_the_end
 from robviz.checks import require_within
+from robviz.kept import KINDS, Kept
 from robviz.metrics import (
     SIZE_NAMES,
     balanced_accuracy,
@@ -39,6 +41,7 @@ from robviz.metrics import (
 )
 from robviz.models import fingerprint
 from robviz.models.adapters import device_of
+from robviz.pictures import quantise
 from robviz.records import Records, write_atomically
 from robviz.report import Report, versions
 from robviz.types import Dataset, Sample
@@ -149,10 +152,18 @@ def measured(sample: Sample, predictions: Tensor, num_classes: int) -> dict[str,
     }
 
 
-def attacked_records(
+class Outcome(NamedTuple):
+    """What one run did to one image: what is counted, and what may be kept beside it."""
+
+    record: dict[str, Any]
+    predictions: Tensor  # (H, W)
+    images: Tensor | None = None  # (3, H, W) in [0, 1], attacked
+
+
+def attacked_outcomes(
     model: nn.Module, dataset: Dataset, samples: list[Sample], run: Run, plan: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """The records of one run on images of one size."""
+) -> list[Outcome]:
+    """Of one run on images of one size."""
     device, eps, precision = device_of(model), plan["eps"], plan["precision"]
     images, labels = (torch.stack(part).to(device) for part in zip(*((s.image, s.labels) for s in samples)))
     started = time.perf_counter()
@@ -164,15 +175,32 @@ def attacked_records(
     predictions = result.predictions if precision == "fp32" else predicted(model, result.images)
     seconds = (time.perf_counter() - started) / len(samples)
     return [
-        measured(sample, one.cpu(), len(dataset.classes)) | {"gradients": gradients, "seconds": round(seconds, 3)}
-        for sample, one, gradients in zip(samples, predictions, result.gradients.tolist())
+        Outcome(
+            measured(sample, one, len(dataset.classes)) | {"gradients": gradients, "seconds": round(seconds, 3)},
+            one,
+            image,
+        )
+        for sample, one, image, gradients in zip(samples, predictions.cpu(), result.images, result.gradients.tolist())
     ]
 
 
-def clean_records(model: nn.Module, dataset: Dataset, samples: list[Sample]) -> list[dict[str, Any]]:
-    """The records of unattacked images of one size."""
-    predictions = predicted(model, torch.stack([sample.image for sample in samples]).to(device_of(model)))
-    return [measured(sample, one.cpu(), len(dataset.classes)) for sample, one in zip(samples, predictions)]
+def clean_outcomes(model: nn.Module, dataset: Dataset, samples: list[Sample]) -> list[Outcome]:
+    """Of unattacked images of one size."""
+    predictions = predicted(model, torch.stack([sample.image for sample in samples]).to(device_of(model))).cpu()
+    return [Outcome(measured(sample, one, len(dataset.classes)), one) for sample, one in zip(samples, predictions)]
+
+
+def kept_of(run: str) -> tuple[str, ...]:
+    """The kinds of files that there are of a run; nothing changes in the unattacked picture."""
+    return ("masks",) if run == CLEAN else KINDS
+
+
+def keep(kept: Kept, key: str, sample: Sample, outcome: Outcome, dataset: Dataset, eps: float) -> None:
+    """Write the files that are asked for."""
+    if "masks" in kept.kinds:
+        kept.write_mask(key, outcome.predictions, dataset.palette)
+    if "pictures" in kept.kinds and outcome.images is not None:
+        kept.write("pictures", key, Image.fromarray(quantise(outcome.images, sample.image, eps)))
 
 
 def batches(
@@ -187,6 +215,7 @@ def batches(
 
 def complete(
     records: Records,
+    kept: Kept,
     model: nn.Module,
     dataset: Dataset,
     runs: tuple[Run, ...],
@@ -194,9 +223,14 @@ def complete(
     indices: list[int],
     batch_size: int,
 ) -> None:
-    """Compute the records of these images that are not there yet."""
+    """Compute the records of these images, and the files to keep, that are not there yet."""
     wanted: dict[str, Run | None] = {CLEAN: None, **{run.name: run for run in runs}}
-    missing = {name: {i for i in indices if records.read(key_of(i, name)) is None} for name in wanted}
+
+    def is_there(key: str, run: str) -> bool:
+        kinds = [kind for kind in kept_of(run) if kind in kept.kinds]
+        return all(kept.has(kind, key) for kind in kinds) and records.read(key) is not None
+
+    missing = {name: {i for i in indices if not is_there(key_of(i, name), name)} for name in wanted}
     title = f"{plan['settings']['name']}, {255 * plan['eps']:g}/255"
     with tqdm(total=sum(map(len, missing.values())), desc=title, unit="attack", disable=None) as bar:
         for batch in batches(dataset, sorted(set().union(*missing.values())), batch_size):
@@ -206,11 +240,12 @@ def complete(
                     continue
                 samples = list(todo.values())
                 if run is None:
-                    done = clean_records(model, dataset, samples)
+                    done = clean_outcomes(model, dataset, samples)
                 else:
-                    done = attacked_records(model, dataset, samples, run, plan)
-                for i, record in zip(todo, done):
-                    records.write(key_of(i, name), record)
+                    done = attacked_outcomes(model, dataset, samples, run, plan)
+                for (i, sample), outcome in zip(todo.items(), done):
+                    keep(kept, key_of(i, name), sample, outcome, dataset, plan["eps"])
+                    records.write(key_of(i, name), outcome.record)
                 bar.update(len(todo))
 
 
@@ -224,6 +259,8 @@ def evaluate(
     limit: int | None = None,
     batch_size: int = 1,
     precision: str = "auto",
+    keep_masks: bool = False,
+    keep_pictures: bool = False,
 ) -> Report:
     """Attack a dataset with an ensemble and report the worst case.
 
@@ -234,6 +271,8 @@ def evaluate(
     number would round otherwise.
     precision: of the gradients, `fp32`, `bf16`, or `auto` for bf16 where the hardware multiplies it faster; every
     reported prediction is float32.
+    keep_masks, keep_pictures: write every prediction, and every attacked picture rounded to 8 bits within eps, as PNG
+    beside the records (`robviz.kept`); attacks finished without are run again. The report stays the same.
 
     Under `torchrun` or the like each process takes its share of the images, and all need the same `out`. Raises
     ValueError for a call that makes no sense, for a folder that holds another run (naming the differences), and
@@ -244,6 +283,8 @@ def evaluate(
         model = model.to(state.device)
     if out is None and state.num_processes > 1:
         raise ValueError("several processes need a folder to share their records in; give out=")
+    if out is None and (keep_masks or keep_pictures):
+        raise ValueError("masks and pictures are kept in a folder, and there is none; give out=")
     count = min(len(dataset), len(dataset) if limit is None else limit)
     plan = plan_of(model, dataset, eps, settings, count, chosen_precision(precision, device_of(model)))
     with contextlib.ExitStack() as stack:
@@ -251,10 +292,13 @@ def evaluate(
         stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
         folder = Path(out) if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         with state.main_process_first():
-            records = Records(folder, plan, resume=resume or not state.is_main_process)
+            goes_on = resume or not state.is_main_process
+            records = Records(folder, plan, resume=goes_on)
+            kinds = tuple(kind for kind, wanted in zip(KINDS, (keep_masks, keep_pictures)) if wanted)
+            kept = Kept(folder, kinds, resume=goes_on)
         mine = list(range(count))[state.process_index :: state.num_processes]
         side_by_side = 1 if device_of(model).type == "cpu" else batch_size
-        complete(records, model, dataset, settings.runs, plan, mine, side_by_side)
+        complete(records, kept, model, dataset, settings.runs, plan, mine, side_by_side)
         state.wait_for_everyone()
         report = report_of(records, plan, dataset.classes)
         if out is not None and state.is_main_process:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from urllib.parse import parse_qsl
 
 import numpy as np
 import psutil
@@ -14,8 +15,10 @@ from PIL import Image
 
 from robviz.attacks import predicted
 from robviz.bench import free_port, serving
+from robviz.evidence import unpack
 from robviz.losses import LOSSES
 from robviz.models import Card
+from robviz.setting import Setting
 from tests.server import LONG, busy_seconds, wait_until_idle
 
 UPLOAD = "my own picture"
@@ -91,14 +94,14 @@ def test_an_upload_is_judged_against_its_own_clean_mask_and_says_so(client, tmp_
 
 def test_a_model_of_other_classes_is_judged_against_its_own_mask(bends):
     """Like the published models, whose data need not be here."""
-    import app
+    from robviz import setting
 
     model = bends.float()
     model.card = Card("other", "bends", "voc", ("a", "b", "c", "d"), ((0, 0, 0),) * 4, "a test")
-    sample, note = app.sample_of(app.Setting(), model)
-    assert note == app.OWN_NOTE
+    sample, note = setting.sample_of("chelsea", None, model)
+    assert note == setting.OWN_NOTE
     assert sample.labels.equal(predicted(model, sample.image[None])[0])
-    assert app.class_weights("voc") is None
+    assert setting.class_weights("voc") is None
 
 
 def write(tmp_path, kind: str):
@@ -170,6 +173,7 @@ def test_a_forged_value_is_refused_and_the_next_attack_works(client):
         {"loss": "dice"},
         {"steps": 10**9},
         {"eps": None},
+        {"seed": -1},
     ):
         with pytest.raises(AppError) as refused:
             attack(client, **changes)
@@ -207,6 +211,49 @@ def test_stop_reaches_an_attack_that_waits_in_the_queue(server, client):
     assert score(shown, "step") == f"0 of {LONG}"
     assert "Stopped" in shown["note"]
     other.close()
+
+
+EXTRA = {"attack": "pgd", "target": "cup", "region": "40, 30, 120, 90", "where": "break"}
+
+
+def test_a_client_attacks_saves_opens_and_links_as_the_browser_does(client):
+    arguments = ("coffee", None, "photos-clean", 4, "ce", 4, 7, *EXTRA.values())
+    with pytest.raises(AppError, match="no finished attack"):
+        client.predict(api_name="/save")
+    shown = client.predict(*arguments, api_name="/attack")[0]
+    path, verdict = client.predict(api_name="/save")
+    assert "still fools the model" in verdict
+    saved = unpack(path)
+    assert saved.setting == Setting("coffee", eps=4, loss="ce", steps=4, seed=7, **EXTRA)
+    opened = client.predict(handle_file(path), api_name="/reopen")
+    assert opened[0]["scores"] == shown["scores"]
+    assert opened[0]["pictures"] == shown["pictures"]
+    assert opened[2] == "coffee"
+    query, cell = client.predict(*arguments, api_name="/link")
+    assert Setting.parse(dict(parse_qsl(query))) == saved.setting
+    assert "target='cup', region='40, 30, 120, 90'" in cell
+
+
+def test_a_target_or_a_region_that_makes_no_sense_is_refused(client):
+    for changes, says in (
+        ({"target": "<b>"}, "not in the list of choices"),
+        ({"region": "9, 9, 1, 1"}, "holds no pixel"),
+        ({"region": "250, 200, 255, 220"}, "outside the picture"),
+    ):
+        with pytest.raises(AppError, match=says):
+            client.predict(
+                "coffee", None, "photos-clean", 4, "ce", 4, 7, *(EXTRA | changes).values(), api_name="/attack"
+            )
+
+
+def test_the_time_is_told_from_a_measured_step(client):
+    assert re.match(r"About \d+ s .* \d+ ms", client.predict("chelsea", "photos-clean", 200, api_name="/estimate"))
+
+
+def test_no_saved_zip_no_view(client, tmp_path):
+    (tmp_path / "evil.zip").write_bytes(b"PK")
+    with pytest.raises(AppError, match="no zip"):
+        client.predict(handle_file(str(tmp_path / "evil.zip")), api_name="/reopen")
 
 
 @pytest.mark.parametrize("loss", LOSSES)

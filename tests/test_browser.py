@@ -57,6 +57,14 @@ def page(server, chromium):
     yield from watched(page, server[0])
 
 
+@pytest.fixture
+def attacked(page):
+    """The same, once the first setting's attack is through."""
+    page.click("#attack")
+    page.wait_for_selector('#view [data-final="true"]')
+    return page
+
+
 def watched(page, url: str):
     foreign, errors = [], []
 
@@ -79,6 +87,10 @@ def watched(page, url: str):
         page.close()
     assert foreign == []
     assert errors == []
+
+
+def wait_for_a_step(page) -> None:
+    page.wait_for_function("() => /^[1-9]/.test(document.querySelector('#view [data-score=step] b').innerText)")
 
 
 def score(page, name: str) -> str:
@@ -182,13 +194,15 @@ def test_a_visitor_who_wants_no_motion_gets_none(page):
     assert landing(page, "v.state.eps") == 6
 
 
-def test_the_live_part_opens_with_a_result(page):
-    assert re.fullmatch(r"[\d.]+ % → [\d.]+ %", score(page, "accuracy"))
-    assert score(page, "step") == "20 of 20"
+def test_the_live_part_opens_with_a_picture_and_its_mask(page):
+    assert re.fullmatch(r"[\d.]+ %", score(page, "accuracy"))
+    assert score(page, "step") == "0 of 20"
+    assert "Press Attack" in page.inner_text("#view")
     page.wait_for_selector("#curve .js-plotly-plot")
 
 
-def test_pointing_at_a_pixel_reads_it_in_every_pane(page):
+def test_pointing_at_a_pixel_reads_it_in_every_pane(attacked):
+    page = attacked
     sample = load_dataset("photos", "photographs")[2]
     model = load_model("photos-clean")
     expected = model.card.classes[predicted(model, sample.image[None])[0, 85, 128]]
@@ -250,7 +264,8 @@ def test_keys_zoom_choose_layers_and_open_the_help(page):
     assert not page.is_visible("#view dialog")
 
 
-def test_the_wipe_shows_before_on_one_side_and_after_on_the_other(page):
+def test_the_wipe_shows_before_on_one_side_and_after_on_the_other(attacked):
+    page = attacked
     plain = canvas(page, 2)
     page.locator("#view canvas").nth(2).focus()
     page.keyboard.press("w")
@@ -272,7 +287,8 @@ def test_the_wipe_shows_before_on_one_side_and_after_on_the_other(page):
     keep(page, "wipe")
 
 
-def test_the_saved_attacked_picture_is_exact_and_breaks_the_model_again(page, tmp_path):
+def test_the_saved_attacked_picture_is_exact_and_breaks_the_model_again(attacked, tmp_path):
+    page = attacked
     page.locator("#view figure select").nth(0).select_option("attacked")
     with page.expect_download() as download:
         page.locator("#view [data-tool=save]").nth(0).click()
@@ -319,12 +335,12 @@ def test_512_pixels_are_drawn_at_60_frames_a_second_and_names_stay_text(page):
 def test_pick_a_photo_attack_it_and_see_the_mask_change(page):
     page.click("#photo input")
     page.get_by_role("option", name="rocket").click()
-    page.wait_for_function("() => document.querySelector('#view').innerText.includes('Press Attack')")
+    page.wait_for_function("() => /rv-chip|person|rocket/.test(document.querySelector('#view .rv-legend').innerText)")
     clean = layer(page, "after")
     page.fill('#eps input[type="number"]', "8")
     page.fill('#steps input[type="number"]', "40")
     page.click("#attack")
-    page.wait_for_function("() => /^[1-9]/.test(document.querySelector('#view [data-score=step] b').innerText)")
+    wait_for_a_step(page)
     assert layer(page, "after") != clean
     page.wait_for_selector('#view [data-final="true"]')
     assert score(page, "step") == "40 of 40" or "no pixel is left to break" in page.inner_text("#view")
@@ -342,7 +358,7 @@ def test_a_running_attack_leaves_zoom_layers_and_toggles_alone(page):
     page.evaluate("document.querySelector('#view .rv').dataset.same = 'yes'")
     page.fill('#steps input[type="number"]', "12")
     page.click("#attack")
-    page.wait_for_selector('#view [data-final="false"]')
+    wait_for_a_step(page)
     page.wait_for_selector('#view [data-final="true"][data-same="yes"]')
     assert score(page, "step") == "12 of 12"
     assert viewer(page, "[v.state.scale, v.state.panes.map(p => [p.layer, p.wipe]), [...v.state.hidden]]") == before
@@ -352,7 +368,7 @@ def test_a_running_attack_leaves_zoom_layers_and_toggles_alone(page):
 def test_stop_ends_the_attack_and_keeps_its_result(page, server):
     page.fill('#steps input[type="number"]', str(LONG))
     page.click("#attack")
-    page.wait_for_selector('#view [data-final="false"]')
+    wait_for_a_step(page)
     page.click("#stop")
     page.wait_for_selector('#view [data-final="true"]', timeout=3000)
     assert "Stopped" in page.inner_text("#view")
@@ -361,11 +377,103 @@ def test_stop_ends_the_attack_and_keeps_its_result(page, server):
     keep(page, "stopped")
 
 
+def test_the_steps_of_a_finished_attack_can_be_gone_through_without_the_server(attacked):
+    page, asked = attacked, []
+    result = layer(page, "after")
+    page.on("request", lambda request: asked.append(request.url))
+    page.focus("#view .rv-time input")
+    page.keyboard.press("Home")
+    assert layer(page, "after") == layer(page, "before")
+    assert "step 0, 96.6 %" in page.inner_text("#view .rv-time output")
+    page.keyboard.press("ArrowRight")
+    assert "step 1," in page.inner_text("#view .rv-time output")
+    keep(page, "steps")
+    page.keyboard.press("End")
+    assert layer(page, "after") == result
+    assert asked == []
+
+
+def box_of(page) -> str:
+    return page.input_value("#region textarea, #region input")
+
+
+def test_a_region_is_drawn_by_mouse_and_by_key_and_only_its_pixels_change(page):
+    page.click("#more > button")
+    page.click("#view [data-tool=region]")
+    hover(page, 0, 0.25, 0.25)
+    page.mouse.down()
+    hover(page, 0, 0.5, 0.75)
+    page.mouse.up()
+    left, top, right_, bottom = map(int, box_of(page).split(","))
+    assert (left, top, right_, bottom) == pytest.approx((64, 42, 129, 128), abs=2)
+    page.get_by_label("change only these pixels").check()
+    keep(page, "region")
+    page.click("#attack")
+    page.wait_for_selector('#view [data-final="true"]')
+    moved = viewer(
+        page,
+        "(() => { const c = n => v.layerCanvas(n).getContext('2d'), a = c('image').getImageData(0, 0, 256, 170).data,"
+        "b = c('attacked').getImageData(0, 0, 256, 170).data; return [...a.keys()].filter(i => a[i] !== b[i]) })()",
+    )
+    columns, rows = np.array(moved) // 4 % 256, np.array(moved) // 4 // 256
+    assert (columns.min(), rows.min(), columns.max(), rows.max()) == (left, top, right_ - 1, bottom - 1)
+    page.locator("#view canvas").nth(0).focus()
+    page.keyboard.press("b")
+    assert box_of(page) == ""
+    for key in ("b", "Shift+ArrowRight", "Shift+ArrowDown", "b"):
+        page.keyboard.press(key)
+    assert re.fullmatch(r"\d+, \d+, \d+, \d+", box_of(page))
+
+
+def test_the_address_restores_the_setting_after_the_server_is_gone(server, chromium, page):
+    page.fill('#eps input[type="number"]', "2")
+    page.fill('#steps input[type="number"]', "3")
+    page.get_by_label("photos-robust").check()
+    page.click("#attack")
+    page.wait_for_function("() => location.search.includes('model=photos-robust')")
+    page.wait_for_selector('#view [data-final="true"]')
+    query = page.evaluate("location.search")
+    port = free_port()
+    with serving(port):
+        for again in watched(chromium.new_page(reduced_motion="reduce"), f"http://127.0.0.1:{port}/{query}"):
+            again.wait_for_function("() => document.querySelector('#steps input[type=number]').value === '3'")
+            assert again.input_value('#eps input[type="number"]') == "2"
+            assert again.get_by_label("photos-robust").is_checked()
+
+
+def test_a_forged_address_is_refused_in_one_sentence_and_the_page_works(server, chromium):
+    url = f"{server[0]}/?model=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E"
+    for page in watched(chromium.new_page(reduced_motion="reduce"), url):
+        page.wait_for_selector("text=model must be one of")
+        page.fill('#steps input[type="number"]', "2")
+        page.click("#attack")
+        page.wait_for_selector('#view [data-final="true"]')
+
+
+def test_a_saved_zip_opens_again_with_the_same_view(attacked, tmp_path):
+    page, result = attacked, layer(attacked, "after")
+    page.click("#take > button")
+    page.click("#save")
+    page.wait_for_selector("#verdict >> text=still fools the model")
+    with page.expect_download() as download:
+        page.click("#saved a")
+    download.value.save_as(tmp_path / "robviz.zip")
+    assert "Setting(" in page.inner_text("#cell")
+    keep(page, "take")
+    page.click("#photo input")
+    page.get_by_role("option", name="rocket").click()
+    page.wait_for_selector('#view [data-final="false"]')
+    page.set_input_files('[data-testid="Open a saved zip-upload-button"]', str(tmp_path / "robviz.zip"))
+    page.wait_for_selector('#view [data-final="true"]')
+    assert layer(page, "after") == result
+    assert "Read back from the file" in page.inner_text("#view .rv-note")
+
+
 def test_closing_the_tab_ends_the_computation(page, server):
     wait_until_idle(server[1])
     page.fill('#steps input[type="number"]', str(LONG))
     page.click("#attack")
-    page.wait_for_selector('#view [data-final="false"]')
+    wait_for_a_step(page)
     page.close()
     time.sleep(0.5)  # the server hears of it by the closed connection
     assert busy_seconds(server[1], 1.0) < 0.4

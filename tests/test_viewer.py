@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robviz.comparison import Comparison, Scores, compare_steps, finish
+from robviz.comparison import Comparison, Moment, Scores, compare_steps, finish
 from robviz.datasets import load_dataset
 from robviz.figures import attack_curve, overlay
 from robviz.models import card_of, load_model
@@ -36,6 +36,8 @@ def shown() -> Comparison:
         scores_before=Scores(0.5, 0.25),
         scores_after=Scores(0.25, 0.125),
         curve=(0.9, 0.5),
+        losses=(0.1, 0.7),
+        trail=(Moment(0, 0.9, labels.clip(0).astype(np.uint8)), Moment(1, 0.5, 1 - labels.clip(0).astype(np.uint8))),
         step=1,
         steps=20,
         eps=2 / 255,

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from robviz.downloads import cache_folder
 from robviz.models import pspnet, segmenter, upernet
 from robviz.models.adapters import adapt as adapt
 from robviz.models.checkpoints import Keys, State, fill, listed, mismatches, renamed, state_of
@@ -54,6 +55,8 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 #: The tensors that an ImageNet classifier has too; the norms after the stages are the segmenter's.
 BACKBONE = re.compile(r"backbone\.(?!norms\.)")
+#: What models that a user keeps are called, and how many there may be.
+KEPT_NAME, MOST_KEPT = re.compile(r"[a-z0-9][a-z0-9-]{0,39}"), 50
 UNMISTAKABLE = 12347  # a number of classes that no tensor has as a side by chance
 
 
@@ -91,14 +94,44 @@ def shipped_models() -> list[str]:
     return sorted(path.stem for path in shipped("checkpoints").glob("*.safetensors"))
 
 
+def kept_folder() -> Path:
+    """Where the models lie that a user has trained and kept under a name."""
+    return cache_folder() / "models"
+
+
+def kept_models() -> list[str]:
+    """Names of the models that this user has kept."""
+    return sorted(path.stem for path in kept_folder().glob("*.safetensors") if path.with_suffix(".json").exists())
+
+
+def keep_model(path: Path, name: str) -> Path:
+    """Keep a checkpoint and its card under a name that `load_model` opens from now on; returns the path.
+
+    Raises ValueError for a name that is taken or no name, and where there are too many already.
+    """
+    if not KEPT_NAME.fullmatch(name):
+        raise ValueError(f"a name has 1 to 40 small letters, digits and dashes, such as my-model; got {name!r}")
+    if name in available():
+        raise ValueError(f"there is a model named {name!r} already; choose another name")
+    if len(kept_models()) >= MOST_KEPT:
+        raise ValueError(f"{MOST_KEPT} models are kept in {kept_folder()}; delete some of them first")
+    target = kept_folder() / f"{name}.safetensors"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as file:
+        file.write(path.read_bytes())
+    replace(Card.load(path.with_suffix(".json")), name=name).save(target.with_suffix(".json"))
+    return target
+
+
 def available(offline: bool = False) -> list[str]:
-    """Names that `load_model` opens: the shipped models, then the published ones, downloaded on first use.
+    """Names that `load_model` opens: models shipped, kept by this user, and published, downloaded on first use.
 
     offline: only those that open without a download, being shipped or in the cache.
     """
     from robviz.models import published
 
-    return [*shipped_models(), *(name for name in published.CHECKPOINTS if not offline or published.is_here(name))]
+    here = (name for name in published.CHECKPOINTS if not offline or published.is_here(name))
+    return [*shipped_models(), *kept_models(), *here]
 
 
 def build(architecture: str, num_classes: int) -> nn.Module:
@@ -234,7 +267,8 @@ def load_model(name: str | Path, device: str | torch.device | None = None) -> nn
     if name in published.CHECKPOINTS:
         path, card = published.download(str(name)), published.card(str(name))
     else:
-        path = Path(name) if str(name).endswith(".safetensors") else shipped("checkpoints") / f"{name}.safetensors"
+        folder = kept_folder() if name in kept_models() else shipped("checkpoints")
+        path = Path(name) if str(name).endswith(".safetensors") else folder / f"{name}.safetensors"
         if not path.is_file():
             raise ValueError(
                 f"unknown model {str(name)!r}; choose from: {', '.join(available())}, or give a .safetensors path"

@@ -20,9 +20,17 @@ from robviz.types import VOID
 
 HERE = Path(__file__).parent
 STYLE = (HERE / "style.css").read_text()
-#: The functions `viewer` and `landing`, as the global object `robviz`.
-SCRIPT = f"window.robviz = (() => {{\n{(HERE / 'viewer.js').read_text()}\n{(HERE / 'landing.js').read_text()}\n\
-return {{ viewer, landing }};\n}})();"
+#: What the page calls, as the global object `robviz`; the first file holds what the others use.
+FILES = ("viewer.js", "landing.js", "gallery.js", "why.js", "healing.js")
+FUNCTIONS = ("viewer", "landing", "gallery", "matrix", "why", "healing")
+SCRIPT = "\n".join(
+    [
+        "window.robviz = (() => {",
+        *((HERE / file).read_text() for file in FILES),
+        f"return {{ {', '.join(FUNCTIONS)} }};",
+        "})();",
+    ]
+)
 VOID_BYTE = 255  # void in an index PNG
 
 
@@ -48,6 +56,15 @@ def arrow(before: float, after: float, is_attacked: bool) -> str:
     return f"{percent(before)} → {percent(after)}" if is_attacked else percent(before)
 
 
+def trail_data(shown: Comparison) -> dict[str, Any]:
+    """The masks on the way, one below the other in one picture, with their steps and accuracies."""
+    return {
+        "masks": index_picture(np.concatenate([moment.mask for moment in shown.trail])),
+        "steps": [moment.step for moment in shown.trail],
+        "accuracy": [moment.accuracy for moment in shown.trail],
+    }
+
+
 def viewer_data(shown: Comparison, classes: tuple[str, ...], palette: Palette, note: str) -> dict[str, Any]:
     """What `viewer` in `viewer.js` shows, ready for JSON. `note` says what the reference is."""
     is_attacked = bool(shown.curve)
@@ -63,6 +80,7 @@ def viewer_data(shown: Comparison, classes: tuple[str, ...], palette: Palette, n
             "confidence_before": picture(shown.confidence_before),
             "confidence_after": picture(shown.confidence_after),
         },
+        "trail": trail_data(shown) if len(shown.trail) > 1 and shown.is_final else None,
         "classes": list(classes),
         "palette": [list(colour) for colour in palette],
         "eps": shown.eps,

@@ -150,6 +150,9 @@ const LAYERS = {
   confidence_before: { label: "confidence", side: "before", paint: (p) => confidenceMap(p.confidence_before, p.image), needs: [], wipe: ["confidence_before", "confidence_after"] },
   confidence_after: { label: "confidence, attacked", side: "after", paint: (p) => confidenceMap(p.confidence_after, p.image), needs: [], wipe: ["confidence_before", "confidence_after"] },
 };
+// The picture without which a layer cannot be painted; not every frame has all of them.
+const SOURCES = { perturbation: "attacked", errors: "reference" };
+const canPaint = (layer, pictures) => (SOURCES[layer] ?? layer) in pictures;
 const NUMBERS = ["before", "after", "reference", "confidence_before", "confidence_after"];
 
 const KEYS = [
@@ -161,6 +164,7 @@ const KEYS = [
   ["0", "whole picture"],
   ["f", "plain, hatched, outlines"],
   ["e", "save the pane as PNG"],
+  ["b", "a region: drag a box, or b at two corners of the crosshair; b again: whole picture"],
   ["?", "this help; Esc closes it"],
   ["wheel, pinch, drag", "zoom and move; a double click shows the whole picture"],
   ["click on a class", "hide or show it; double click or Alt + click: it alone"],
@@ -172,6 +176,7 @@ function viewer(element, data) {
   const state = {
     panes: [], active: 0, scale: 1, x: 0.5, y: 0.5, point: null, // x, y: shown centre, in shares of the picture
     opacity: 0.7, blend: "over grey", fill: "plain", hidden: new Set(), gain: null,
+    region: null, isBoxing: false, corner: null, // region: [left, top, right, bottom], in pixels
   };
   let shown = null; // the frame on screen: data, pictures
   let painted = new Map(); // layer -> canvas, coloured once per change
@@ -201,6 +206,7 @@ function viewer(element, data) {
   };
   const button = (text, label, onclick, properties = {}) =>
     make("button", { type: "button", title: label, "aria-label": label, onclick, ...properties }, text);
+  const boxer = button("▭", "draw a region", () => startBox(), { "aria-pressed": "false", dataset: { tool: "region" } });
   const opacity = slider("mask", 0, 1, 0.05, (value) => restyle({ opacity: value }));
   const blend = choice("laid", Object.keys(BLENDS), (value) => restyle({ blend: value }));
   const fill = choice("fill", FILLS, (value) => restyle({ fill: value }));
@@ -210,8 +216,13 @@ function viewer(element, data) {
       button("−", "one pane less", () => setPanes(state.panes.length - 1), { dataset: { tool: "less" } }),
       button("+", "one pane more", () => setPanes(state.panes.length + 1), { dataset: { tool: "more" } }),
       button("1 : 1", "whole picture", () => look(1, 0.5, 0.5), { dataset: { tool: "whole" } }),
+      boxer,
       button("?", "keys", () => toggleHelp(), { dataset: { tool: "help" } })));
-  const root = make("div", { className: "rv", onkeydown: onKey }, scores, grid, reading, fateLegend, scaleLegend,
+  const moment = make("output");
+  const scrubber = make("input", { type: "range", min: 0, step: 1, "aria-label": "step of the attack", oninput: () => scrub(Number(scrubber.value)) });
+  const time = make("label", { className: "rv-time" }, make("span", {}, "over the attack’s steps"), scrubber, moment);
+  time.hidden = true;
+  const root = make("div", { className: "rv", onkeydown: onKey }, scores, grid, time, reading, fateLegend, scaleLegend,
     legend, tools, note, help);
   opacity.lastChild.value = state.opacity;
   help.append(make("h3", {}, "Keys"), make("dl", {}, ...KEYS.flatMap(([key, what]) => [make("dt", {}, key), make("dd", {}, what)])),
@@ -251,6 +262,7 @@ function viewer(element, data) {
   // -------------------------------------------------------------- what the controls do
 
   function setLayer(pane, layer) {
+    if (shown && !canPaint(layer, shown.pictures)) layer = "image";
     Object.assign(pane, { layer });
     pane.select.value = layer;
     pane.figure.dataset.layer = layer;
@@ -296,6 +308,52 @@ function viewer(element, data) {
     gain.lastChild.value = value;
     gain.firstChild.textContent = `× ${value}`;
     painted.delete("perturbation");
+    redraw();
+  }
+
+  // A region is told to whoever listens on the element; without one, the button is not there.
+  function startBox() {
+    if (state.region || state.isBoxing) return setRegion(null);
+    state.isBoxing = true;
+    boxer.setAttribute("aria-pressed", "true");
+  }
+
+  function setRegion(region) {
+    Object.assign(state, { region, isBoxing: false, corner: null });
+    boxer.setAttribute("aria-pressed", String(region !== null));
+    element.dispatchEvent(new CustomEvent("region", { detail: region }));
+    redraw();
+  }
+
+  function boxTo({ x, y }, isDone) {
+    const { width, height } = shown.pictures.image;
+    const column = clamp(Math.floor(x * width), 0, width - 1), row = clamp(Math.floor(y * height), 0, height - 1);
+    state.corner ??= [column, row];
+    const [c, r] = state.corner;
+    state.region = [Math.min(c, column), Math.min(r, row), Math.max(c, column) + 1, Math.max(r, row) + 1];
+    if (isDone) setRegion(state.region);
+    redraw();
+  }
+
+  function keyBox() {
+    if (!state.isBoxing) startBox();
+    if (!state.isBoxing) return;
+    const { width, height } = shown.pictures.image;
+    const { column, row } = state.point ?? { column: Math.floor(state.x * width), row: Math.floor(state.y * height) };
+    boxTo({ x: (column + 0.5) / width, y: (row + 0.5) / height }, state.corner !== null);
+  }
+
+  // The mask of a step instead of the last one.
+  function scrub(i) {
+    const { data: { trail }, masks } = shown, isLast = i === trail.steps.length - 1;
+    shown.pictures = { ...shown.pictures, after: isLast ? shown.final : masks[i] };
+    shown.isPast = !isLast;
+    painted.delete("after");
+    painted.delete("errors");
+    moment.textContent = `step ${trail.steps[i]}, ${percent(trail.accuracy[i], 1)} of the pixels right`;
+    scrubber.setAttribute("aria-valuetext", moment.textContent);
+    fillLegend();
+    read();
     redraw();
   }
 
@@ -357,13 +415,15 @@ function viewer(element, data) {
       const at = place(canvas, event);
       pointers.set(event.pointerId, at);
       canvas.setPointerCapture(event.pointerId);
-      isWiping = pane.wipe !== null && Math.abs(at.u - pane.wipe) < 0.06;
+      isWiping = !state.isBoxing && pane.wipe !== null && Math.abs(at.u - pane.wipe) < 0.06;
+      if (state.isBoxing && shown) boxTo(at, false);
       if (shown) point(at.x, at.y);
     });
     canvas.addEventListener("pointermove", (event) => {
       if (!shown) return;
       const now = place(canvas, event), before = pointers.get(event.pointerId);
-      if (isWiping) setWipe(pane, clamp(now.u, 0, 1));
+      if (state.isBoxing && before) boxTo(now, false);
+      else if (isWiping) setWipe(pane, clamp(now.u, 0, 1));
       else if (before && pointers.size === 1) look(state.scale, state.x - (now.u - before.u) / state.scale, state.y - (now.v - before.v) / state.scale);
       else if (before && pointers.size === 2) pinch(pointers, event.pointerId, now);
       if (before) pointers.set(event.pointerId, now);
@@ -375,6 +435,7 @@ function viewer(element, data) {
       canvas.addEventListener(name, (event) => {
         pointers.delete(event.pointerId);
         isWiping = false;
+        if (state.isBoxing && state.corner) boxTo(place(canvas, event), true);
       });
     }
     canvas.addEventListener("pointerleave", (event) => {
@@ -410,6 +471,7 @@ function viewer(element, data) {
       w: () => setWipe(pane, pane.wipe === null ? 0.5 : null),
       f: () => restyle({ fill: FILLS[(FILLS.indexOf(state.fill) + 1) % FILLS.length] }),
       e: () => save(pane),
+      b: keyBox,
       "?": toggleHelp,
     };
     Object.keys(LAYERS).forEach((layer, i) => (keys[i + 1] = () => setLayer(pane, layer)));
@@ -436,7 +498,11 @@ function viewer(element, data) {
     const { pictures, data: { classes, palette } } = shown;
     const { column, row } = state.point, i = row * pictures.image.width + column;
     const named = (label) => (label === VOID ? ["no label"] : [swatch(palette[label]), classes[label]]);
-    const seen = (mask) => [...named(pictures[mask][i]), make("small", {}, percent(pictures[`confidence_${mask}`][i] / 255))];
+    const sure = (mask) => {
+      const confidence = shown.isPast && mask === "after" ? null : pictures[`confidence_${mask}`];
+      return confidence ? [make("small", {}, percent(confidence[i] / 255))] : [];
+    };
+    const seen = (mask) => [...named(pictures[mask][i]), ...sure(mask)];
     reading.replaceChildren(
       make("span", { dataset: { read: "before" } }, ...seen("before")), " → ",
       make("span", { dataset: { read: "after" } }, ...seen("after")),
@@ -526,7 +592,7 @@ function viewer(element, data) {
       context.beginPath();
       context.rect(from * canvas.width, 0, (to - from) * canvas.width, canvas.height);
       context.clip();
-      context.drawImage(layerCanvas(layer), left, top, canvas.width * state.scale, canvas.height * state.scale);
+      context.drawImage(layerCanvas(canPaint(layer, shown.pictures) ? layer : "image"), left, top, canvas.width * state.scale, canvas.height * state.scale);
       context.restore();
     };
     context.imageSmoothingEnabled = zoomed < 3;
@@ -537,6 +603,16 @@ function viewer(element, data) {
       put(before, 0, pane.wipe);
       put(after, pane.wipe, 1);
       drawDivider(context, pane.wipe * canvas.width);
+    }
+    if (state.region) {
+      const [x1, y1, x2, y2] = state.region, down = (canvas.height / height) * state.scale;
+      for (const [colour, dash] of [["#000", []], ["#fff", [6 * devicePixelRatio]]]) {
+        context.strokeStyle = colour;
+        context.lineWidth = 2 * devicePixelRatio;
+        context.setLineDash(dash);
+        context.strokeRect(left + x1 * zoomed, top + y1 * down, (x2 - x1) * zoomed, (y2 - y1) * down);
+      }
+      context.setLineDash([]);
     }
     if (state.point) {
       const x = left + (state.point.column + 0.5) * zoomed;
@@ -608,19 +684,33 @@ function viewer(element, data) {
 
   // Show another frame; only pictures that differ from those on screen are decoded. Late ones are dropped.
   async function update(next) {
+    root.hidden = !next.pictures;
+    if (root.hidden) return;
     const turn = ++latest, old = shown;
     const pictures = Object.fromEntries(await Promise.all(Object.entries(next.pictures).map(async ([name, url]) => {
-      if (old && old.data.pictures[name] === url) return [name, old.pictures[name]];
+      if (old && old.data.pictures[name] === url) return [name, name === "after" ? old.final : old.pictures[name]];
       const picture = await decode(url);
       return [name, NUMBERS.includes(name) ? numbers(picture) : picture];
     })));
+    const { trail } = next, strip = trail && numbers(await decode(trail.masks));
     if (turn !== latest) return;
     const { width, height } = pictures.image;
     const isOther = !shown || shown.pictures.image.width !== width || shown.pictures.image.height !== height;
     if (!shown || String(shown.data.classes) !== String(next.classes)) state.hidden = new Set();
     const gainBefore = shown?.data.eps;
-    shown = { data: next, pictures };
+    const size = width * height, masks = trail?.steps.map((_, i) => strip.subarray(i * size, (i + 1) * size));
+    shown = { data: next, pictures, masks, final: pictures.after, isPast: false };
+    time.hidden = !trail;
+    if (trail) {
+      scrubber.max = trail.steps.length - 1;
+      scrubber.value = scrubber.max;
+      moment.textContent = "the result";
+    }
     painted = new Map();
+    for (const pane of state.panes) {
+      for (const option of pane.select.options) option.disabled = !canPaint(option.value, pictures);
+      if (!canPaint(pane.layer, pictures)) setLayer(pane, "image");
+    }
     grid.style.setProperty("--ratio", width / height);
     if (isOther) look(1, 0.5, 0.5);
     if (gainBefore !== next.eps) setGain(Math.max(1, Math.round(0.5 / Math.max(next.eps, 1 / 255))));
@@ -635,7 +725,8 @@ function viewer(element, data) {
   grid.dataset.panes = 3;
   activate(2);
   read();
-  const handle = { update, draw, layerCanvas, state, timings };
+  boxer.hidden = !element.dataset.regions;
+  const handle = { update, draw, layerCanvas, setRegion, scrub, state, timings };
   element.robviz = handle;
   handle.ready = update(data);
   return handle;

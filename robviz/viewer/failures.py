@@ -1,0 +1,125 @@
+"""How the failures of an evaluation look in the browser: the data of `gallery`, `matrix` and `viewer`."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from robviz.comparison import scores
+from robviz.failures import Failures, flip_matrix
+from robviz.figures import overlay
+from robviz.kept import Kept
+from robviz.pictures import largest_change, to_bytes
+from robviz.sea import CLEAN, key_of
+from robviz.types import Dataset
+from robviz.viewer import arrow, index_picture, percent, picture
+
+THUMBNAIL = 168  # pixels, the longer side
+MOST_CLASSES = 12  # that the matrix shows
+
+
+def thumbnail(found: Failures, dataset: Dataset, row: int) -> str:
+    """The mask that an attack left, over the picture, as a data URL; without masks, the picture. JPEG: a first look."""
+    index, run = found.rows.loc[row, ["index", "run"]]
+    image = to_bytes(dataset[index].image)
+    if found.flips is not None:
+        image = overlay(image, Kept(found.folder).read("masks", key_of(index, run)), dataset.palette)
+    small, buffer = Image.fromarray(image), io.BytesIO()
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    small.save(buffer, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def gallery_data(
+    found: Failures, dataset: Dataset | None, rows: pd.DataFrame, page: int, per_page: int, notes: dict[str, str]
+) -> dict[str, Any]:
+    """What `gallery` in `gallery.js` shows of some rows, ready for JSON. dataset: None where there are no pictures."""
+    pages = max(1, math.ceil(len(rows) / per_page))
+    page = min(max(page, 0), pages - 1)
+    shown = rows.iloc[page * per_page : (page + 1) * per_page]
+    return {
+        "cards": [
+            {
+                "row": int(row.Index),
+                "title": str(row.image) + (" ✎" if str(row.index) in notes else ""),
+                "lines": [f"{percent(row.clean)} → {percent(row.attacked)}", lost(row), str(row.loss)],
+                "picture": thumbnail(found, dataset, int(row.Index)) if dataset is not None else None,
+            }
+            for row in shown.itertuples()
+        ],
+        "first": page * per_page,
+        "total": len(rows),
+        "page": page,
+        "pages": pages,
+        "note": found.missing,
+    }
+
+
+def lost(row: Any) -> str:
+    """Which class broke most."""
+    return f"{row.worst_class} −{100 * row.class_drop:.0f} IoU" if row.worst_class else "no class is labelled"
+
+
+def matrix_data(found: Failures, rows: pd.DataFrame) -> dict[str, Any]:
+    """What `matrix` in `gallery.js` shows of some rows, ready for JSON: the classes with the most pixels."""
+    if found.flips is None:
+        return {"classes": [], "labels": [], "counts": [], "note": found.missing}
+    counts = flip_matrix(found, rows)
+    volume = counts.sum(0) + counts.sum(1)
+    labels = np.sort(np.argsort(-volume, kind="stable")[:MOST_CLASSES])
+    labels = labels[volume[labels] > 0]
+    left_out = int((volume > 0).sum() - len(labels))
+    note = f"Pixels that were right and are not any more, {len(rows)} attacked pictures. Click a cell to see them."
+    return {
+        "classes": [found.classes[label] for label in labels],
+        "labels": labels.tolist(),
+        "counts": counts[np.ix_(labels, labels)].tolist(),
+        "note": note + (f" {left_out} classes with fewer pixels are left out." if left_out else ""),
+    }
+
+
+def failure_data(found: Failures, dataset: Dataset, row: int) -> dict[str, Any]:
+    """What `viewer` in `viewer.js` shows of one row, ready for JSON. Raises ValueError where masks were not kept."""
+    if found.flips is None:
+        raise ValueError(found.missing)
+    entry, kept = found.rows.loc[row], Kept(found.folder)
+    sample, key = dataset[entry["index"]], key_of(entry["index"], entry["run"])
+    image, reference = to_bytes(sample.image), sample.labels.numpy()
+    before, after = kept.read("masks", key_of(entry["index"], CLEAN)), kept.read("masks", key)
+    pictures = {
+        "image": picture(image),
+        "before": index_picture(before),
+        "after": index_picture(after),
+        "reference": index_picture(reference),
+    }
+    note = f"{entry['image']} under {entry['run']}. The masks are those that the report counts."
+    change = f"{255 * found.plan['eps']:g}/255 at most"
+    if kept.has("pictures", key):
+        attacked = kept.read("pictures", key)
+        pictures["attacked"] = picture(attacked)
+        change = f"{largest_change(attacked, image)}/255"
+        note += " The attacked picture is rounded to 8 bits."
+    else:
+        note += " The attacked picture was not kept; evaluate with --keep-pictures to see it."
+    was, now = (scores(torch.from_numpy(mask), sample.labels, len(found.classes)) for mask in (before, after))
+    return {
+        "pictures": pictures,
+        "classes": list(found.classes),
+        "palette": [list(colour) for colour in dataset.palette],
+        "eps": found.plan["eps"],
+        "scores": [
+            {"name": "accuracy", "label": "pixels right", "value": arrow(was.accuracy, now.accuracy, True)},
+            {"name": "miou", "label": "mIoU", "value": arrow(was.miou, now.miou, True)},
+            {"name": "change", "label": "largest change, L∞", "value": change},
+            {"name": "flipped", "label": "pixels that broke", "value": f"{entry['flipped']:,}"},
+        ],
+        "note": note,
+        "is_final": True,
+    }

@@ -1,0 +1,72 @@
+"""How an attribution looks in the browser: the data of `why` in `why.js`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from robviz.attribution import Contrast, TopLogits
+from robviz.comparison import Comparison
+from robviz.figures import Palette, attribution_overlay, overlay
+from robviz.viewer import picture
+
+
+def outlined(image: np.ndarray, region: np.ndarray | None) -> np.ndarray:
+    """The picture (H, W, 3) with the edge of a region (H, W) in white."""
+    if region is None:
+        return image
+    return np.where((region & ~ndimage.binary_erosion(region))[..., None], np.array(255, np.uint8), image)
+
+
+def why_data(
+    shown: Comparison,
+    classes: tuple[str, ...],
+    palette: Palette,
+    note: str,
+    point: tuple[int, int] | None = None,
+    region: np.ndarray | None = None,
+    target: int | None = None,
+    top: TopLogits | None = None,
+    contrast: Contrast | None = None,
+) -> dict[str, Any]:
+    """A picture and its attacked version, with their masks, or with both maps in one scale; ready for JSON.
+
+    point: x and y. region: (H, W) bool, what is explained. target: its class. top: of both pictures, at the point.
+    """
+    panes = []
+    for title, image, mask, row in (
+        ("clean", shown.image, shown.before, "clean"),
+        ("attacked", shown.attacked, shown.after, "attacked"),
+    ):
+        found = getattr(contrast, row, None)
+        if contrast is None:
+            painted, caption = overlay(image, mask, palette), "what the model sees"
+        elif found is None:
+            painted, caption = image, "comes next"
+        else:
+            painted = attribution_overlay(image, found.map, contrast.scale)
+            caption = f"mean logit {found.value:.1f}"
+        panes.append({"title": title, "caption": caption, "url": picture(outlined(painted, region))})
+    logits = []
+    for n, label in enumerate(top.classes.tolist() if top is not None else ()):
+        assert top is not None
+        logits.append(
+            {
+                "name": classes[label],
+                "colour": list(palette[label]),
+                "logits": top.logits[:, n].tolist(),
+                "probabilities": top.probabilities[:, n].tolist(),
+                "isTarget": label == target,
+            }
+        )
+    return {
+        "panes": panes,
+        "size": [shown.image.shape[1], shown.image.shape[0]],
+        "point": list(point) if point is not None else None,
+        "scale": None if contrast is None else f"{contrast.scale:.2g}",
+        "done": None if contrast is None else contrast.done,
+        "logits": logits,
+        "note": note,
+    }

@@ -1,0 +1,232 @@
+"""The view of failures, in Chromium: two evaluations, one of them with names that mean harm."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import zipfile
+
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+from robviz.bench import free_port, serving
+from robviz.failures import failures, select
+from robviz.notes import notes_path, read_notes, write_note
+from robviz.shipped import shipped
+from tests.chromium import find
+from tests.conftest import SCREENSHOTS
+from tests.tabs import open_tab
+from tests.test_browser import watched
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
+    pytest.mark.skipif(find() is None, reason="no Chromium on this machine: `make test` installs one where it can"),
+]
+SHIPPED = shipped("checkpoints/failures")
+HOSTILE = "<img src=x onerror=alert(1)>"
+FILTERS = ["accuracy drop", "", -1, -1, "", False]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("evaluations")
+    shutil.copytree(SHIPPED / "photos-clean", root / "a")
+    shutil.copytree(SHIPPED / "photos-robust", root / "b")
+    report = root / "b" / "report.json"
+    report.write_text(report.read_text().replace('"rocket"', json.dumps(HOSTILE)))
+    outside = tmp_path_factory.mktemp("outside") / "c"
+    shutil.copytree(SHIPPED / "photos-clean", outside)
+    (root / "c").symlink_to(outside)
+    return root
+
+
+@pytest.fixture(scope="module")
+def server(root):
+    port = free_port()
+    with serving(port, options=["--evaluations", str(root)]):
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find(), args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(server, chromium):
+    window = chromium.new_page(viewport={"width": 1440, "height": 950}, reduced_motion="reduce")
+    for page in watched(window, server):
+        open_tab(page, "Failures")
+        page.wait_for_selector("#cards .rv-card")
+        yield page
+
+
+def keep(page, name: str) -> None:
+    SCREENSHOTS.mkdir(exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+
+def titles(page) -> list[str]:
+    return page.locator("#cards .rv-card strong").all_inner_texts()
+
+
+def wait_for_first(page, title: str) -> None:
+    page.wait_for_function("name => document.querySelector('#cards .rv-card strong')?.textContent === name", arg=title)
+
+
+def shown(page, name: str) -> None:
+    """Wait until the viewer shows a picture."""
+    says = "name => document.querySelector('#failure .rv-note').textContent.startsWith(`${name} under`)"
+    page.wait_for_function(says, arg=name)
+
+
+def choose(page, elem_id: str, option: str) -> None:
+    page.locator(f"#{elem_id} input").click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def test_the_gallery_shows_the_worst_first_and_a_card_opens_in_the_viewer(page, root):
+    expected = select(failures(root / "a"))
+    assert titles(page) == list(expected["image"])
+    page.locator("#cards .rv-card").nth(2).click()
+    shown(page, expected["image"].iloc[2])
+    said = page.inner_text('#failure [data-score="accuracy"] b')
+    assert said == f"{100 * expected['clean'].iloc[2]:.1f} % → {100 * expected['attacked'].iloc[2]:.1f} %"
+    layers = page.locator("#failure figcaption select").first
+    assert layers.locator('option[value="attacked"]').is_disabled()  # not kept
+    assert layers.locator('option[value="errors"]').is_enabled()
+    layers.select_option("errors")
+    keep(page, "failures")
+
+
+def test_keys_go_to_the_next_and_the_previous_card_and_not_out_of_a_note(page):
+    names = titles(page)
+    page.locator("#cards .rv-card").nth(1).focus()
+    page.keyboard.press("Enter")
+    shown(page, names[1])
+    page.keyboard.press("ArrowRight")
+    shown(page, names[2])
+    page.keyboard.press("n")
+    shown(page, names[3])
+    page.keyboard.press("p")
+    shown(page, names[2])
+    page.locator("#note textarea").fill("nnn")
+    page.locator("#note textarea").press("n")
+    page.wait_for_timeout(300)
+    shown(page, names[2])
+
+
+def test_a_cell_of_the_flip_matrix_filters_by_its_pair(page, root):
+    found = failures(root / "a")
+    cell = page.get_by_role("button", name=re.compile("^cup became background"))
+    pixels = int(re.search(r"(\d+) pixels", cell.get_attribute("aria-label"))[1])
+    cell.click()
+    rows = select(found, label=found.classes.index("cup"), seen_as=0)
+    assert pixels == rows["flipped"].sum()
+    wait_for_first(page, rows["image"].iloc[0])
+    page.wait_for_function("n => document.querySelectorAll('#cards .rv-card').length === n", arg=len(rows))
+    assert titles(page) == list(rows["image"])
+
+
+def test_sorting_and_filtering_change_the_cards(page, root):
+    found = failures(root / "a")
+    choose(page, "sort", "image")
+    wait_for_first(page, "astronaut")
+    choose(page, "was", "coin")
+    rows = select(found, label=found.classes.index("coin"), sort_by="image")
+    page.wait_for_function("n => document.querySelectorAll('#cards .rv-card').length === n", arg=len(rows))
+    choose(page, "was", "any class")
+    choose(page, "winner", "js")
+    rows = select(found, loss="js", sort_by="image")
+    page.wait_for_function("n => document.querySelectorAll('#cards .rv-card').length === n", arg=len(rows))
+    assert titles(page) == list(rows["image"])
+
+
+def test_another_evaluation_opens_and_a_class_named_like_a_page_stays_text(page, root):
+    worst = select(failures(root / "b"))["image"].iloc[0]
+    choose(page, "evaluation", "b")
+    wait_for_first(page, worst)
+    shown(page, worst)
+    assert HOSTILE in page.locator("#flips").text_content()
+    assert page.locator("#flips img, #failure img").count() == 0
+    page.locator("#was input").click()
+    assert page.get_by_role("option", name=HOSTILE, exact=True).count() == 1
+    page.keyboard.press("Escape")
+
+
+def test_a_note_is_kept_beside_the_evaluation_and_comes_back(page, server, root):
+    names = titles(page)
+    page.locator("#cards .rv-card").nth(4).click()
+    shown(page, names[4])
+    note = "<b>why</b> here?"
+    page.locator("#note textarea").fill(note)
+    page.locator("#note textarea").blur()
+    page.wait_for_timeout(500)
+    index = select(failures(root / "a"))["index"].iloc[4]
+    assert read_notes(root / "a")[str(index)] == note
+    page.locator("#cards .rv-card").first.click()
+    shown(page, names[0])
+    page.locator("#cards .rv-card").nth(4).click()
+    page.wait_for_function("note => document.querySelector('#note textarea').value === note", arg=note)
+
+
+def test_the_selection_downloads_as_csv_and_as_zip(page, root, tmp_path):
+    choose(page, "winner", "js")
+    rows = select(failures(root / "a"), loss="js")
+    page.wait_for_function("n => document.querySelectorAll('#cards .rv-card').length === n", arg=len(rows))
+    for kind in ("csv", "zip"):
+        with page.expect_download() as download:
+            page.locator(f"#take-{kind}").click()
+        download.value.save_as(tmp_path / f"taken.{kind}")
+    with (tmp_path / "taken.csv").open(newline="") as file:
+        assert [line["image"] for line in csv.DictReader(file)] == list(rows["image"])
+    with zipfile.ZipFile(tmp_path / "taken.zip") as archive:
+        assert archive.testzip() is None
+        assert len([name for name in archive.namelist() if name.startswith("masks/")]) == 2 * len(rows)
+
+
+def test_on_a_phone_nothing_sticks_out(server, chromium):
+    window = chromium.new_page(viewport={"width": 390, "height": 840}, reduced_motion="reduce")
+    for page in watched(window, server):
+        open_tab(page, "Failures")
+        page.wait_for_selector("#cards .rv-card")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        keep(page, "failures-phone")
+
+
+def test_only_numbers_of_served_evaluations_open_anything(server):
+    client = Client(server, verbose=False)
+    gallery, flips = client.predict(0, *FILTERS, api_name="/failures")
+    assert gallery["total"] == 14
+    assert "background" in flips["classes"]
+    for forged in (2, -1, "../outside/c", None):  # the third folder is a link out of the root
+        with pytest.raises(AppError) as refused:
+            client.predict(forged, *FILTERS, api_name="/failures")
+        assert "Traceback" not in str(refused.value)
+    with pytest.raises(AppError):
+        client.predict(0, "accuracy drop", "", 99, -1, "", False, api_name="/failures")
+    client.close()
+
+
+def test_notes_on_what_may_not_be_written_to_go_to_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBVIZ_CACHE", str(tmp_path / "cache"))
+    folder = SHIPPED / "photos-clean"
+    write_note(folder, 3, "look")
+    assert read_notes(folder) == {"3": "look"}
+    assert notes_path(folder).is_relative_to(tmp_path / "cache")
+    write_note(folder, 3, "  ")
+    assert read_notes(folder) == {}
+    with pytest.raises(ValueError, match="at most 2000 characters"):
+        write_note(folder, 3, "x" * 2001)
+    notes_path(folder).write_text("[1]")
+    with pytest.raises(ValueError, match="holds no notes"):
+        read_notes(folder)

@@ -1,0 +1,135 @@
+"""Make it robust: a training of a few iterations, started in Chromium."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import psutil
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+from robviz.bench import free_port, serving
+from tests.chromium import find
+from tests.conftest import SCREENSHOTS
+from tests.tabs import open_tab
+from tests.test_browser import watched
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
+    pytest.mark.skipif(find() is None, reason="no Chromium on this machine: `make test` installs one where it can"),
+]
+SETTING = ("chelsea", "photos-onestep", 4, 1)  # photo, recipe, iterations and eps; attack steps come after
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    port, before = free_port(), os.environ.get("ROBVIZ_CACHE")
+    os.environ["ROBVIZ_CACHE"] = str(tmp_path_factory.mktemp("cache"))  # the server inherits it
+    try:
+        with serving(port) as (process, _):
+            yield f"http://127.0.0.1:{port}", psutil.Process(process.pid)
+    finally:
+        os.environ.pop("ROBVIZ_CACHE") if before is None else os.environ.update(ROBVIZ_CACHE=before)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find(), args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def client(server):
+    client = Client(server[0], verbose=False)
+    yield client
+    client.close()
+
+
+def trainings(process: psutil.Process) -> list[int]:
+    """Processes that train."""
+    return [child.pid for child in process.children() if "spawn_main" in " ".join(child.cmdline())]
+
+
+def until(claim, patience: float = 30) -> None:
+    started = time.monotonic()
+    while not claim():
+        assert time.monotonic() - started < patience
+        time.sleep(0.1)
+
+
+def test_a_training_streams_its_rounds_and_its_model_is_kept_in_every_menu(server, chromium):
+    window = chromium.new_page(viewport={"width": 1440, "height": 950}, reduced_motion="reduce")
+    for page in watched(window, server[0]):
+        open_tab(page, "Make it robust")
+        page.locator("#heal-iterations input[type=number]").fill("2")
+        page.keyboard.press("Tab")
+        page.locator("#heal-train").click()
+        page.wait_for_function("document.querySelector('#heal .rv-note').textContent.includes('Done')", timeout=180_000)
+        assert page.locator("#heal .rv-rounds button").count() == 3
+        page.locator("#heal .rv-rounds button").nth(1).click()
+        assert page.locator("#heal figure strong").all_inner_texts() == ["before training", "round 1"]
+        page.wait_for_selector("#heal-curves .js-plotly-plot")
+        page.locator("#heal-name").get_by_role("textbox").fill("my-model")
+        page.locator("#heal-keep").click()
+        page.wait_for_function(
+            "document.querySelector('#heal-kept textarea, #heal-kept input').value.startsWith('Kept')"
+        )
+        SCREENSHOTS.mkdir(exist_ok=True)
+        page.screenshot(path=SCREENSHOTS / "robust.png", full_page=True)
+        open_tab(page, "Why did it flip?")
+        page.locator("#why-model input").click()
+        page.get_by_role("option", name="my-model", exact=True).click()
+        page.locator("#why-attack").click()
+        page.wait_for_function("document.querySelector('#why .rv-note').textContent.includes('Click a pixel')")
+        page.reload()
+        page.wait_for_selector("#model")
+        page.wait_for_function("document.querySelector('#model').textContent.includes('my-model')")
+    assert trainings(server[1]) == []
+
+
+def test_a_closed_tab_ends_its_training_and_the_next_one_may_begin(server, chromium, client):
+    page = chromium.new_page(viewport={"width": 390, "height": 840}, reduced_motion="reduce")
+    page.goto(server[0])
+    page.wait_for_selector("#landing [data-painted]")
+    open_tab(page, "Make it robust")
+    page.locator("#heal-train").click()
+    page.wait_for_function("document.querySelector('#heal .rv-healing').dataset.rounds === '1'", timeout=60_000)
+    until(lambda: trainings(server[1]))
+    with pytest.raises(AppError, match="being trained here already"):
+        client.predict(*SETTING, 1, api_name="/train")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.screenshot(path=SCREENSHOTS / "robust-phone.png", full_page=True)
+    page.close()
+    until(lambda: not trainings(server[1]))
+
+
+def test_stop_keeps_the_last_round_and_a_killed_process_is_one_sentence(server, client):
+    process = server[1]
+    job = client.submit("chelsea", "photos-onestep", 400, 2, 1, api_name="/train")
+    until(lambda: len(job.outputs()) > 2, 120)
+    client.predict(api_name="/stop_training")
+    shown = job.result(timeout=60)[0]
+    assert "Stopped" in shown["note"]
+    until(lambda: not trainings(process))
+    job = client.submit("chelsea", "photos-onestep", 400, 2, 1, api_name="/train")
+    until(lambda: trainings(process))
+    for pid in trainings(process):
+        psutil.Process(pid).kill()
+    with pytest.raises(AppError, match="ended by itself"):
+        job.result(timeout=60)
+    assert client.predict("chelsea", "photos-onestep", 1, 2, 1, api_name="/train")[0]["done"] == 1
+
+
+@pytest.mark.parametrize("changes", [{0: "../x"}, {1: "photos-clean"}, {2: 10**6}, {2: None}, {3: 0}, {4: 99}])
+def test_a_forged_setting_is_refused(client, changes):
+    setting = [changes.get(i, value) for i, value in enumerate((*SETTING, 1))]
+    with pytest.raises(AppError) as refused:
+        client.predict(*setting, api_name="/train")
+    assert "Traceback" not in str(refused.value)

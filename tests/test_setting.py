@@ -1,0 +1,177 @@
+"""A setting in an address, in a line of code, and in a zip; hostile ones of each."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import replace
+from urllib.parse import parse_qsl
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from robviz.evidence import pack, unpack, unzipped
+from robviz.setting import BREAK, CHANGE, Setting, compare, model_of
+
+BOX = "40, 30, 120, 90"
+
+
+@pytest.fixture(scope="module")
+def setting():
+    return Setting(photo="coffee", eps=4, steps=3, seed=5, loss="ce", target="cat", region=BOX)
+
+
+@pytest.fixture(scope="module")
+def packed(setting):
+    return pack(setting, compare(setting))
+
+
+def rezipped(packed: bytes, **changes) -> io.BytesIO:
+    """The zip with other contents; of None, without that file."""
+    files = unzipped(io.BytesIO(packed)) | changes
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as target:
+        for name, content in files.items():
+            if content is not None:
+                target.writestr(name, content)
+    return out
+
+
+def test_an_address_holds_what_differs_from_the_defaults_and_gives_the_same_setting(setting):
+    assert Setting().query() == ""
+    assert Setting.parse(dict(parse_qsl(setting.query()))) == setting
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"photo": "../../secret"}, "photo must be one of"),
+        ({"model": "<img src=x>"}, "model must be one of"),
+        ({"eps": "nan"}, "finite"),
+        ({"eps": "17"}, "must lie in"),
+        ({"steps": "1e9"}, "must be a number"),
+        ({"steps": "9" * 5000}, "must be a number"),
+        ({"seed": "-1"}, "seed in 0"),
+        ({"loss": "dice"}, "loss must be one of"),
+        ({"attack": "__class__"}, "attack must be one of"),
+        ({"region": "1,2,3"}, "left, top, right, bottom"),
+        ({"region": "5,5,5,9"}, "holds no pixel"),
+        ({"where": "both"}, "where must be one of"),
+    ],
+)
+def test_a_forged_address_is_refused_in_one_sentence(values, says):
+    with pytest.raises(ValueError, match=says) as refused:
+        Setting.parse(values)
+    assert len(str(refused.value)) < 400
+
+
+def test_the_lines_of_python_give_the_same_result(setting):
+    names: dict = {}
+    exec(setting.cell(), names)
+    again = compare(setting)
+    assert np.array_equal(names["shown"].attacked, again.attacked)
+    assert names["shown"].scores_after == again.scores_after
+
+
+def test_only_the_region_changes_or_only_there_the_mask_is_aimed_at():
+    left, top, right, bottom = map(int, BOX.split(","))
+    changed = compare(Setting(steps=3, region=BOX, where=CHANGE))
+    moved = (changed.attacked != changed.image).any(-1)
+    assert moved[top:bottom, left:right].any()
+    moved[top:bottom, left:right] = False
+    assert not moved.any()
+    aimed = compare(Setting(steps=10, eps=2, region=BOX, where=BREAK))
+    inside = (aimed.after != aimed.reference)[top:bottom, left:right].mean()
+    assert inside > 0.9
+
+
+def test_a_targeted_attack_leads_to_the_class_and_names_the_losses_it_takes():
+    shown = compare(Setting(steps=20, eps=8, loss="ce", target="cup"))
+    assert (shown.after == model_of("photos-clean")[1].classes.index("cup")).mean() > 0.5
+    with pytest.raises(ValueError, match="targeted attack takes one of the losses"):
+        compare(Setting(target="cup"))
+    with pytest.raises(ValueError, match="must be a class of the model"):
+        compare(Setting(loss="ce", target="<b>"))
+
+
+def test_the_moments_of_an_attack_go_from_the_clean_mask_to_the_last_and_never_get_better():
+    shown = compare(Setting(steps=40))
+    assert shown.trail[0].step == 0
+    assert shown.trail[-1].step == shown.step
+    assert np.array_equal(shown.trail[0].mask, shown.before)
+    accuracies = [moment.accuracy for moment in shown.trail]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert 2 < len(shown.trail) <= 25
+    assert len(shown.losses) == len(shown.curve) == shown.step + 1
+
+
+def test_a_zip_gives_back_the_setting_and_the_view_and_says_that_its_picture_fools_the_model(setting, packed):
+    found, shown = unpack(io.BytesIO(packed)), compare(setting)
+    assert found.setting == setting
+    assert found.agrees
+    assert "still fools the model" in found.verdict
+    for name in ("image", "attacked", "before", "after", "reference", "confidence_after", "curve", "losses"):
+        assert np.array_equal(getattr(found.shown, name), getattr(shown, name)), name
+    assert found.shown.scores_after == shown.scores_after
+    assert pack(setting, shown) == packed
+
+
+def test_the_perturbation_in_the_zip_is_what_was_added(packed):
+    files = unzipped(io.BytesIO(packed))
+    image, attacked = (
+        np.asarray(Image.open(io.BytesIO(files[name]))).astype(int) for name in ("picture.png", "attacked.png")
+    )
+    found = np.load(io.BytesIO(files["perturbation.npy"]))
+    assert np.array_equal(found, attacked - image)
+    assert np.abs(found).max() == 4
+
+
+def test_a_zip_whose_masks_are_not_the_models_says_so(packed):
+    files = unzipped(io.BytesIO(packed))
+    assert not unpack(rezipped(packed, **{"mask_attacked.png": files["mask_clean.png"]})).agrees
+
+
+def bomb(packed: bytes) -> io.BytesIO:
+    return rezipped(packed, **{"config.json": b" " * 2**25})
+
+
+def big_picture(packed: bytes) -> io.BytesIO:
+    out = io.BytesIO()
+    Image.new("RGB", (3000, 3000)).save(out, "PNG")
+    return rezipped(packed, **{"picture.png": out.getvalue()})
+
+
+def config(packed: bytes, **changes) -> io.BytesIO:
+    values = json.loads(unzipped(io.BytesIO(packed))["config.json"])
+    return rezipped(packed, **{"config.json": json.dumps(values | changes).encode()})
+
+
+@pytest.mark.parametrize(
+    ("hostile", "says"),
+    [
+        (lambda packed: io.BytesIO(b"PK no zip"), "no zip"),
+        (lambda packed: io.BytesIO(packed[: len(packed) // 2]), "no zip"),
+        (lambda packed: rezipped(packed, **{"../../evil.py": b"x"}), "not saved by robviz"),
+        (lambda packed: rezipped(packed, **{"reference.png": None}), "not saved by robviz"),
+        (bomb, "larger than 4 MiB"),
+        (big_picture, "at most 256 pixels"),
+        (lambda packed: rezipped(packed, **{"picture.png": b"GIF89a"}), "no PNG"),
+        (lambda packed: rezipped(packed, **{"perturbation.npy": b"\x93NUMPY"}), "not the difference"),
+        (lambda packed: rezipped(packed, **{"config.json": b"[" * 100000}), "not what robviz saves"),
+        (lambda packed: config(packed, setting={"model": "../x"}), "model must be one of"),
+        (lambda packed: config(packed, setting=3), "not what robviz saves"),
+        (lambda packed: config(packed, steps_made=10**9), "other steps"),
+        (lambda packed: config(packed, loss_of_each_step=[float("nan")]), "no numbers"),
+        (lambda packed: config(packed, setting={"eps": 1, "photo": "coffee"}), "more than its ε"),
+    ],
+)
+def test_a_hostile_zip_is_refused_in_one_sentence(packed, hostile, says):
+    with pytest.raises(ValueError, match=says):
+        unpack(hostile(packed))
+
+
+def test_an_unfinished_attack_is_not_saved(setting):
+    with pytest.raises(ValueError, match="no finished attack"):
+        pack(setting, replace(compare(setting), is_final=False))
