@@ -93,7 +93,7 @@ def heal_steps(recipe: Recipe, sample: Sample, folder: Path, rounds: int = 8) ->
     with torch.random.fork_rng([]):
         torch.manual_seed(recipe.seed)
         training = Training(initial_model(recipe, len(images.classes)), recipe, len(images.classes))
-    probe = probe_of(load_dataset(images.name, PROBE_SPLIT), PROBE_IMAGES, eps)
+    probe = probe_of(recipe, load_dataset(images.name, PROBE_SPLIT), PROBE_IMAGES, eps)
 
     def look() -> Round:
         model = training.averaged.module.eval()

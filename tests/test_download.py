@@ -423,10 +423,10 @@ def test_a_cache_that_cannot_be_written_is_said_in_one_sentence(row, cache):
 
 
 def test_available_tells_what_needs_a_download(row):
-    assert available() == ["photos-clean", "photos-robust", *CHECKPOINTS]
-    assert available(offline=True) == ["photos-clean", "photos-robust"]
+    assert available() == [*shipped_models(), *CHECKPOINTS]
+    assert available(offline=True) == shipped_models()
     download("tiny")
-    assert available(offline=True) == ["photos-clean", "photos-robust", "tiny"]
+    assert available(offline=True) == [*shipped_models(), "tiny"]
 
 
 def test_an_unknown_checkpoint_is_answered_with_the_known_ones():

@@ -185,11 +185,14 @@ def test_without_the_imagenet_weights_the_way_to_get_them_is_told(monkeypatch):
         efficientnet.load_imagenet(build("upernet-efficientnet-lite0", 2))
 
 
-def test_the_shipped_models_are_the_clean_and_the_robust_one():
-    assert shipped_models() == ["photos-clean", "photos-robust"]
+SHIPPED = ["camvid-at", "camvid-clean", "camvid-pirat", "photos-clean", "photos-robust"]
 
 
-@pytest.mark.parametrize("name", ["photos-clean", "photos-robust"])
+def test_the_shipped_models_are_clean_and_robust_ones_of_both_datasets():
+    assert shipped_models() == SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_model_is_frozen_small_and_says_what_it_is(name):
     from robviz.shipped import shipped
 
@@ -197,11 +200,11 @@ def test_a_shipped_model_is_frozen_small_and_says_what_it_is(name):
     assert not model.training
     assert not any(p.requires_grad for p in model.parameters())
     assert model.card.name == name
-    assert len(model.card.classes) == len(model.card.palette) == 9
+    assert len(model.card.classes) == len(model.card.palette) == {"photos": 9, "camvid": 11}[model.card.dataset]
     assert (shipped("checkpoints") / f"{name}.safetensors").stat().st_size < 10e6
 
 
-@pytest.mark.parametrize("name", ["photos-clean", "photos-robust"])
+@pytest.mark.parametrize("name", SHIPPED)
 def test_the_card_tells_how_the_model_was_made(name):
     card = robviz.load_model(name).card
     assert card.training["command"] == f"robviz finetune {name}"
@@ -216,6 +219,14 @@ def test_the_clean_model_breaks_and_the_robust_one_holds():
     assert clean["val"]["attacked_miou"] <= 0.10
     assert robust["val"]["clean_miou"] >= 0.65
     assert robust["val"]["attacked_miou"] >= 0.40
+
+
+@pytest.mark.parametrize("name", ["camvid-at", "camvid-pirat"])
+def test_the_street_models_hold_where_the_clean_one_breaks(name):
+    clean, robust = (load_model(one).card.metrics["val"] for one in ("camvid-clean", name))
+    assert clean["clean_miou"] >= 0.60 <= robust["clean_miou"]
+    assert clean["attacked_miou"] <= 0.02
+    assert robust["attacked_miou"] >= 0.25
 
 
 @pytest.mark.parametrize("name", ["photos-clean", "photos-robust"])

@@ -15,10 +15,11 @@ import gradio as gr
 from gradio.context import Context, get_blocks_context
 
 from robviz.attacks import predicted
+from robviz.datasets import load_dataset
 from robviz.figures import overlay, training_curves
 from robviz.finetune.recipes import RECIPES
 from robviz.healing import Healing, heal_apart, small, small_recipes
-from robviz.models import available, keep_model, shipped_models
+from robviz.models import available, keep_model
 from robviz.pictures import to_bytes
 from robviz.tabs.shared import Work, drawn_by, model_of, photos, refusing
 from robviz.types import Sample
@@ -59,7 +60,7 @@ def fresh_folder(session: str) -> Path:
 
 def shown_of(sample: Sample, steps: list[Healing], note: str) -> dict[str, Any]:
     """What `healing` in `healing.js` shows, ready for JSON."""
-    image, palette = to_bytes(sample.image), model_of(shipped_models()[0])[1].palette
+    image, palette = to_bytes(sample.image), load_dataset("photos").palette
     last, looks = steps[-1], [step.round for step in steps if step.round is not None]
     return {
         "size": [image.shape[1], image.shape[0]],
