@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from functools import lru_cache
 from typing import Any
 
@@ -48,7 +48,7 @@ PRESETS = {
 }
 #: What the visitors attacked last, for their zips: session -> setting and result.
 _finished: OrderedDict[str, tuple[Setting, Comparison]] = OrderedDict()
-MOST_FINISHED = 64
+MOST_FINISHED = 32
 LISTENING = (
     "element.firstChild.dataset.regions = 'yes';"
     + VIEWER
@@ -151,7 +151,9 @@ def attack(
 
 
 def keep(request: gr.Request, setting: Setting, shown: Comparison) -> None:
-    _finished[request.session_hash or ""] = setting, shown
+    session = request.session_hash or ""
+    _finished[session] = setting, replace(shown, trail=())  # no zip holds it
+    _finished.move_to_end(session)
     while len(_finished) > MOST_FINISHED:
         _finished.popitem(last=False)
 
