@@ -398,7 +398,6 @@ def box_of(page) -> str:
 
 
 def test_a_region_is_drawn_by_mouse_and_by_key_and_only_its_pixels_change(page):
-    page.click("#more > button")
     page.click("#view [data-tool=region]")
     hover(page, 0, 0.25, 0.25)
     page.mouse.down()

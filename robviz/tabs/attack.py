@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from functools import lru_cache
 from typing import Any
 
@@ -48,7 +48,7 @@ PRESETS = {
 }
 #: What the visitors attacked last, for their zips: session -> setting and result.
 _finished: OrderedDict[str, tuple[Setting, Comparison]] = OrderedDict()
-MOST_FINISHED = 64
+MOST_FINISHED = 32
 LISTENING = (
     "element.firstChild.dataset.regions = 'yes';"
     + VIEWER
@@ -151,7 +151,9 @@ def attack(
 
 
 def keep(request: gr.Request, setting: Setting, shown: Comparison) -> None:
-    _finished[request.session_hash or ""] = setting, shown
+    session = request.session_hash or ""
+    _finished[session] = setting, replace(shown, trail=())  # no zip holds it
+    _finished.move_to_end(session)
     while len(_finished) > MOST_FINISHED:
         _finished.popitem(last=False)
 
@@ -228,8 +230,20 @@ def build() -> None:
             eps = gr.Slider(0, MOST_EPS, start.eps, step=0.25, label="ε, in 1/255", elem_id="eps")
             preset = gr.Radio(list(PRESETS), value="quick", label="Preset", elem_id="preset")
             steps = gr.Slider(1, MOST_STEPS, start.steps, step=1, label="Steps", elem_id="steps")
-            seconds = gr.Markdown(elem_id="estimate")
-            with gr.Accordion("Loss, target and region", open=False, elem_id="more"):
+            seconds = gr.Markdown(estimate(start.photo, start.model, start.steps), elem_id="estimate")
+            region = gr.Textbox(
+                "",
+                label="Region: left, top, right, bottom",
+                placeholder="whole picture; or draw it with ▭ or b",
+                elem_id="region",
+            )
+            where = gr.Radio(
+                [("break only these pixels", BREAK), ("change only these pixels", CHANGE)],
+                value=BREAK,
+                label="In the region",
+                elem_id="where",
+            )
+            with gr.Accordion("Loss, target and seed", open=False, elem_id="more"):
                 loss = gr.Dropdown(list(LOSSES), value=start.loss, label="Loss", elem_id="loss")
                 how = gr.Dropdown(list(OPTIMISERS), value=start.attack, label="Attack", elem_id="optimiser")
                 target = gr.Dropdown(
@@ -237,18 +251,6 @@ def build() -> None:
                     value=ANY,
                     label=f"Towards (with {', '.join(TARGETED)})",
                     elem_id="target",
-                )
-                region = gr.Textbox(
-                    "",
-                    label="Region: left, top, right, bottom",
-                    placeholder="whole picture; or draw it with ▭ or b",
-                    elem_id="region",
-                )
-                where = gr.Radio(
-                    [("break only these pixels", BREAK), ("change only these pixels", CHANGE)],
-                    value=BREAK,
-                    label="In the region",
-                    elem_id="where",
                 )
                 seed = gr.Number(0, precision=0, minimum=0, label="Seed", elem_id="seed")
             with gr.Row():

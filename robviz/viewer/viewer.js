@@ -311,7 +311,7 @@ function viewer(element, data) {
     redraw();
   }
 
-  // A region is told to whoever listens on the element; without one, the button is not there.
+  // A region is told to whoever listens on the element, which says so by `data-regions`.
   function startBox() {
     if (state.region || state.isBoxing) return setRegion(null);
     state.isBoxing = true;
@@ -336,7 +336,7 @@ function viewer(element, data) {
   }
 
   function keyBox() {
-    if (!state.isBoxing) startBox();
+    if (!state.isBoxing && !boxer.hidden) startBox();
     if (!state.isBoxing) return;
     const { width, height } = shown.pictures.image;
     const { column, row } = state.point ?? { column: Math.floor(state.x * width), row: Math.floor(state.y * height) };
