@@ -4,7 +4,7 @@
 report from the records alone. It may be killed at any moment and started again, and spread over processes and
 machines by `torchrun` or `accelerate launch`: the report stays the same to the byte. (On CPUs with as many threads a
 process, that is: another number rounds sums otherwise, so it is part of what decides a run. `OMP_NUM_THREADS` sets it.
-On GPUs, torch adds up some gradients in no fixed order, and the batch size chooses kernels: last digits may move there.)
+On GPUs, torch adds up some gradients in no fixed order and the batch size chooses kernels: last digits may move there.)
 """
 
 from __future__ import annotations

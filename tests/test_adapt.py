@@ -371,7 +371,7 @@ def test_a_function_of_ones_own_is_evaluated_from_the_command_line(builder, give
         ("builder:missing", "builder has no function 'missing'; expected one that returns a model"),
         ("builder:BUILDER", "builder has no function 'BUILDER'"),
         ("builder:numbers", "builder:numbers must return a torch.nn.Module, got list; robviz.models.adapt makes one"),
-        ("photos-cleen", "unknown model 'photos-cleen'; choose from: photos-clean"),
+        ("photos-cleen", "unknown model 'photos-cleen'; choose from: camvid-at"),
     ],
 )
 def test_a_model_that_cannot_be_had_ends_in_one_sentence(builder, model, says, monkeypatch):

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from robviz import cli, downloads
 from robviz.bench import free_port
 from robviz.downloads import cache_folder, fetch
-from robviz.models import available, build, load_model, published
+from robviz.models import available, build, load_model, published, shipped_models
 from robviz.models.published import BACKBONES, CHECKPOINTS, Published, download, sha256
 from tests.shelf import fails, hangs_up, page, sends_to, shelf, stalls, well
 

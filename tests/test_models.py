@@ -248,7 +248,7 @@ def test_a_saved_model_opens_again_with_the_same_answers(tmp_path):
 
 
 def test_an_unknown_model_is_answered_with_the_known_ones():
-    with pytest.raises(ValueError, match="unknown model 'resnet'; choose from: photos-clean, photos-robust"):
+    with pytest.raises(ValueError, match="unknown model 'resnet'; choose from: camvid-at, camvid-clean"):
         load_model("resnet")
     with pytest.raises(ValueError, match="unknown architecture 'unet'; choose from: upernet-convnext-small-cvst"):
         build("unet", 3)
