@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -140,3 +141,18 @@ def finish(model: nn.Module, sample: Sample, last: Comparison, num_classes: int)
     after, confidence = seen(model, to_tensor(Image.fromarray(last.attacked)))
     found = scores(after, sample.labels, num_classes)
     return replace(last, after=after.numpy(), confidence_after=confidence, scores_after=found, is_final=True)
+
+
+def compare(
+    model: nn.Module,
+    sample: Sample,
+    num_classes: int,
+    eps: float,
+    steps: int,
+    loss: str = "mask-ce",
+    class_weights: Tensor | None = None,
+    seed: int = 0,
+) -> Comparison:
+    """The measured comparison at the end of `compare_steps`. eps in [0, 1]."""
+    frames = compare_steps(model, sample, num_classes, eps, steps, loss, class_weights, seed, float("inf"))
+    return finish(model, sample, deque(frames, maxlen=1).pop(), num_classes)
