@@ -15,7 +15,7 @@ from robviz.figures import attack_curve, overlay
 from robviz.models import card_of, load_model
 from robviz.pictures import to_tensor
 from robviz.viewer import HERE, viewer_data
-from robviz.viewer.widget import Explorer, Viewer, still
+from robviz.viewer.widget import Explorer, Viewer, show, still
 
 PALETTE = ((0, 0, 0), (255, 0, 0))
 
@@ -118,3 +118,5 @@ def test_a_moved_control_attacks_anew():
     assert explorer.comparison.scores_after.accuracy > before
     assert "mask-ce-bal" not in explorer.loss.options
     assert "image/png" in explorer._repr_mimebundle_()
+    again = show(explorer.comparison, model).data
+    assert again["pictures"] == explorer.viewer.data["pictures"]
