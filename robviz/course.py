@@ -294,20 +294,21 @@ def is_explained(failed: str) -> bool:
 def check(chosen: Sequence[str] = (), write: bool = False) -> list[str]:
     """Run notebooks (all by default), both copies; returns the problems, a sentence each. Prints what each took.
 
-    write: keep the measured seconds in `runtimes.json`. Raises ValueError for an unknown name.
+    write: keep the measured seconds of those without problems in `runtimes.json`. Raises ValueError for an unknown name.
     """
-    mode, problems, measured = os.environ.get("ROBVIZ_MODE", "quick"), [], runtimes()
+    mode, problems = os.environ.get("ROBVIZ_MODE", "quick"), []
     for name in chosen or names():
-        notebook = read(name)
+        notebook, before = read(name), len(problems)
         for copy, run in (("student", run_student), ("solved", run_solved)):
             outcome = run(notebook)
             if mode == "quick" and outcome.seconds > LIMIT:
                 outcome.problems.append(f"takes {outcome.seconds:.0f} s, at most {LIMIT} in quick mode")
             problems += [f"{name}, {copy} copy: {problem}" for problem in outcome.problems]
             print(f"{name}, {copy} copy, {mode}: {outcome.seconds:.1f} s, {len(outcome.problems)} problems", flush=True)
-        measured.setdefault(name, {})[mode] = {"seconds": round(outcome.seconds, 1), "machine": machine(mode)}
-    if write and not problems:
-        (shipped("notebooks") / RUNTIMES).write_text(json.dumps(measured, indent=1, sort_keys=True) + "\n")
+        if write and len(problems) == before:
+            measured = runtimes()
+            measured.setdefault(name, {})[mode] = {"seconds": round(outcome.seconds, 1), "machine": machine(mode)}
+            (shipped("notebooks") / RUNTIMES).write_text(json.dumps(measured, indent=1, sort_keys=True) + "\n")
     return problems
 
 
