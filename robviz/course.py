@@ -294,9 +294,10 @@ def is_explained(failed: str) -> bool:
 def check(chosen: Sequence[str] = (), write: bool = False) -> list[str]:
     """Run notebooks (all by default), both copies; returns the problems, a sentence each. Prints what each took.
 
-    write: keep the measured seconds of those without problems in `runtimes.json`. Raises ValueError for an unknown name.
+    write: keep the seconds of those without problems in `runtimes.json`. Raises ValueError for an unknown name.
     """
-    mode, problems = os.environ.get("ROBVIZ_MODE", "quick"), []
+    mode = os.environ.get("ROBVIZ_MODE", "quick")
+    problems: list[str] = []
     for name in chosen or names():
         notebook, before = read(name), len(problems)
         for copy, run in (("student", run_student), ("solved", run_solved)):
