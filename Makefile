@@ -8,10 +8,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 p
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& echo $$p && break; done)
 
-.PHONY: app test lint format bench failures screenshot clean
+.PHONY: app notebooks test lint format bench failures screenshot clean
 
 app: $(VENV)/.app-ready
 	$(BIN)/robviz app --port $(PORT)
+
+notebooks: $(VENV)/.notebooks-ready
+	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
 test: $(VENV)/.test-ready
 	$(BIN)/python -m pytest
@@ -46,10 +49,14 @@ $(VENV)/.app-ready: $(VENV)/.created pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@
 
+$(VENV)/.notebooks-ready: $(VENV)/.created pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[notebooks]'
+	touch $@ $(VENV)/.app-ready
+
 $(VENV)/.test-ready: $(VENV)/.created pyproject.toml tests/chromium.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	$(BIN)/python -m tests.chromium
-	touch $@ $(VENV)/.app-ready
+	touch $@ $(VENV)/.app-ready $(VENV)/.notebooks-ready
 
 clean:
 	rm -rf $(VENV) build dist screenshots

@@ -19,7 +19,9 @@ _HOMES = {"load_model": "robviz.models", "load_dataset": "robviz.datasets"}
 _MODULES = (
     "attacks",
     "attribution",
+    "charts",
     "checks",
+    "course",
     "datasets",
     "figures",
     "finetune",

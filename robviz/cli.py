@@ -1,4 +1,4 @@
-"""The command line: `robviz app | evaluate | finetune | miniature | data | download | tables | landing | bench`."""
+"""The command line: `robviz app | evaluate | finetune | miniature | data | download | tables | course | ...`."""
 
 from __future__ import annotations
 
@@ -220,6 +220,32 @@ def bench(arguments: argparse.Namespace) -> None:
     print({"app": module.bench, "attacks": module.bench_attacks, "finetune": module.bench_finetune}[arguments.what]())
 
 
+def course_check(arguments: argparse.Namespace) -> None:
+    from robviz import course
+
+    if problems := course.check(arguments.names, arguments.write):
+        sys.exit("\n".join(problems))
+
+
+def course_render(arguments: argparse.Namespace) -> None:
+    from robviz import course
+
+    course.render(arguments.out, arguments.names)
+
+
+def course_solve(arguments: argparse.Namespace) -> None:
+    from robviz import course
+
+    course.solve(arguments.name, arguments.out)
+
+
+def course_strip(arguments: argparse.Namespace) -> None:
+    from robviz import course
+
+    for path in arguments.paths:
+        course.strip(path)
+
+
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="robviz", description="See how segmentation models break, and what makes them hold."
@@ -307,6 +333,24 @@ def parser() -> argparse.ArgumentParser:
         "what", nargs="?", choices=["app", "attacks", "finetune"], default="app", help="(default: %(default)s)"
     )
     sub.set_defaults(call=bench)
+    actions = commands.add_parser("course", help="the notebooks: do they run, as HTML, solved").add_subparsers(
+        required=True, metavar="action"
+    )
+    sub = actions.add_parser("check", help="run the student's and the solved copies, offline, as CI does")
+    sub.add_argument("names", nargs="*", help="(default: all)")
+    sub.add_argument("--write", action="store_true", help="keep what they took beside them, to be shown in each")
+    sub.set_defaults(call=course_check)
+    sub = actions.add_parser("render", help="run the solved copies and write them as HTML with pictures")
+    sub.add_argument("out", type=Path, help="folder they go to")
+    sub.add_argument("names", nargs="*", help="(default: all)")
+    sub.set_defaults(call=course_render)
+    sub = actions.add_parser("solve", help="write the solved copy of one")
+    sub.add_argument("name")
+    sub.add_argument("out", type=Path, help="the file to write")
+    sub.set_defaults(call=course_solve)
+    sub = actions.add_parser("strip", help="clear the outputs of notebooks that were run and saved")
+    sub.add_argument("paths", nargs="+", type=Path)
+    sub.set_defaults(call=course_strip)
     return root
 
 

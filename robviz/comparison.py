@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -199,3 +200,18 @@ def step_seconds(model: nn.Module, sample: Sample, steps: int = 2) -> float:
         started = time.perf_counter()
         made = sum(1 for _ in running)
     return (time.perf_counter() - started) / max(1, made)
+
+
+def compare(
+    model: nn.Module,
+    sample: Sample,
+    num_classes: int,
+    eps: float,
+    steps: int,
+    loss: str = "mask-ce",
+    class_weights: Tensor | None = None,
+    seed: int = 0,
+) -> Comparison:
+    """The measured comparison at the end of `compare_steps`. eps in [0, 1]."""
+    frames = compare_steps(model, sample, num_classes, eps, steps, loss, class_weights, seed, float("inf"))
+    return finish(model, sample, deque(frames, maxlen=1).pop(), num_classes)

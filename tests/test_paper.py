@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import pandas as pd
 import pytest
 
 from robviz import paper
@@ -61,5 +62,67 @@ def test_the_same_ensemble_with_other_steps_has_lines_of_its_own():
 
 
 def test_a_table_no_evaluation_makes_is_refused():
-    with pytest.raises(ValueError, match="make Tables 2, 6, 7, not 4"):
+    with pytest.raises(ValueError, match="make Tables 1, 2, 3, 6, 7, 8, not 4"):
         paper.ours(4, [])
+
+
+CONVNEXT_T = {"Model": "UPerNet ConvNeXt-T, PIR-AT, 50 epochs, Pascal-Voc"}
+
+
+def test_published_and_own_figures_stand_side_by_side():
+    found = paper.beside(6, [report(8 / 255, miou=0.25), report(5 / 255)], CONVNEXT_T)
+    assert list(found.frame.columns) == ["Model", "eps", "figure", "paper", "ours", "difference"]
+    assert set(found.frame.eps) == {"8/255"}  # the paper has no 5/255
+    line = found.frame[found.frame.figure == "js mIoU"].iloc[0]
+    assert (line.paper, line.ours, line.difference) == (41.3, 25.0, -16.3)
+    assert "deviate by up to 0.4 points" in found.caption
+
+
+@pytest.mark.parametrize("number", paper.TABLES)
+def test_every_table_beside_itself_differs_nowhere(number):
+    published = paper.table(number)
+    against = {"Model": published.Model[0]} if number in (1, 6) else None
+    lines = published[published.Model == published.Model[0]] if against else published
+    found = paper.beside(number, lines, against).frame
+    assert len(found) > 0
+    assert not found.difference.any(skipna=True)
+    assert found.difference.notna().any()
+
+
+def test_lines_that_cannot_be_told_apart_are_refused():
+    with pytest.raises(ValueError, match="share their eps; choose some"):
+        paper.beside(6, [report(8 / 255)])
+    with pytest.raises(ValueError, match="has no line with 'x' under 'Model'"):
+        paper.beside(6, [report(8 / 255)], {"Model": "x"})
+    with pytest.raises(ValueError, match="1 lines of ours and 12 of Table 2"):
+        paper.beside(2, [report(8 / 255)])
+    with pytest.raises(ValueError, match="no line of ours"):
+        paper.beside(6, [report(5 / 255)], CONVNEXT_T)
+
+
+def test_differences_are_signed_and_coloured_by_their_sign(tmp_path):
+    lines = pd.DataFrame({"Loss pair": ["SEA"], "4/255 mIoU": [70.9], "8/255 mIoU": [30.6], "4/255 Acc": [None]})
+    found = paper.beside(7, lines)
+    for suffix in ("md", "tex", "csv"):
+        found.save(tmp_path / f"table.{suffix}")
+        text = (tmp_path / f"table.{suffix}").read_text()
+        assert "+6.0" in text
+        assert "-4.0" in text
+    assert pd.read_csv(tmp_path / "table.csv").difference.dropna().tolist() == [6.0, -4.0]
+    assert r"SEA & 4/255 mIoU & 64.9 & 70.9 & +6.0 \\" in found.to_latex()
+    html = found._repr_html_()
+    assert "background:#e69f004c'>+6.0" in html
+    assert "background:#56b4e933'>-4.0" in html
+    with pytest.raises(ValueError, match=r"written as \.md, \.tex, \.csv; got 'a\.txt'"):
+        found.save("a.txt")
+
+
+def test_table_1_joins_ensembles_and_table_8_spreads_seeds():
+    baselines = report(4 / 255, "baselines", miou=0.3)
+    baselines.plan["settings"]["runs"] = [{"loss": "segpgd", "attack": "red-eps-apgd", "steps": 300}]
+    baselines.rows["segpgd.red-eps-apgd.300"] = baselines.rows["clean"]
+    (line,) = paper.ours(1, [baselines, report(4 / 255)]).to_dict("records")
+    assert (line["SegPGD mIoU"], line["SEA mIoU"], line["Clean (Acc / mIoU)"]) == (30.0, 50.0, "80.0 / 30.0")
+    (line,) = paper.ours(8, [report(4 / 255, miou=miou) for miou in (0.4, 0.5, 0.6)]).to_dict("records")
+    assert line["js mIoU"] == "50.0±10.0"
+    assert paper.ours(8, [report(4 / 255)])["js mIoU"].tolist() == ["50.0"]

@@ -14,7 +14,8 @@ from robviz.datasets import load_dataset
 from robviz.figures import attack_curve, overlay
 from robviz.models import card_of, load_model
 from robviz.pictures import to_tensor
-from robviz.viewer import viewer_data
+from robviz.viewer import HERE, viewer_data
+from robviz.viewer.widget import Explorer, Viewer, show, still
 
 PALETTE = ((0, 0, 0), (255, 0, 0))
 
@@ -94,3 +95,30 @@ def test_the_final_scores_belong_to_the_8_bit_picture():
     assert final.scores_after.accuracy == pytest.approx((seen == final.reference)[valid].mean())
     assert final.largest_change == 4
     assert len(final.curve) == 4
+
+
+# ------------------------------------------------------------------------------------------ in notebooks
+
+
+def test_the_widget_carries_the_apps_script_and_a_still_picture(shown):
+    data = viewer_data(shown, ("a", "b"), PALETTE, "")
+    widget = Viewer(data=data)
+    bundle, _ = widget._repr_mimebundle_()
+    assert (HERE / "viewer.js").read_text() in str(Viewer._esm)
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert base64.b64decode(bundle["image/png"]) == still(data)
+    assert Image.open(io.BytesIO(still(data))).width > 3 * 100
+
+
+def test_a_moved_control_attacks_anew():
+    model, sample = load_model("photos-clean"), load_dataset("photos", "val-128")[0]
+    explorer = Explorer(model, sample, eps=4, steps=2)
+    before, data = explorer.comparison.scores_after.accuracy, explorer.viewer.data
+    explorer.eps.value = 0
+    assert explorer.viewer.data != data
+    assert explorer.comparison.largest_change == 0
+    assert explorer.comparison.scores_after.accuracy > before
+    assert "mask-ce-bal" not in explorer.loss.options
+    assert "image/png" in explorer._repr_mimebundle_()
+    again = show(explorer.comparison, model).data
+    assert again["pictures"] == explorer.viewer.data["pictures"]

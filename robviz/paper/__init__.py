@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,15 @@ def radius_of(report: Report) -> str:
     return f"{255 * report.plan['eps']:g}/255"
 
 
+def subject_of(report: Report) -> str:
+    """Which model, on what."""
+    data = report.plan["dataset"]
+    return f"{report.plan['model']['name']}, {data['name']} {data['split']}, {data['images']} images"
+
+
 def model_of(report: Report) -> str:
     """Which model, on what, by which ensemble: the first cell of our lines."""
-    model, data = report.plan["model"]["name"], report.plan["dataset"]
-    return f"{model}, {data['name']} {data['split']}, {data['images']} images, {report.plan['settings']['name']}"
+    return f"{subject_of(report)}, {report.plan['settings']['name']}"
 
 
 def percentages(report: Report, row: str, prefix: str, accuracy: str = "accuracy_pooled") -> Line:
@@ -103,18 +109,70 @@ def radii(reports: Iterable[Report]) -> list[Line]:
     return list(lines.values())
 
 
+#: What Table 1 calls the losses that are not the paper's own.
+BASELINES = {"cospgd": "CosPGD", "segpgd": "SegPGD"}
+
+
+def attacks(reports: Iterable[Report]) -> list[Line]:
+    """Table 1: each loss alone, those of earlier work too, and SEA; reports on one model and radius share a line."""
+    lines: dict[tuple[str, str], Line] = {}
+    for report in reports:
+        subject, eps = subject_of(report), radius_of(report)
+        clean = [f"{value:.1f}" for value in percentages(report, "clean", "").values()]
+        line = lines.setdefault((subject, eps), {"Model": subject, "Clean (Acc / mIoU)": " / ".join(clean), "eps": eps})
+        for loss, row in losses(report).items():
+            line |= percentages(report, row, BASELINES.get(loss, loss))
+        if is_paper(report):
+            line |= worst_case(report, "SEA")
+    return list(lines.values())
+
+
+def seeds(reports: Iterable[Report]) -> list[Line]:
+    """Table 8: mean and deviation of Table 6 over the reports that differ in their seed alone."""
+    groups: dict[tuple[str, str], list[Line]] = {}
+    for line in components(reports):
+        groups.setdefault((line["Model"], line["eps"]), []).append(line)
+    return [
+        {"Model": model, "eps": eps}
+        | {name: spread([line[name] for line in group]) for name in group[0] if name not in ("Model", "eps")}
+        for (model, eps), group in groups.items()
+    ]
+
+
+def spread(values: list[float]) -> str:
+    """`89.2±0.2`; of one value no deviation is known."""
+    mean = f"{statistics.mean(values):.1f}"
+    return f"{mean}±{statistics.stdev(values):.1f}" if len(values) > 1 else mean
+
+
 #: number -> what makes its lines from evaluations
-OURS: dict[int, Callable[[Iterable[Report]], list[Line]]] = {2: radii, 6: components, 7: pairs}
+OURS: dict[int, Callable[[Iterable[Report]], list[Line]]] = {
+    1: attacks,
+    2: radii,
+    3: radii,
+    6: components,
+    7: pairs,
+    8: seeds,
+}
+
+
+def is_paper(report: Report) -> bool:
+    """Whether the ensemble has the losses of version 2 of the paper, of any number of steps."""
+    return re.fullmatch(r"paper(-\d+)?", report.plan["settings"]["name"]) is not None
 
 
 def ours(number: int, reports: Iterable[Report]) -> pd.DataFrame:
-    """Lines like those of the published Table `number` (2, 6 or 7), from evaluations of ours with the `paper` losses.
+    """Lines like those of the published Table `number` (1, 2, 3, 6, 7 or 8), from evaluations of ours.
 
-    reports: any; those of other settings are left out. Figures in per cent, under the published headings. Raises
-    ValueError for a table that evaluations do not make.
+    reports: any; but for Table 1, those of other ensembles than the paper's are left out. Figures in per cent, under
+    the published headings. Raises ValueError for a table that evaluations do not make.
     """
     if number not in OURS:
         raise ValueError(f"evaluations make Tables {', '.join(map(str, OURS))}, not {number!r}")
-    of_the_paper = (report for report in reports if re.fullmatch(r"paper(-\d+)?", report.plan["settings"]["name"]))
-    ordered = sorted(of_the_paper, key=lambda report: (model_of(report), report.plan["eps"]))
+    counted = (report for report in reports if number == 1 or is_paper(report))
+    ordered = sorted(counted, key=lambda report: (model_of(report), report.plan["eps"]))
     return pd.DataFrame(OURS[number](ordered))
+
+
+from robviz.paper.compared import Beside as Beside  # noqa: E402  (it needs what is above)
+from robviz.paper.compared import beside as beside  # noqa: E402

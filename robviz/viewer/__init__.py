@@ -1,7 +1,8 @@
 """How a comparison looks in the browser: the data of the linked viewer, for the app and for notebooks alike.
 
 `viewer.js` and `style.css` are plain files without a build step. `viewer(element, data)` of the first fills an element
-and returns a handle whose `update(data)` shows the next frame in place: zoom, layers and toggles stay.
+and returns a handle whose `update(data)` shows the next frame in place: zoom, layers and toggles stay. In notebooks,
+`show` and `Explorer` of `robviz.viewer.widget` show it; they need the extra `notebooks`.
 """
 
 from __future__ import annotations

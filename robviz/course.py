@@ -1,0 +1,355 @@
+"""The course: notebooks that run, check their own exercises, and know what they took.
+
+`robviz course check` runs every notebook of `notebooks/` as its student opens it and once more solved; `render` makes
+HTML of the solved copies, `solve` writes one, `strip` clears outputs before a commit.
+
+How a notebook is written
+-------------------------
+What lies in git is the student's copy, without outputs. `tests/test_course.py` holds each to these rules:
+
+- The first cell, Markdown, has the title, `**Goals**` and `**Prerequisites**`; the last ones a `## Summary` and a link
+  into the app, `http://127.0.0.1:7860/?photo=chelsea&model=photos-clean&eps=4&loss=mask-ce&steps=20&seed=0`.
+- The first code cell is tagged `parameters` and holds `MODE = None`; the second ends in
+  `lesson = course.begin("NN_name", MODE)` and `lesson`, which shows mode, seed and measured runtime. What differs
+  between the modes is written `lesson.pick(quick, full)`; `lesson.out("name")` is a folder for what full mode resumes.
+- Say, run, see, interpret. `ruff` holds for cells, too. Code cells are short (median at most 4 lines); a `def` only
+  where the student writes one.
+- Prose holds no digits but settings in `code` and places (Table 6, section 3.4, Exercise 1): whatever a sentence
+  claims in numbers, a cell prints. At least once a `**Predict:**` comes before the cell that reveals.
+- An exercise is a code cell tagged `exercise`. As it is, running it raises NotImplementedError: `def f(x): raise
+  NotImplementedError("...")` and below it a call. Its metadata holds `robviz: {"solution": "...", "wrong": ["...",
+  ...]}`: the cell's whole text once solved, and solutions with mistakes worth explaining.
+- The next code cell, tagged `check`, asserts; the message explains the mistake in one sentence. It fails for each
+  `wrong`. It is left out where the exercise is not solved, and so is every cell tagged `after`: those use the student's
+  answer. No other cell may. `lesson.solution(1)` folds out the solution of Exercise 1.
+- Charts are those of `robviz.charts` (matplotlib: they show everywhere), the viewer is `show` or `Explorer` of
+  `robviz.viewer.widget`, a table of the paper beside ours `robviz.paper.beside(...)` as a cell's last line. What two
+  notebooks need is in the library, not in cells.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from robviz.shipped import shipped
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+MODES = ("quick", "full")
+LIMIT = 90  # seconds a notebook may take in quick mode
+RUNTIMES = "runtimes.json"
+#: What each mode is to be taken for.
+MEANINGS = {
+    "quick": "small models on composed photographs, on a CPU; **not comparable to the paper in absolute terms**",
+    "full": "published checkpoints and datasets, on a GPU; what was interrupted goes on when run again",
+}
+T = TypeVar("T")
+
+
+# ------------------------------------------------------------------------------------------ inside a notebook
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One notebook being run: its mode and seed. As the last line of a cell it shows them with the measured runtime."""
+
+    name: str
+    mode: str
+    seed: int = 0
+
+    @property
+    def device(self) -> str:
+        return self.pick("cpu", "cuda")
+
+    def pick(self, quick: T, full: T) -> T:
+        """The value of this mode."""
+        return {"quick": quick, "full": full}[self.mode]
+
+    def out(self, name: str) -> Path | None:
+        """The folder of an evaluation in full mode, which resumes there; None in quick mode, which keeps nothing."""
+        from robviz.downloads import cache_folder
+
+        return self.pick(None, cache_folder() / "course" / self.name / name)
+
+    def solution(self, number: int) -> Folded:
+        """The solution of an exercise, folded. Raises ValueError for a number that the notebook does not have."""
+        solutions = [cell.metadata.robviz.solution for cell in read(self.name).cells if role(cell) == "exercise"]
+        if not 1 <= number <= len(solutions):
+            raise ValueError(f"{self.name} has exercises 1 to {len(solutions)}, got {number}")
+        return Folded(f"Solution of Exercise {number}", solutions[number - 1])
+
+    def _repr_markdown_(self) -> str:
+        measured = runtimes().get(self.name, {})
+        took = ", ".join(
+            f"{mode}: {measured[mode]['seconds']:.0f} s on {measured[mode]['machine']}"
+            if mode in measured
+            else f"{mode}: not measured yet"
+            for mode in MODES
+        )
+        return f"**Mode `{self.mode}`**: {MEANINGS[self.mode]}.  \n**Seed** {self.seed}. **Measured runtime** {took}."
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Code behind a triangle."""
+
+    title: str
+    code: str
+
+    def _repr_html_(self) -> str:
+        return f"<details><summary>{escape(self.title)}</summary><pre>{escape(self.code)}</pre></details>"
+
+
+def begin(name: str, mode: str | None = None) -> Lesson:
+    """The lesson of a notebook. mode: `quick` or `full`; by default what `ROBVIZ_MODE` says, else quick.
+
+    Raises ValueError for another mode, and for `full` without CUDA.
+    """
+    mode = mode or os.environ.get("ROBVIZ_MODE", "quick")
+    if mode not in MODES:
+        raise ValueError(f"unknown mode {mode!r}; choose from: {', '.join(MODES)}")
+    if mode == "full":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ValueError("full mode needs a GPU with CUDA, and there is none; set ROBVIZ_MODE=quick")
+    return Lesson(name, mode)
+
+
+def runtimes() -> dict[str, Any]:
+    """notebook -> mode -> {seconds, machine}, as `robviz course check --write` measured them."""
+    path = shipped("notebooks") / RUNTIMES
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+# ------------------------------------------------------------------------------------------ the files
+
+
+def names() -> list[str]:
+    """The notebooks in their order."""
+    return sorted(path.stem for path in shipped("notebooks").glob("*.ipynb"))
+
+
+def read(name: str) -> NotebookNode:
+    """A notebook, the student's copy. Raises ValueError for an unknown name."""
+    import nbformat
+
+    if name not in names():
+        raise ValueError(f"unknown notebook {name!r}; choose from: {', '.join(names())}")
+    return nbformat.read(shipped("notebooks") / f"{name}.ipynb", as_version=4)
+
+
+def role(cell: NotebookNode) -> str | None:
+    """`exercise`, `check`, `after` or None."""
+    return next((tag for tag in ("exercise", "check", "after") if tag in cell.metadata.get("tags", [])), None)
+
+
+def student(notebook: NotebookNode) -> NotebookNode:
+    """The copy that students open: no outputs, no execution counts."""
+    copy = deepcopy(notebook)
+    for cell in copy.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+        cell.metadata.pop("execution", None)
+    copy.metadata.pop("widgets", None)
+    copy.metadata.get("language_info", {}).pop("version", None)  # of whoever saved it last
+    return copy
+
+
+def solved(notebook: NotebookNode) -> NotebookNode:
+    """The copy with every exercise done."""
+    copy = student(notebook)
+    for cell in copy.cells:
+        if role(cell) == "exercise":
+            cell.source = cell.metadata.robviz.solution
+    return copy
+
+
+def strip(path: Path) -> None:
+    """Make a notebook that was run and saved a student's copy again."""
+    import nbformat
+
+    nbformat.write(student(nbformat.read(path, as_version=4)), path)
+
+
+# ------------------------------------------------------------------------------------------ running them
+
+#: Runs in the kernel first: whoever asks another machine for something learns that the course does not.
+OFFLINE = """
+def _offline():
+    import sys
+    places = {"socket.connect": lambda _, address: address[0], "socket.getaddrinfo": lambda host, *_: host}
+    def refuse(event, arguments):
+        if event in places and (host := places[event](*arguments)) not in (None, "127.0.0.1", "::1", "localhost"):
+            if not str(host).startswith("/"):
+                raise OSError(f"the course runs offline, but a cell asked {host} for something")
+    sys.addaudithook(refuse)
+_offline()
+del _offline
+"""
+
+
+@dataclass
+class Outcome:
+    """What running a copy showed. problems: a sentence each. notebook: with its outputs. seconds: of its own cells."""
+
+    notebook: NotebookNode
+    problems: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def failure(cell: NotebookNode) -> str | None:
+    """`NameError: ...` of a cell that failed, or None."""
+    errors = (output for output in cell.outputs if output.output_type == "error")
+    return next((f"{error.ename}: {error.evalue}" for error in errors), None)
+
+
+@contextmanager
+def kernel(notebook: NotebookNode) -> Iterator[Callable[[int, str], NotebookNode]]:
+    """A function of (index, source) that runs a cell and returns it; offline, in a folder that is then dropped."""
+    from nbclient import NotebookClient
+
+    quiet = ["--log-level=ERROR"]
+    client = NotebookClient(notebook, timeout=None, kernel_name="python3", allow_errors=True, extra_arguments=quiet)
+    client.store_widget_state = False
+
+    def run(index: int, source: str) -> NotebookNode:
+        cell = notebook.cells[index]
+        cell.source, cell.outputs = source, []
+        client.execute_cell(cell, index)
+        return cell
+
+    with tempfile.TemporaryDirectory() as folder, client.setup_kernel(cwd=folder, env=dict(os.environ)):
+        if os.environ.get("ROBVIZ_MODE", "quick") == "quick":
+            index = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code")
+            source = notebook.cells[index].source
+            run(index, OFFLINE).source = source
+        yield run
+
+
+def run_student(notebook: NotebookNode) -> Outcome:
+    """Run the student's copy: exercises raise NotImplementedError, what needs an answer is left out, the rest runs."""
+    outcome = Outcome(student(notebook))
+    with kernel(outcome.notebook) as run:
+        for index, cell in enumerate(outcome.notebook.cells):
+            if cell.cell_type != "code" or role(cell) in ("check", "after"):
+                continue
+            started = time.perf_counter()
+            failed = failure(run(index, cell.source))
+            outcome.seconds += time.perf_counter() - started
+            if role(cell) == "exercise" and not (failed or "").startswith("NotImplementedError"):
+                outcome.problems.append(f"cell {index}, an exercise, must raise NotImplementedError, not {failed}")
+            elif role(cell) is None and failed:
+                outcome.problems.append(f"cell {index} fails: {failed}")
+    return outcome
+
+
+def run_solved(notebook: NotebookNode, try_wrong: bool = True) -> Outcome:
+    """Run the solved copy: nothing fails or warns. try_wrong: before each solution try the wrong ones on its check."""
+    outcome = Outcome(solved(notebook))
+    cells = outcome.notebook.cells
+    with kernel(outcome.notebook) as run:
+        for index, cell in enumerate(cells):
+            if cell.cell_type != "code":
+                continue
+            source = cell.source
+            if try_wrong and role(cell) == "exercise":
+                check = next(i for i in range(index, len(cells)) if role(cells[i]) == "check")
+                asserts = cells[check].source
+                for number, wrong in enumerate(cell.metadata.robviz.wrong, 1):
+                    failed = failure(run(index, wrong)) or failure(run(check, asserts)) or "nothing"
+                    if not is_explained(failed):
+                        problem = f"cell {check} answers the wrong solution {number} of cell {index} with {failed}"
+                        outcome.problems.append(f"{problem}; expected an AssertionError of one sentence")
+                cells[check].outputs = []
+            started = time.perf_counter()
+            done = run(index, source)
+            outcome.seconds += time.perf_counter() - started
+            outcome.problems += [f"cell {index} fails: {failed}" for failed in [failure(done)] if failed]
+            outcome.problems += [
+                f"cell {index} writes to stderr: {output.text.strip()}"
+                for output in done.outputs
+                if output.output_type == "stream" and output.name == "stderr"
+            ]
+    return outcome
+
+
+def is_explained(failed: str) -> bool:
+    """Whether a failure is an assertion with a sentence."""
+    kind, _, message = failed.partition(": ")
+    return kind == "AssertionError" and len(message.split()) >= 5 and message.rstrip().endswith((".", "?"))
+
+
+def check(chosen: Sequence[str] = (), write: bool = False) -> list[str]:
+    """Run notebooks (all by default), both copies; returns the problems, a sentence each. Prints what each took.
+
+    write: keep the seconds of those without problems in `runtimes.json`. Raises ValueError for an unknown name.
+    """
+    mode = os.environ.get("ROBVIZ_MODE", "quick")
+    problems: list[str] = []
+    for name in chosen or names():
+        notebook, before = read(name), len(problems)
+        for copy, run in (("student", run_student), ("solved", run_solved)):
+            outcome = run(notebook)
+            if mode == "quick" and outcome.seconds > LIMIT:
+                outcome.problems.append(f"takes {outcome.seconds:.0f} s, at most {LIMIT} in quick mode")
+            problems += [f"{name}, {copy} copy: {problem}" for problem in outcome.problems]
+            print(f"{name}, {copy} copy, {mode}: {outcome.seconds:.1f} s, {len(outcome.problems)} problems", flush=True)
+        if write and len(problems) == before:
+            measured = runtimes()
+            measured.setdefault(name, {})[mode] = {"seconds": round(outcome.seconds, 1), "machine": machine(mode)}
+            (shipped("notebooks") / RUNTIMES).write_text(json.dumps(measured, indent=1, sort_keys=True) + "\n")
+    return problems
+
+
+def machine(mode: str) -> str:
+    """On what a mode was run, in a few words."""
+    if mode == "full":
+        import torch
+
+        return torch.cuda.get_device_name()
+    threads = os.environ.get("OMP_NUM_THREADS") or os.cpu_count()
+    return f"a CPU ({threads} {'thread' if str(threads) == '1' else 'threads'})"
+
+
+def render(out: Path, chosen: Sequence[str] = ()) -> list[Path]:
+    """Write the solved copies, run, as HTML with pictures that asks nobody for anything; returns the paths."""
+    paths = []
+    for name in chosen or names():
+        paths.append(write_html(run_solved(read(name), try_wrong=False).notebook, out / f"{name}.html"))
+        print(paths[-1], flush=True)
+    return paths
+
+
+def write_html(notebook: NotebookNode, path: Path) -> Path:
+    """A run notebook as one HTML page; of widgets their still pictures."""
+    from nbconvert import HTMLExporter
+
+    shown = deepcopy(notebook)
+    for cell in shown.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+    exporter = HTMLExporter(
+        exclude_input_prompt=True, exclude_output_prompt=True, mathjax_url="", require_js_url="", mermaid_js_url=""
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(exporter.from_notebook_node(shown, {"metadata": {"name": path.stem}})[0])
+    return path
+
+
+def solve(name: str, out: Path) -> None:
+    """Write the solved copy of a notebook, not run."""
+    import nbformat
+
+    nbformat.write(solved(read(name)), out)

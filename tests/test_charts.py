@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from robviz import charts
+
+
+def test_a_chart_shows_itself_as_png():
+    chart = charts.lines({"a": ([0, 1, 2], [3, 2, 1]), "b": ([0, 1], [1, 1])}, "x", "y", "title", {"here": 1.0})
+    assert Image.open(io.BytesIO(chart._repr_png_())).format == "PNG"
+    drawn = chart.axes[0].lines
+    assert drawn[0].get_ydata().tolist() == [3, 2, 1]
+    assert drawn[0].get_marker() != drawn[1].get_marker()  # told apart without colours
+
+
+def test_bars_stand_at_their_values_and_a_missing_one_leaves_its_place():
+    axes = charts.bars({"g": {"a": 1.0, "b": 2.0}, "h": {"b": 3.0}}, "y").axes[0]
+    heights = [bar.get_height() for bar in axes.patches]
+    assert heights[0] == 1
+    assert np.isnan(heights[1])
+    assert heights[2:] == [2, 3]
+
+
+def test_pictures_come_in_rows_under_their_titles():
+    chart = charts.pictures({str(i): np.zeros((4, 8)) for i in range(5)}, columns=2)
+    assert [axes.get_title() for axes in chart.axes] == ["0", "1", "2", "3", "4", ""]

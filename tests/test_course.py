@@ -1,0 +1,192 @@
+"""Every notebook keeps the rules that `robviz.course` tells its authors, and its check cells catch wrong answers."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from urllib.parse import parse_qs, urlsplit
+
+import nbformat
+import pytest
+
+from robviz import course
+from robviz.cli import main
+from robviz.datasets import load_dataset
+from robviz.losses import LOSSES
+from robviz.models import available
+from robviz.shipped import shipped
+
+NAMES = course.names()
+every_notebook = pytest.mark.parametrize("name", NAMES)
+#: What may hold digits in prose: code, links, tags, and places in the paper and in the notebook.
+PLACES = re.compile(
+    r"`[^`]*`|\]\([^)]*\)|<[^>]*>"
+    r"|\b(?:Tables?|Figures?|Exercise|[Ss]ections?|[Aa]ppendix|version) \d[\d.]*(?:(?:, | and | to )\d[\d.]*)*"
+)
+
+
+def code(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def prose(notebook: nbformat.NotebookNode) -> list[str]:
+    return [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+
+
+# ------------------------------------------------------------------------------------------ the rules
+
+
+@every_notebook
+def test_outputs_are_stripped(name):
+    notebook = nbformat.read(shipped("notebooks") / f"{name}.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    assert notebook == course.student(notebook)
+
+
+@every_notebook
+def test_it_says_its_goals_prerequisites_mode_and_summary(name):
+    notebook = course.read(name)
+    texts, cells = prose(notebook), code(notebook)
+    assert notebook.cells[0].source.startswith("# ")
+    for part in ("**Goals**", "**Prerequisites**"):
+        assert part in notebook.cells[0].source
+    assert any("**Predict:**" in text for text in texts)
+    assert "## Summary" in texts[-1]
+    assert cells[0].metadata.tags == ["parameters"]
+    assert cells[0].source.startswith("MODE = None")
+    assert cells[1].source.endswith(f'lesson = course.begin("{name}", MODE)\nlesson')
+
+
+@every_notebook
+def test_it_links_to_a_setting_that_the_app_has(name):
+    (link,) = re.findall(r"\(http://127\.0\.0\.1:7860/(\?[^)]*)\)", "\n".join(prose(course.read(name))))
+    asked = {key: value for key, (value,) in parse_qs(urlsplit(link).query).items()}
+    assert set(asked) == {"photo", "model", "eps", "loss", "steps", "seed"}
+    assert asked["photo"] in {sample.name for sample in load_dataset("photos", "photographs")}
+    assert asked["model"] in available()
+    assert asked["loss"] in LOSSES
+    assert 0 <= float(asked["eps"]) <= 16
+    assert 1 <= int(asked["steps"]) <= 200
+
+
+@every_notebook
+def test_code_cells_are_short_and_only_students_write_functions(name):
+    cells = code(course.read(name))
+    assert statistics.median(len(cell.source.splitlines()) for cell in cells) <= 4
+    for cell in cells:
+        assert course.role(cell) == "exercise" or not re.search(r"^\s*(def|class) |\blambda\b", cell.source, re.M), cell
+
+
+@every_notebook
+def test_prose_leaves_numbers_to_the_cells(name):
+    for text in prose(course.read(name)):
+        assert not re.search(r"\d", PLACES.sub("", text)), text
+
+
+@every_notebook
+def test_every_exercise_has_a_check_a_solution_and_mistakes(name):
+    cells = code(course.read(name))
+    roles = [course.role(cell) for cell in cells]
+    assert roles.count("exercise") >= 2
+    for index, cell in enumerate(cells):
+        if roles[index] == "exercise":
+            assert roles[index + 1] == "check"
+            assert "assert " in cells[index + 1].source
+            assert "NotImplementedError" in cell.source
+            assert "NotImplementedError" not in cell.metadata.robviz.solution
+            assert cell.metadata.robviz.wrong
+    solutions = [f"lesson.solution({number})" for number in range(1, roles.count("exercise") + 1)]
+    assert [cell.source for cell in cells if cell.source.startswith("lesson.solution(")] == solutions
+
+
+# ------------------------------------------------------------------------------------------ running them
+
+
+@every_notebook
+def test_it_runs_as_its_student_opens_it(name):
+    outcome = course.run_student(course.read(name))
+    assert outcome.problems == []
+    assert [cell.source for cell in outcome.notebook.cells] == [cell.source for cell in course.read(name).cells]
+    assert outcome.seconds <= course.LIMIT
+
+
+@every_notebook
+def test_it_runs_solved_and_explains_wrong_solutions(name):
+    outcome = course.run_solved(course.read(name))
+    assert outcome.problems == []
+    assert outcome.seconds <= course.LIMIT
+
+
+def notebook_of(exercise: str, solution: str, wrong: str, check: str, more: str = "1") -> nbformat.NotebookNode:
+    cells = [nbformat.v4.new_code_cell(source) for source in ("", exercise, check, more)]
+    cells[1].metadata = nbformat.from_dict({"tags": ["exercise"], "robviz": {"solution": solution, "wrong": [wrong]}})
+    cells[2].metadata["tags"] = ["check"]
+    return nbformat.v4.new_notebook(cells=cells)
+
+
+TODO, CHECK = "raise NotImplementedError('Exercise 1')", "assert a == 1, 'The number a must be exactly one.'"
+
+
+def test_what_breaks_the_rules_is_told():
+    runs = course.run_solved(notebook_of(TODO, "a = 1", "a = 1", CHECK)).problems
+    assert len(runs) == 1
+    assert "answers the wrong solution 1 of cell 1 with nothing" in runs[0]
+    assert "fails: AssertionError" in course.run_solved(notebook_of(TODO, "a = 2", "a = 3", CHECK)).problems[0]
+    assert course.run_student(notebook_of("a = 1", "a = 1", "a = 2", CHECK)).problems == [
+        "cell 1, an exercise, must raise NotImplementedError, not None"
+    ]
+    talks = notebook_of(TODO, "a = 1", "a = 2", CHECK, "import warnings; warnings.warn('careful')")
+    assert "writes to stderr" in course.run_solved(talks).problems[0]
+
+
+def test_nothing_outside_is_asked():
+    asks = notebook_of(TODO, "a = 1", "a = 2", CHECK, "import socket; socket.create_connection(('192.0.2.1', 80), 1)")
+    assert "the course runs offline, but a cell asked 192.0.2.1" in course.run_student(asks).problems[0]
+
+
+# ------------------------------------------------------------------------------------------ the commands
+
+
+def test_a_notebook_that_was_run_is_a_student_copy_again_once_stripped(tmp_path):
+    notebook = course.read(NAMES[0])
+    for count, cell in enumerate(code(notebook), 1):
+        cell.outputs, cell.execution_count = [nbformat.v4.new_output("stream", text="1")], count
+    path = tmp_path / "run.ipynb"
+    nbformat.write(notebook, path)
+    main(["course", "strip", str(path)])
+    assert nbformat.read(path, as_version=4) == course.read(NAMES[0])
+
+
+def test_the_solved_copy_holds_the_solutions(tmp_path):
+    main(["course", "solve", NAMES[0], str(tmp_path / "solved.ipynb")])
+    text = (tmp_path / "solved.ipynb").read_text()
+    sources = [cell.source for cell in code(nbformat.reads(text, as_version=4))]
+    for cell in code(course.read(NAMES[0])):
+        if course.role(cell) == "exercise":
+            assert cell.metadata.robviz.solution in sources
+            assert cell.source not in sources
+
+
+def test_rendered_pages_hold_still_pictures_and_ask_nobody(tmp_path):
+    picture = {"image/png": "aGVsbG8=", "application/vnd.jupyter.widget-view+json": {"model_id": "1"}}
+    notebook = notebook_of(TODO, "a = 1", "a = 2", CHECK)
+    notebook.cells[0].outputs = [nbformat.v4.new_output("display_data", picture)]
+    html = course.write_html(notebook, tmp_path / "page.html").read_text()
+    assert "data:image/png;base64,aGVsbG8=" in html
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", html)
+
+
+def test_unknown_notebooks_and_modes_are_refused(monkeypatch):
+    with pytest.raises(ValueError, match="unknown notebook '99'; choose from: 00_start_here"):
+        course.check(["99"])
+    monkeypatch.setenv("ROBVIZ_MODE", "fast")
+    with pytest.raises(ValueError, match="unknown mode 'fast'; choose from: quick, full"):
+        course.begin(NAMES[0])
+
+
+def test_a_lesson_shows_what_was_measured(monkeypatch):
+    monkeypatch.delenv("ROBVIZ_MODE", raising=False)
+    monkeypatch.setattr(course, "runtimes", lambda: {"00_start_here": {"quick": {"seconds": 12.3, "machine": "a CPU"}}})
+    head = course.begin("00_start_here")._repr_markdown_()
+    assert "quick: 12 s on a CPU, full: not measured yet" in head
+    assert "not comparable to the paper in absolute terms" in head
