@@ -11,7 +11,7 @@ import gradio as gr
 
 from robviz.landing import landing_data
 from robviz.models import shipped_models
-from robviz.tabs import attack, failures, robust, why
+from robviz.tabs import attack, failures, robust, sea, why
 from robviz.tabs.shared import drawn_by, leave, model_of
 from robviz.viewer import SCRIPT, STYLE
 
@@ -19,6 +19,7 @@ LANDING = "robviz.landing(element.firstChild, props.value);"
 #: title -> what builds the view. To add one, write its file in `robviz/tabs` and add its row.
 VIEWS = {
     "Attack": attack.build,
+    "SEA": sea.build,
     "Failures": failures.build,
     "Why did it flip?": why.build,
     "Make it robust": robust.build,  # the last one: what it makes goes into the menus of models before it

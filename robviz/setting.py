@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from robviz.attacks import OPTIMISERS, predicted
 from robviz.comparison import Comparison, compare_steps, finish
 from robviz.datasets import load_dataset
+from robviz.datasets.tables import read_table
 from robviz.losses import LOSSES
 from robviz.models import Card, available, card_of, load_model
 from robviz.pictures import LONGER_SIDE, read_picture, to_tensor
@@ -27,6 +28,7 @@ OWN_NOTE = (
     "This picture has no label mask in the model's classes: scores compare with its own mask of the unattacked picture."
 )
 MOST_EPS, MOST_STEPS, MOST_SEED = 16, 300, 2**31 - 1
+TABLES = ("voc", "ade20k", "camvid")  # whose class weights are on file
 BREAK, CHANGE = "break", "change"
 
 
@@ -39,8 +41,11 @@ def model_of(name: str) -> tuple[nn.Module, Card]:
 
 @lru_cache
 def class_weights(dataset: str) -> Tensor | None:
-    """Of the photos' classes; those of other datasets, which may not be on this machine, are not asked for."""
-    return load_dataset("photos").class_weights if dataset == "photos" else None
+    """Of the dataset's classes, whether its pictures are on this machine or not; None where nobody counted them."""
+    if dataset == "photos":
+        return load_dataset("photos").class_weights
+    table = dataset.partition("-")[0]  # two protocols, one table
+    return read_table(table)["weights"] if table in TABLES else None
 
 
 @lru_cache

@@ -22,8 +22,8 @@ from robviz.types import VOID
 HERE = Path(__file__).parent
 STYLE = (HERE / "style.css").read_text()
 #: What the page calls, as the global object `robviz`; the first file holds what the others use.
-FILES = ("viewer.js", "landing.js", "gallery.js", "why.js", "healing.js")
-FUNCTIONS = ("viewer", "landing", "gallery", "matrix", "why", "healing")
+FILES = ("viewer.js", "landing.js", "gallery.js", "why.js", "healing.js", "ensemble.js")
+FUNCTIONS = ("viewer", "landing", "gallery", "matrix", "why", "healing", "ensemble")
 SCRIPT = "\n".join(
     [
         "window.robviz = (() => {",

@@ -1,0 +1,135 @@
+"""SEA on one picture: every attack of an ensemble, which of them broke which class, and the worst case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import gradio as gr
+
+from robviz.comparison import unattacked
+from robviz.ensemble import CLEAN, ensemble_steps
+from robviz.models import available
+from robviz.sea import SETTINGS, SeaSettings
+from robviz.setting import MOST_EPS, MOST_STEPS, Setting
+from robviz.tabs.attack import estimate
+from robviz.tabs.shared import (
+    FRAME_SECONDS,
+    IN_TURN,
+    Work,
+    class_weights,
+    drawn_by,
+    model_of,
+    photos,
+    refusing,
+    sample_of,
+)
+from robviz.viewer.ensemble import ensemble_data
+
+WORK = Work()
+STEPS = 30
+#: Whose steps are not its own already.
+ENSEMBLES = [name for name in SETTINGS if name != "quick"]
+ENSEMBLE = """
+const shown = robviz.ensemble(element.firstChild, props.value);
+watch('value', () => shown.update(props.value));
+"""
+
+
+def settings_of(ensemble: str, steps: int) -> SeaSettings:
+    """Raises ValueError for what the widgets do not offer."""
+    if ensemble not in ENSEMBLES:
+        raise ValueError(f"the ensemble must be one of {', '.join(ENSEMBLES)}; got {str(ensemble)[:40]!r}")
+    return SETTINGS[ensemble].with_steps(int(steps))
+
+
+def names_of(settings: SeaSettings) -> list[str]:
+    return [run.name for run in settings.runs]
+
+
+def first_view(photo: str, model: str, eps: float, ensemble: str, steps: int) -> dict[str, Any]:
+    """The unattacked picture, and the attacks that wait."""
+    setting, settings = Setting(photo, model, eps, steps=steps), settings_of(ensemble, steps)
+    setting.check()
+    net, card = model_of(model)
+    sample, note = sample_of(photo, None, net)
+    shown = {CLEAN: unattacked(net, sample, len(card.classes), eps / 255, int(steps))}
+    return ensemble_data(shown, card, names_of(settings), f"{note} Press Run.")
+
+
+@refusing
+def look(photo: str, model: str, eps: float, ensemble: str, steps: int) -> dict[str, Any]:
+    """Show the chosen picture before any attack."""
+    return first_view(photo, model, eps, ensemble, steps)
+
+
+@refusing
+def run(photo: str, model: str, eps: float, ensemble: str, steps: int, request: gr.Request) -> Iterator[dict[str, Any]]:
+    """Stream the ensemble; Stop keeps the best so far."""
+    setting, settings = Setting(photo, model, eps, steps=steps), settings_of(ensemble, steps)
+    setting.check()
+    net, card = model_of(model)
+    sample, note = sample_of(photo, None, net)
+    with WORK.begin(request) as stopped:
+        frames = ensemble_steps(
+            net,
+            sample,
+            len(card.classes),
+            eps / 255,
+            settings,
+            class_weights(card.dataset),
+            FRAME_SECONDS,
+            stopped.is_set,
+        )
+        with closing(frames):
+            for shown in frames:
+                yield ensemble_data(shown, card, names_of(settings), note)
+
+
+@refusing
+def seconds_of(photo: str, model: str, ensemble: str, steps: int) -> str:
+    """How long the ensemble will take, from a step made now."""
+    return estimate(photo, model, int(steps)).replace(
+        "About", f"{len(settings_of(ensemble, steps).runs)} attacks, each about", 1
+    )
+
+
+def build() -> None:
+    start, ensemble = Setting(), "paper"
+    with gr.Row():
+        with gr.Column(scale=1, min_width=280):
+            photo = gr.Dropdown(list(photos()), value=start.photo, label="Picture", elem_id="sea-photo")
+            model = gr.Dropdown(available(offline=True), value=start.model, label="Model", elem_id="sea-model")
+            eps = gr.Slider(0, MOST_EPS, start.eps, step=0.25, label="ε, in 1/255", elem_id="sea-eps")
+            chosen = gr.Dropdown(ENSEMBLES, value=ensemble, label="Ensemble", elem_id="sea-ensemble")
+            steps = gr.Slider(1, MOST_STEPS, STEPS, step=1, label="Steps an attack, on average", elem_id="sea-steps")
+            seconds = gr.Markdown(seconds_of(start.photo, start.model, ensemble, STEPS), elem_id="sea-seconds")
+            with gr.Row():
+                go_button = gr.Button("Run", variant="primary", elem_id="sea-run")
+                stop_button = gr.Button("Stop", variant="stop", elem_id="sea-stop")
+        with gr.Column(scale=3, min_width=320, elem_classes="rv-result"):
+            view = drawn_by(ENSEMBLE, first_view(start.photo, start.model, start.eps, ensemble, STEPS), "sea")
+
+    inputs: list[Any] = [photo, model, eps, chosen, steps]
+    go_button.click(WORK.expect, None, None, queue=False, api_visibility="private", concurrency_limit=None)
+    running = go_button.click(run, inputs, view, api_name="sea", show_progress="hidden", **IN_TURN)
+    stop_button.click(WORK.stop, None, None, queue=False, api_name="stop_sea", concurrency_limit=None)
+    gr.on(
+        [photo.input, model.input, chosen.input],
+        look,
+        inputs,
+        view,
+        cancels=[running],
+        api_visibility="private",
+        show_progress="hidden",
+    )
+    gr.on(
+        [photo.change, model.change, chosen.change, steps.change],
+        seconds_of,
+        [photo, model, chosen, steps],
+        seconds,
+        api_visibility="private",
+        show_progress="hidden",
+        trigger_mode="always_last",
+    )

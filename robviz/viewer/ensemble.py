@@ -1,0 +1,37 @@
+"""How an ensemble on one picture looks in the browser: the data of `ensemble` in `ensemble.js`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from robviz.comparison import Comparison
+from robviz.ensemble import CLEAN, WORST, breakdown
+from robviz.models import Card
+from robviz.viewer import viewer_data
+
+
+def ensemble_data(shown: dict[str, Comparison], card: Card, names: list[str], note: str) -> dict[str, Any]:
+    """Ready for JSON. shown: what there is by now, the latest last; `{CLEAN: ...}` before the first attack.
+
+    names: of all runs, in order. While a run goes on its view alone is sent, and all of them whenever one has ended.
+    """
+    table, last = breakdown(shown, card.classes), list(shown)[-1]
+
+    def row(name: str) -> dict[str, Any]:
+        is_running = name == last and name in names and not shown[name].is_final
+        is_there = name == CLEAN or name in shown or (name == WORST and last != CLEAN)
+        return {
+            "name": name,
+            "cells": table.loc[name].tolist() if is_there else None,
+            # On this column, no other attack left less.
+            "least": (table.loc[name] == table.loc[WORST]).tolist() if name in names and is_there else None,
+            "state": f"step {shown[name].step} of {shown[name].steps}" if is_running else "" if is_there else "waiting",
+        }
+
+    views = shown if shown[last].is_final else {last: shown[last]}
+    return {
+        "columns": list(table.columns),
+        "rows": [row(name) for name in (CLEAN, *names, WORST)],
+        "last": last,
+        "views": {name: viewer_data(one, card.classes, card.palette, f"{name}. {note}") for name, one in views.items()},
+    }

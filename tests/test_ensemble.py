@@ -1,0 +1,120 @@
+"""An ensemble on one picture: the library, and the view in Chromium."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+from robviz.bench import free_port, serving
+from robviz.ensemble import ACCURACY, CLEAN, MIOU, WORST, breakdown, ensemble_steps
+from robviz.models import Card
+from robviz.sea import PAPER
+from robviz.types import Sample
+from robviz.viewer.ensemble import ensemble_data
+from tests.chromium import find
+from tests.conftest import SCREENSHOTS, Bends
+from tests.tabs import open_tab
+from tests.test_browser import watched
+
+CLASSES = ("a", "b", "c", "d")
+CARD = Card("bends", "", "noise", CLASSES, ((0, 0, 0), (9, 9, 9), (90, 90, 90), (200, 200, 200)), "")
+SETTINGS = PAPER.with_steps(4)
+NAMES = [run.name for run in SETTINGS.runs]
+WEIGHTS = torch.tensor([0.4, 0.3, 0.2, 0.1])
+
+
+@pytest.fixture
+def sample():
+    image = torch.rand(3, 12, 14, generator=torch.Generator().manual_seed(0))
+    labels = Bends().eval()(image[None])[0].argmax(0)
+    labels[:2] = -1
+    return Sample("noise", image, labels)
+
+
+def steps_of(sample, **options):
+    return list(ensemble_steps(Bends().eval(), sample, 4, 4 / 255, SETTINGS, WEIGHTS, **options))
+
+
+def test_the_runs_follow_each_other_and_each_ends_measured(sample):
+    frames = steps_of(sample)
+    assert [list(frame)[-1] for frame in frames] == sorted([list(frame)[-1] for frame in frames], key=NAMES.index)
+    assert list(frames[-1]) == NAMES
+    assert all(shown.is_final and shown.largest_change <= 4 for shown in frames[-1].values())
+
+
+def test_stop_ends_the_run_and_begins_no_other(sample):
+    frames = []
+    for frame in ensemble_steps(Bends().eval(), sample, 4, 4 / 255, SETTINGS, WEIGHTS, is_stopped=lambda: bool(frames)):
+        frames.append(frame)
+    assert list(frames[-1]) == NAMES[:1]
+    assert frames[-1][NAMES[0]].is_final
+
+
+def test_the_worst_case_is_the_least_of_each_column(sample):
+    shown = steps_of(sample)[-1]
+    table = breakdown(shown, CLASSES)
+    assert list(table.index) == [CLEAN, *NAMES, WORST]
+    assert list(table.columns[:2]) == [ACCURACY, MIOU]
+    assert table.loc[CLEAN, ACCURACY] == 1
+    for name, one in shown.items():
+        assert table.loc[name, ACCURACY] == pytest.approx(one.scores_after.accuracy)
+        assert table.loc[name, MIOU] == pytest.approx(one.scores_after.miou)
+    assert (table.loc[WORST] == table.loc[NAMES].min()).all()
+
+
+def test_a_view_is_sent_as_it_changes_and_all_of_them_at_the_end(sample):
+    frames = steps_of(sample)
+    sent = [ensemble_data(frame, CARD, NAMES, "note.") for frame in frames]
+    assert list(sent[0]["views"]) == NAMES[:1]
+    assert [row["state"] for row in sent[0]["rows"]] == ["", "step 1 of 4", "waiting", "waiting", ""]
+    assert list(sent[-1]["views"]) == NAMES
+    assert all(
+        any(row["least"][i] for row in sent[-1]["rows"] if row["least"]) for i in range(len(sent[-1]["columns"]))
+    )
+
+
+@pytest.fixture(scope="module")
+def server():
+    port = free_port()
+    with serving(port):
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.mark.browser
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+@pytest.mark.skipif(find() is None, reason="no Chromium on this machine: `make test` installs one where it can")
+@pytest.mark.parametrize("width", [1440, 390])
+def test_in_the_app_an_ensemble_runs_and_a_row_opens_its_attack(server, width):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find(), args=["--no-sandbox", "--disable-gpu"])
+        window = browser.new_page(viewport={"width": width, "height": 950}, reduced_motion="reduce")
+        for page in watched(window, server):
+            open_tab(page, "SEA")
+            page.locator("#sea-steps input[type=number]").fill("3")
+            page.locator("#sea-steps input[type=number]").press("Tab")
+            page.locator("#sea-run").click()
+            page.wait_for_function("document.querySelectorAll('#sea th button').length === 3", timeout=60_000)
+            page.get_by_role("button", name="mask-ce.red-eps-apgd.3").click()
+            page.wait_for_function(
+                "[...document.querySelectorAll('#sea .rv-note')].some(n => n.textContent.startsWith('mask-ce.red'))"
+            )
+            marked = page.locator("#sea td", has_text="◆").count()
+            assert marked >= 2
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            SCREENSHOTS.mkdir(exist_ok=True)
+            page.screenshot(path=SCREENSHOTS / f"sea-{width}.png", full_page=True)
+        browser.close()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+def test_a_forged_request_is_refused_in_words(server):
+    client = Client(server, verbose=False)
+    for values in (("chelsea", "photos-clean", 99, "paper", 3), ("chelsea", "photos-clean", 4, "paper", 0)):
+        with pytest.raises(AppError) as refused:
+            client.predict(*values, api_name="/sea")
+        assert "Traceback" not in str(refused.value)
+    client.close()
