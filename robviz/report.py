@@ -58,7 +58,7 @@ def reports_in(folder: Path) -> list[Report]:
 def evaluations(reports: list[Report]) -> pd.DataFrame:
     """One line a model and ensemble: its gradient steps an image, and what each radius leaves, in %."""
     lines: dict[tuple[str, str], dict[str, str]] = {}
-    for report in sorted(reports, key=lambda report: report.plan["eps"]):
+    for report in reports:
         plan, worst = report.plan, report.rows["worst case"]
         model, ensemble, images = plan["model"]["name"], plan["settings"]["name"], plan["dataset"]["images"]
         steps = sum(run["steps"] for run in plan["settings"]["runs"])
@@ -68,9 +68,9 @@ def evaluations(reports: list[Report]) -> pd.DataFrame:
         )
         figures = f"{100 * worst['accuracy_mean']:.1f} / {100 * worst['miou']:.1f}"
         line[f"accuracy / mIoU at {255 * plan['eps']:g}/255"] = figures
-    return pd.DataFrame(
-        [lines[key] for key in sorted(lines, key=lambda key: (key[0], int(lines[key]["steps an image"])))]
-    )
+    in_order = sorted(lines.values(), key=lambda line: (line["model"], int(line["steps an image"]), line["ensemble"]))
+    radii = [f"accuracy / mIoU at {255 * eps:g}/255" for eps in sorted({report.plan["eps"] for report in reports})]
+    return pd.DataFrame(in_order, columns=["model", "ensemble", "images", "steps an image", *radii])
 
 
 def shipped_tables() -> dict[str, str]:
