@@ -427,7 +427,12 @@ def test_a_region_is_drawn_by_mouse_and_by_key_and_only_its_pixels_change(page):
 def test_the_address_restores_the_setting_after_the_server_is_gone(server, chromium, page):
     page.fill('#eps input[type="number"]', "2")
     page.fill('#steps input[type="number"]', "3")
+    clean = page.inner_text('#view [data-score="accuracy"] b')
     page.get_by_label("photos-robust").check()
+    # Another model shows its mask first, and ends what was begun before.
+    page.wait_for_function(
+        "clean => document.querySelector('#view [data-score=accuracy] b').textContent !== clean", arg=clean
+    )
     page.click("#attack")
     page.wait_for_function("() => location.search.includes('model=photos-robust')")
     page.wait_for_selector('#view [data-final="true"]')

@@ -231,6 +231,9 @@ def build() -> None:
             preset = gr.Radio(list(PRESETS), value="quick", label="Preset", elem_id="preset")
             steps = gr.Slider(1, MOST_STEPS, start.steps, step=1, label="Steps", elem_id="steps")
             seconds = gr.Markdown(estimate(start.photo, start.model, start.steps), elem_id="estimate")
+            with gr.Row():
+                go_button = gr.Button("Attack", variant="primary", elem_id="attack")
+                stop_button = gr.Button("Stop", variant="stop", elem_id="stop")
             region = gr.Textbox(
                 "",
                 label="Region: left, top, right, bottom",
@@ -253,9 +256,6 @@ def build() -> None:
                     elem_id="target",
                 )
                 seed = gr.Number(0, precision=0, minimum=0, label="Seed", elem_id="seed")
-            with gr.Row():
-                go_button = gr.Button("Attack", variant="primary", elem_id="attack")
-                stop_button = gr.Button("Stop", variant="stop", elem_id="stop")
         with gr.Column(scale=3, min_width=320, elem_id="result"):
             view = drawn_by(LISTENING, clean_view(start), "view")
             curve = gr.Plot(attack_curve((), start.steps), show_label=False, elem_id="curve")
