@@ -7,9 +7,14 @@ import json
 import os
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
+from gradio_client import Client
 from torch import Tensor, nn
+
+from robviz.bench import free_port, serving
+from tests.chromium import find
 
 #: Pictures that the browser tests keep; git ignores the folder.
 SCREENSHOTS = Path(__file__).parent.parent / "screenshots"
@@ -19,10 +24,41 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not torch.cuda.is_available():
+    needs = {
+        "gpu": (torch.cuda.is_available(), "no CUDA here: this test needs a GPU"),
+        "browser": (find() is not None, "no Chromium on this machine: `make test` installs one where it can"),
+    }
+    for marker, (is_here, reason) in needs.items():
         for item in items:
-            if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason="no CUDA here: this test needs a GPU"))
+            if not is_here and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="module")
+def server():
+    """The app: its address and its process."""
+    port = free_port()
+    with serving(port) as (process, _):
+        yield f"http://127.0.0.1:{port}", psutil.Process(process.pid)
+
+
+@pytest.fixture
+def client(server):
+    client = Client(server[0], verbose=False)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=find(), args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        yield browser
+        browser.close()
 
 
 class PixelwiseLinear(nn.Module):

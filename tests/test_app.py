@@ -7,14 +7,12 @@ import time
 from urllib.parse import parse_qsl
 
 import numpy as np
-import psutil
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
 from robviz.attacks import predicted
-from robviz.bench import free_port, serving
 from robviz.evidence import unpack
 from robviz.losses import LOSSES
 from robviz.models import Card
@@ -23,20 +21,6 @@ from tests.server import LONG, busy_seconds, wait_until_idle
 
 UPLOAD = "my own picture"
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-
-
-@pytest.fixture(scope="module")
-def server():
-    port = free_port()
-    with serving(port) as (process, _):
-        yield f"http://127.0.0.1:{port}", psutil.Process(process.pid)
-
-
-@pytest.fixture
-def client(server):
-    client = Client(server[0], verbose=False)
-    yield client
-    client.close()
 
 
 def attack(client, photo="chelsea", upload=None, model="photos-clean", eps=4, loss="mask-ce", steps=10, seed=0):

@@ -6,7 +6,6 @@ import re
 import time
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from PIL import Image
@@ -20,34 +19,13 @@ from robviz.models import load_model
 from robviz.pictures import largest_change, to_bytes, to_tensor
 from robviz.types import Sample
 from robviz.viewer import viewer_data
-from tests.chromium import find
 from tests.conftest import SCREENSHOTS
 from tests.server import LONG, busy_seconds, wait_until_idle
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.skipif(find() is None, reason="no Chromium on this machine: `make test` installs one where it can"),
 ]
-
-
-@pytest.fixture(scope="module")
-def server():
-    port = free_port()
-    with serving(port) as (process, _):
-        yield f"http://127.0.0.1:{port}", psutil.Process(process.pid)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=find(), args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

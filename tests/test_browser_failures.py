@@ -16,7 +16,6 @@ from robviz.bench import free_port, serving
 from robviz.failures import failures, select
 from robviz.notes import notes_path, read_notes, write_note
 from robviz.shipped import shipped
-from tests.chromium import find
 from tests.conftest import SCREENSHOTS
 from tests.tabs import open_tab
 from tests.test_browser import watched
@@ -24,7 +23,6 @@ from tests.test_browser import watched
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
-    pytest.mark.skipif(find() is None, reason="no Chromium on this machine: `make test` installs one where it can"),
 ]
 SHIPPED = shipped("checkpoints/failures")
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -49,16 +47,6 @@ def server(root):
     port = free_port()
     with serving(port, options=["--evaluations", str(root)]):
         yield f"http://127.0.0.1:{port}"
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find(), args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -7,11 +7,9 @@ import time
 
 import psutil
 import pytest
-from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from robviz.bench import free_port, serving
-from tests.chromium import find
 from tests.conftest import SCREENSHOTS
 from tests.tabs import open_tab
 from tests.test_browser import watched
@@ -19,7 +17,6 @@ from tests.test_browser import watched
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
-    pytest.mark.skipif(find() is None, reason="no Chromium on this machine: `make test` installs one where it can"),
 ]
 SETTING = ("chelsea", "photos-onestep", 4, 1)  # photo, recipe, iterations and eps; attack steps come after
 
@@ -33,23 +30,6 @@ def server(tmp_path_factory):
             yield f"http://127.0.0.1:{port}", psutil.Process(process.pid)
     finally:
         os.environ.pop("ROBVIZ_CACHE") if before is None else os.environ.update(ROBVIZ_CACHE=before)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find(), args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def client(server):
-    client = Client(server[0], verbose=False)
-    yield client
-    client.close()
 
 
 def trainings(process: psutil.Process) -> list[int]:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import time
 
-import psutil
 import pytest
-from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from robviz.attribution import METHODS, top_logits
-from robviz.bench import free_port, serving
 from robviz.models import load_model
 from robviz.tabs import why
-from tests.chromium import find
 from tests.conftest import SCREENSHOTS
 from tests.server import wait_until_idle
 from tests.tabs import open_tab
@@ -22,24 +18,9 @@ from tests.test_browser import watched
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
-    pytest.mark.skipif(find() is None, reason="no Chromium on this machine: `make test` installs one where it can"),
 ]
 SUBJECT = ("chelsea", None, "photos-clean", 4)
 PIXEL = (114, 84)
-
-
-@pytest.fixture(scope="module")
-def server():
-    port = free_port()
-    with serving(port) as (process, _):
-        yield f"http://127.0.0.1:{port}", psutil.Process(process.pid)
-
-
-@pytest.fixture
-def client(server):
-    client = Client(server[0], verbose=False)
-    yield client
-    client.close()
 
 
 def attacked_and_clicked(page) -> None:
@@ -54,25 +35,20 @@ def attacked_and_clicked(page) -> None:
 
 
 @pytest.mark.parametrize("width", [1440, 390])
-def test_a_clicked_pixel_is_explained_on_both_pictures(server, width):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find(), args=["--no-sandbox", "--disable-gpu"])
-        window = browser.new_page(viewport={"width": width, "height": 950}, reduced_motion="reduce")
-        for page in watched(window, server[0]):
-            attacked_and_clicked(page)
-            x, y = (int(page.locator(f"#why-{axis} input").input_value()) for axis in "xy")
-            assert abs(x - PIXEL[0]) <= 3
-            assert abs(y - PIXEL[1]) <= 3
-            assert page.inner_text("#why .rv-logit[data-target=true] strong") == "cat"
-            page.locator("#why-explain").click()
-            page.wait_for_function("document.querySelector('#why .rv-why').dataset.done === '1'")
-            assert page.locator("#why .rv-diverging").is_visible()
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
-            SCREENSHOTS.mkdir(exist_ok=True)
-            page.screenshot(path=SCREENSHOTS / f"why-{width}.png", full_page=True)
-        browser.close()
+def test_a_clicked_pixel_is_explained_on_both_pictures(server, chromium, width):
+    window = chromium.new_page(viewport={"width": width, "height": 950}, reduced_motion="reduce")
+    for page in watched(window, server[0]):
+        attacked_and_clicked(page)
+        x, y = (int(page.locator(f"#why-{axis} input").input_value()) for axis in "xy")
+        assert abs(x - PIXEL[0]) <= 3
+        assert abs(y - PIXEL[1]) <= 3
+        assert page.inner_text("#why .rv-logit[data-target=true] strong") == "cat"
+        page.locator("#why-explain").click()
+        page.wait_for_function("document.querySelector('#why .rv-why').dataset.done === '1'")
+        assert page.locator("#why .rv-diverging").is_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        SCREENSHOTS.mkdir(exist_ok=True)
+        page.screenshot(path=SCREENSHOTS / f"why-{width}.png", full_page=True)
 
 
 def test_the_bars_are_the_top_logits_of_both_pictures(client):

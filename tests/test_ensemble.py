@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from gradio_client import Client
 from gradio_client.exceptions import AppError
 
-from robviz.bench import free_port, serving
 from robviz.ensemble import ACCURACY, CLEAN, MIOU, WORST, breakdown, ensemble_steps
 from robviz.models import Card
 from robviz.sea import PAPER
 from robviz.types import Sample
 from robviz.viewer.ensemble import ensemble_data
-from tests.chromium import find
 from tests.conftest import SCREENSHOTS, Bends
 from tests.tabs import open_tab
 from tests.test_browser import watched
@@ -75,46 +72,31 @@ def test_a_view_is_sent_as_it_changes_and_all_of_them_at_the_end(sample):
     )
 
 
-@pytest.fixture(scope="module")
-def server():
-    port = free_port()
-    with serving(port):
-        yield f"http://127.0.0.1:{port}"
-
-
 @pytest.mark.browser
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
-@pytest.mark.skipif(find() is None, reason="no Chromium on this machine: `make test` installs one where it can")
 @pytest.mark.parametrize("width", [1440, 390])
-def test_in_the_app_an_ensemble_runs_and_a_row_opens_its_attack(server, width):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find(), args=["--no-sandbox", "--disable-gpu"])
-        window = browser.new_page(viewport={"width": width, "height": 950}, reduced_motion="reduce")
-        for page in watched(window, server):
-            open_tab(page, "SEA")
-            page.locator("#sea-steps input[type=number]").fill("3")
-            page.locator("#sea-steps input[type=number]").press("Tab")
-            page.locator("#sea-run").click()
-            page.wait_for_function("document.querySelectorAll('#sea th button').length === 3", timeout=60_000)
-            page.get_by_role("button", name="mask-ce.red-eps-apgd.3").click()
-            page.wait_for_function(
-                "[...document.querySelectorAll('#sea .rv-note')].some(n => n.textContent.startsWith('mask-ce.red'))"
-            )
-            marked = page.locator("#sea td", has_text="◆").count()
-            assert marked >= 2
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
-            SCREENSHOTS.mkdir(exist_ok=True)
-            page.screenshot(path=SCREENSHOTS / f"sea-{width}.png", full_page=True)
-        browser.close()
+def test_in_the_app_an_ensemble_runs_and_a_row_opens_its_attack(server, chromium, width):
+    window = chromium.new_page(viewport={"width": width, "height": 950}, reduced_motion="reduce")
+    for page in watched(window, server[0]):
+        open_tab(page, "SEA")
+        page.locator("#sea-steps input[type=number]").fill("3")
+        page.locator("#sea-steps input[type=number]").press("Tab")
+        page.locator("#sea-run").click()
+        page.wait_for_function("document.querySelectorAll('#sea th button').length === 3", timeout=60_000)
+        page.get_by_role("button", name="mask-ce.red-eps-apgd.3").click()
+        page.wait_for_function(
+            "[...document.querySelectorAll('#sea .rv-note')].some(n => n.textContent.startsWith('mask-ce.red'))"
+        )
+        marked = page.locator("#sea td", has_text="◆").count()
+        assert marked >= 2
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        SCREENSHOTS.mkdir(exist_ok=True)
+        page.screenshot(path=SCREENSHOTS / f"sea-{width}.png", full_page=True)
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
-def test_a_forged_request_is_refused_in_words(server):
-    client = Client(server, verbose=False)
+def test_a_forged_request_is_refused_in_words(client):
     for values in (("chelsea", "photos-clean", 99, "paper", 3), ("chelsea", "photos-clean", 4, "paper", 0)):
         with pytest.raises(AppError) as refused:
             client.predict(*values, api_name="/sea")
         assert "Traceback" not in str(refused.value)
-    client.close()

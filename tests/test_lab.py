@@ -19,7 +19,6 @@ from tests.conftest import SCREENSHOTS
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.skipif(find() is None, reason="no Chromium on this machine: `make test` installs one where it can"),
 ]
 PATIENCE = 90_000  # milliseconds for a cell on a busy machine
 

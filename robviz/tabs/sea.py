@@ -13,7 +13,7 @@ from robviz.ensemble import CLEAN, ensemble_steps
 from robviz.models import available
 from robviz.sea import SETTINGS, SeaSettings
 from robviz.setting import MOST_EPS, MOST_STEPS, Setting
-from robviz.tabs.attack import estimate
+from robviz.tabs.attack import measured
 from robviz.tabs.shared import (
     FRAME_SECONDS,
     IN_TURN,
@@ -90,9 +90,10 @@ def run(photo: str, model: str, eps: float, ensemble: str, steps: int, request: 
 @refusing
 def seconds_of(photo: str, model: str, ensemble: str, steps: int) -> str:
     """How long the ensemble will take, from a step made now."""
-    return estimate(photo, model, int(steps)).replace(
-        "About", f"{len(settings_of(ensemble, steps).runs)} attacks, each about", 1
-    )
+    Setting(photo, model, steps=steps).check()
+    attacks, step = len(settings_of(ensemble, steps).runs), measured(model, photo)
+    each = max(1, round(steps * step))
+    return f"{attacks} attacks, each about {each} s on this machine, by a step measured on it: {1000 * step:.0f} ms."
 
 
 def build() -> None:
