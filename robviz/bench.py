@@ -174,30 +174,32 @@ def bench_attacks() -> str:
     return as_table(rows)
 
 
-def training_seconds(recipe: Recipe, iterations: int) -> tuple[dict[str, float], float]:
-    """Medians of what the parts of a training iteration take, and of a whole one, from one yield to the next.
+def training_seconds(recipe: Recipe, iterations: int) -> list[tuple[dict[str, float], float]]:
+    """What the parts of each training iteration take, and the whole, from one yield to the next.
 
     The first two are left out. The whole holds what belongs to no part: the average, the records, the progress.
     """
     recipe = replace(recipe, iterations=iterations)
     training, images = Training(initial_model(recipe, 9), recipe, 9), training_images(recipe)
-    parts, wholes = [], []
+    rows = []
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # so few images do not show every class
         for progress in train(training, images, Path(folder)):
-            parts.append(progress.seconds)
-            wholes.append(time.perf_counter() - started)
+            rows.append((progress.seconds, time.perf_counter() - started))
             started = time.perf_counter()
-    return {part: statistics.median(row[part] for row in parts[2:]) for part in parts[0]}, statistics.median(wholes[2:])
+    return rows[2:]
 
 
 def bench_finetune() -> str:
     """Measure where the time of an iteration of `photos-robust` goes and return it as a table."""
     recipe = replace(RECIPES["photos-robust"], sizes=(160,), eps_warm_up=0.0)
-    parts, whole = training_seconds(recipe, 12)
+    iterations = training_seconds(recipe, 12)
+    parts = {part: statistics.median(parts[part] for parts, _ in iterations) for part in iterations[0][0]}
+    whole = statistics.median(whole for _, whole in iterations)
+    over_parts = statistics.median(whole / sum(parts.values()) for parts, whole in iterations)
     images = f"{recipe.batch_size} images of {recipe.sizes[0]} px, {recipe.attack_steps} attack steps"
     rows = [(f"one iteration, {images}", f"{1000 * whole:.0f} ms", "")]
     rows += [(f"  {part}", f"{1000 * seconds:.0f} ms", "") for part, seconds in parts.items()]
-    rows.append(("  whole over the sum of its parts", f"{whole / sum(parts.values()):.2f} x", "at most 1.15 x"))
+    rows.append(("  whole over the sum of its parts", f"{over_parts:.2f} x", "at most 1.15 x"))
     return as_table(rows)

@@ -21,8 +21,10 @@ def test_the_worst_miou_of_a_set_of_ade20k_size_is_found_in_seconds():
 
 
 def test_a_training_iteration_is_little_more_than_its_parts():
-    """`robviz bench finetune` holds it to 1.15."""
-    parts, whole = training_seconds(replace(RECIPES["photos-onestep"], sizes=(64,), batch_size=2, eps_warm_up=0.0), 6)
+    """`robviz bench finetune` holds it to 1.15 in the median; the best iteration says it on a busy machine too."""
+    recipe = replace(RECIPES["photos-onestep"], sizes=(64,), batch_size=2, eps_warm_up=0.0)
+    iterations = training_seconds(recipe, 6)
+    parts, _ = iterations[0]
     assert parts.keys() == {"waiting", "attack", "forward", "backward", "optimiser"}
     assert min(parts.values()) > 0
-    assert 0.99 < whole / sum(parts.values()) < 1.3
+    assert 0.99 < min(whole / sum(parts.values()) for parts, whole in iterations) < 1.15
