@@ -11,7 +11,7 @@ import gradio as gr
 
 from robviz.landing import landing_data
 from robviz.models import shipped_models
-from robviz.tabs import attack, failures, robust, sea, why
+from robviz.tabs import attack, failures, robust, sea, transfer, why
 from robviz.tabs.shared import drawn_by, leave, model_of
 from robviz.viewer import SCRIPT, STYLE
 
@@ -20,6 +20,7 @@ LANDING = "robviz.landing(element.firstChild, props.value);"
 VIEWS = {
     "Attack": attack.build,
     "SEA": sea.build,
+    "Two models": transfer.build,
     "Failures": failures.build,
     "Why did it flip?": why.build,
     "Make it robust": robust.build,  # the last one: what it makes goes into the menus of models before it

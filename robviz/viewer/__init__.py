@@ -22,8 +22,8 @@ from robviz.types import VOID
 HERE = Path(__file__).parent
 STYLE = (HERE / "style.css").read_text()
 #: What the page calls, as the global object `robviz`; the first file holds what the others use.
-FILES = ("viewer.js", "landing.js", "gallery.js", "why.js", "healing.js", "ensemble.js")
-FUNCTIONS = ("viewer", "landing", "gallery", "matrix", "why", "healing", "ensemble")
+FILES = ("viewer.js", "landing.js", "gallery.js", "why.js", "healing.js", "ensemble.js", "transfer.js")
+FUNCTIONS = ("viewer", "landing", "gallery", "matrix", "why", "healing", "ensemble", "transfer")
 SCRIPT = "\n".join(
     [
         "window.robviz = (() => {",

@@ -1,0 +1,57 @@
+"""How models under each other's attacks look in the browser: the data of `transfer` in `transfer.js`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from robviz.ensemble import CLEAN
+from robviz.models import Card
+from robviz.transfer import Transfer
+from robviz.viewer import percent, viewer_data
+
+
+def transfer_data(found: Transfer, cards: dict[str, Card], notes: dict[str, str]) -> dict[str, Any]:
+    """Ready for JSON. cards, notes: by the model that looks; a note says what its labels are.
+
+    While an attack goes on its view alone is sent, and all of them whenever one has ended.
+    """
+    running = {key: shown for key, shown in found.items() if key[0] != CLEAN and not shown.is_final}
+
+    def cell(source: str, looker: str) -> dict[str, Any]:
+        shown = found.get((source, looker))
+        if shown is None:
+            return {"name": f"{looker}/{source}", "right": None, "state": "waiting"}
+        state = f"step {shown.step} of {shown.steps}" if (source, looker) in running else ""
+        share = shown.scores_before if source == CLEAN else shown.scores_after
+        return {"name": f"{looker}/{source}", "right": share.accuracy, "state": state}
+
+    def view(source: str, looker: str) -> dict[str, Any]:
+        card = cards[looker]
+        how = "not attacked" if source == CLEAN else f"attacked on {source}"
+        return viewer_data(
+            found[source, looker], card.classes, card.palette, f"Seen by {looker}, {how}. {notes[looker]}"
+        )
+
+    return {
+        "columns": [{"title": "not attacked", "source": CLEAN}]
+        + [{"title": f"attacked on {name}", "source": name} for name in cards],
+        "rows": [{"name": looker, "cells": [cell(source, looker) for source in (CLEAN, *cards)]} for looker in cards],
+        "verdict": verdict(found, list(cards)),
+        "views": {f"{looker}/{source}": view(source, looker) for source, looker in running or found},
+        "first": next(f"{looker}/{source}" for source, looker in reversed(running or found)),
+    }
+
+
+def verdict(found: Transfer, names: list[str]) -> str:
+    """One sentence an attack: what it takes from its own model, and from the other."""
+    words = []
+    for source in names:
+        lost = {
+            looker: shown.scores_before.accuracy - shown.scores_after.accuracy
+            for looker in names
+            if (shown := found.get((source, looker))) is not None and shown.is_final
+        }
+        if len(lost) == len(names):
+            others = " and ".join(f"{percent(value)} from {name}" for name, value in lost.items() if name != source)
+            words.append(f"The attack on {source} takes {percent(lost[source])} of its pixels, and {others}.")
+    return " ".join(words)

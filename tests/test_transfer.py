@@ -1,0 +1,116 @@
+"""Two models under each other's attacks: the library, and the view in Chromium."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from gradio_client.exceptions import AppError
+
+from robviz.comparison import finish, unattacked
+from robviz.ensemble import CLEAN
+from robviz.models import Card
+from robviz.transfer import Contender, transfer_steps
+from robviz.types import Sample
+from robviz.viewer.transfer import transfer_data
+from tests.conftest import SCREENSHOTS, PixelwiseLinear
+from tests.tabs import open_tab
+from tests.test_browser import watched
+
+#: What raises the first model's logit lowers the second's; the third looks at another channel than the first.
+WEIGHTS = {"one": (1.0, 0.0, 0.0), "against": (-1.0, 0.0, 0.0), "apart": (0.0, 1.0, 0.0)}
+CARD = Card("", "", "noise", ("a", "b"), ((0, 0, 0), (200, 200, 200)), "")
+
+
+def contenders(*names: str) -> dict[str, Contender]:
+    image = torch.rand(3, 12, 14, generator=torch.Generator().manual_seed(0))
+    found = {}
+    for name in names:
+        model = PixelwiseLinear(WEIGHTS[name], bias=-sum(WEIGHTS[name]) / 2).float().eval()
+        found[name] = Contender(model, Sample("noise", image, model(image[None])[0].argmax(0)), 2)
+    return found
+
+
+def last_of(*names: str, **options):
+    *_, last = transfer_steps(contenders(*names), 0.2, 8, "ce", **options)
+    return last
+
+
+def test_each_model_looks_at_the_picture_and_at_the_attack_on_each():
+    found = last_of("one", "apart")
+    assert list(found) == [(source, looker) for source in (CLEAN, "one", "apart") for looker in ("one", "apart")]
+    assert all(shown.is_final == (source != CLEAN) for (source, _), shown in found.items())
+
+
+def test_both_see_the_same_attacked_picture_and_it_keeps_the_budget():
+    found = last_of("one", "apart")
+    for source in ("one", "apart"):
+        assert (found[source, "one"].attacked == found[source, "apart"].attacked).all()
+        assert 0 < found[source, "one"].largest_change == found[source, "apart"].largest_change <= 0.2 * 255
+
+
+def test_what_a_model_sees_is_what_it_says_of_the_shown_picture():
+    there = contenders("one", "apart")
+    *_, found = transfer_steps(there, 0.2, 8, "ce")
+    for (source, looker), shown in found.items():
+        model, sample = there[looker].model, there[looker].sample
+        assert (shown.before == unattacked(model, sample, 2, 0.2, 8).before).all()
+        if source != CLEAN:
+            assert (shown.after == finish(model, sample, shown, 2).after).all()
+            assert (shown.reference == sample.labels.numpy()).all()
+
+
+def test_an_attack_transfers_to_a_model_that_looks_where_it_changes_and_to_no_other():
+    """The best attack on a pixelwise linear model moves its own channel alone, to the far side of the border."""
+    found = last_of("one", "against")
+    assert found["one", "one"].scores_after.accuracy < 0.7
+    assert found["one", "against"].scores_after.accuracy == found["one", "one"].scores_after.accuracy
+    apart = last_of("one", "apart", attack="annealed-pgd")
+    assert apart["one", "apart"].scores_after.accuracy > apart["one", "one"].scores_after.accuracy
+
+
+def test_stop_ends_the_attack_and_begins_no_other():
+    frames = []
+    for frame in transfer_steps(contenders("one", "apart"), 0.2, 8, "ce", is_stopped=lambda: len(frames) > 1):
+        frames.append(frame)
+    assert ("one", "apart") in frames[-1]
+    assert not any(source == "apart" for source, _ in frames[-1])
+    assert frames[-1]["one", "one"].is_final
+
+
+def test_the_page_gets_what_changed_and_in_the_end_all_with_a_verdict():
+    frames = list(transfer_steps(contenders("one", "apart"), 0.2, 8, "ce"))
+    sent = [transfer_data(frame, dict.fromkeys(("one", "apart"), CARD), {"one": "n", "apart": "n"}) for frame in frames]
+    assert list(sent[0]["views"]) == [f"one/{CLEAN}", f"apart/{CLEAN}"]
+    assert list(sent[1]["views"]) == ["one/one"]
+    assert [cell["state"] for cell in sent[1]["rows"][0]["cells"]] == ["", "step 1 of 8", "waiting"]
+    assert len(sent[-1]["views"]) == 6
+    assert sent[0]["verdict"] == ""
+    assert sent[-1]["verdict"].count("The attack on") == 2
+
+
+@pytest.mark.browser
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("width", [1440, 390])
+def test_in_the_app_two_models_are_attacked_and_a_cell_opens_in_the_viewer(server, chromium, width):
+    window = chromium.new_page(viewport={"width": width, "height": 950}, reduced_motion="reduce")
+    for page in watched(window, server[0]):
+        open_tab(page, "Two models")
+        page.locator("#two-steps input[type=number]").fill("5")
+        page.locator("#two-steps input[type=number]").press("Tab")
+        page.locator("#two-run").click()
+        page.wait_for_function("document.querySelectorAll('#transfer td button').length === 6", timeout=60_000)
+        page.wait_for_function("document.querySelector('#transfer .rv-note').textContent.includes('photos-robust takes')")
+        page.locator('#transfer [data-cell="photos-robust/photos-clean"]').click()
+        page.wait_for_function(
+            "[...document.querySelectorAll('#transfer .rv-note')].some("
+            "n => n.textContent.startsWith('Seen by photos-robust, attacked on photos-clean'))"
+        )
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        SCREENSHOTS.mkdir(exist_ok=True)
+        page.screenshot(path=SCREENSHOTS / f"two-models-{width}.png", full_page=True)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+def test_one_model_twice_is_refused_in_words(client):
+    with pytest.raises(AppError, match="choose two different ones"):
+        client.predict("chelsea", None, "photos-clean", "photos-clean", 4, "mask-ce", 3, api_name="/transfer")
