@@ -11,7 +11,7 @@ import gradio as gr
 
 from robviz.landing import landing_data
 from robviz.models import shipped_models
-from robviz.tabs import attack, failures, robust, sea, transfer, why
+from robviz.tabs import attack, failures, models, robust, sea, transfer, why
 from robviz.tabs.shared import drawn_by, leave, model_of
 from robviz.viewer import SCRIPT, STYLE
 
@@ -23,7 +23,9 @@ VIEWS = {
     "Two models": transfer.build,
     "Failures": failures.build,
     "Why did it flip?": why.build,
-    "Make it robust": robust.build,  # the last one: what it makes goes into the menus of models before it
+    # Last, as what these two bring goes into the menus of models before them.
+    "Make it robust": robust.build,
+    "Models": models.build,
 }
 
 

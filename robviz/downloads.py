@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 TIMEOUT = 30.0  # seconds without a byte
 PAUSES = (1.0, 2.0, 4.0)  # seconds between the attempts
+#: Is told the bytes that are here and those of the whole file, where the server says.
+Listener = Callable[[int, "int | None"], object]
 
 
 class Refused(Exception):
@@ -30,7 +33,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "robviz"
 
 
-def fetch(url: str, path: Path) -> None:
+def fetch(url: str, path: Path, listener: Listener = lambda received, total: None) -> None:
     """Download a file; `path` is there afterwards, whole, or else it is not.
 
     What has arrived lies in `<path>.part`. The next attempt, or the next call, goes on from there if the server can and
@@ -45,7 +48,7 @@ def fetch(url: str, path: Path) -> None:
     with httpx.Client(follow_redirects=True, timeout=TIMEOUT) as client:
         for pause in (*PAUSES, None):
             try:
-                receive(client, url, part, version)
+                receive(client, url, part, version, listener)
                 break
             except (httpx.HTTPError, httpx.InvalidURL, Refused) as error:
                 if pause is None or isinstance(error, final):
@@ -57,7 +60,7 @@ def fetch(url: str, path: Path) -> None:
     version.unlink(missing_ok=True)
 
 
-def receive(client: httpx.Client, url: str, part: Path, version: Path) -> None:
+def receive(client: httpx.Client, url: str, part: Path, version: Path, listener: Listener) -> None:
     """One attempt: append to `part` what it lacks, or write it anew. Raises unless it is whole afterwards."""
     import httpx
     from tqdm import tqdm
@@ -88,6 +91,7 @@ def receive(client: httpx.Client, url: str, part: Path, version: Path) -> None:
             for chunk in response.iter_raw():
                 file.write(chunk)
                 bar.update(len(chunk))
+                listener(file.tell(), total)
             size = file.tell()
     if total not in (None, size):
         raise httpx.RemoteProtocolError(f"{size} of {total} bytes arrived")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,7 @@ from robviz.bench import free_port
 from robviz.downloads import cache_folder, fetch
 from robviz.models import available, build, load_model, published, shipped_models
 from robviz.models.published import BACKBONES, CHECKPOINTS, Published, download, sha256
+from robviz.tabs.models import absent, fetching, table
 from tests.shelf import fails, hangs_up, page, sends_to, shelf, stalls, well
 
 ARCHITECTURE = "upernet-convnext-small-cvst"
@@ -466,3 +469,25 @@ def test_the_command_lists_fetches_and_verifies(row, cache, capsys):
     Path(printed[0]).write_bytes(b"")
     with pytest.raises(SystemExit, match=r"robviz: .*tiny.safetensors is not as it was written"):
         cli.main(["download", "--verify"])
+
+
+def test_the_app_shows_how_far_a_download_is_and_lists_the_model_from_then_on(server, row, cache):
+    shown = []
+    handler = fetching([gr.Dropdown(choices=available(offline=True))])
+    assert "tiny" in absent()
+    assert "| tiny | upernet" in table()
+    said, now, _, menu = handler("tiny", lambda done, *_, **__: shown.append(done))
+    assert said.startswith("tiny is here")
+    assert re.search(r"tiny .* here \|", now)
+    assert ("tiny", "tiny") in menu.choices
+    assert "tiny" not in absent()
+    megabytes = len(server.body) // 2**20
+    assert shown[0] == 0
+    assert shown[-1] == (megabytes, megabytes)
+
+
+@pytest.mark.parametrize("name", ["tiny-backbone", "../tiny", "", None])
+def test_the_app_fetches_published_models_alone(server, row, name):
+    with pytest.raises(gr.Error, match="choose one of the published models"):
+        fetching([])(name, lambda *_, **__: None)
+    assert server.requests == []

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from robviz.downloads import cache_folder, fetch
+from robviz.downloads import Listener, cache_folder, fetch
 from robviz.models import Card, build, load_checkpoint
 from robviz.models.checkpoints import state_of
 from robviz.records import write_atomically
@@ -122,12 +122,13 @@ def card(name: str) -> Card:
     return Card(name, row.architecture, row.dataset, *labels(row.dataset), source, row.metrics)
 
 
-def download(name: str) -> Path:
+def download(name: str, listener: Listener = lambda received, total: None) -> Path:
     """The tensors of a published checkpoint as a `.safetensors` file in the cache, fetched on the first call.
 
     The file is fetched whole, loaded without running any code in it, written anew as safetensors and deleted. A file
     that was put into the cache by hand is taken instead. Its SHA-256 must be the published one or, where there is
     none, the one of the first time. The result is checked against the SHA-256 it was written with, in full, each time.
+    listener: told how far the download is, in bytes.
     Raises ValueError, in a sentence that says what to do, where anything of this fails.
     """
     row, path = row_of(name), path_of(name)
@@ -136,19 +137,19 @@ def download(name: str) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):
                 if not path.exists():  # else another process was faster
-                    add(name, row, path)
+                    add(name, row, path, listener)
         verify(name)
     except (OSError, SafetensorError) as error:  # this is how safetensors reports a full disk
         raise ValueError(f"cannot use the cache ({error}); make room there or set ROBVIZ_CACHE to a folder") from error
     return path
 
 
-def add(name: str, row: Published, path: Path) -> None:
+def add(name: str, row: Published, path: Path, listener: Listener) -> None:
     """Fetch the file unless it is there, check it, write its tensors to `path`, and delete it."""
     file, part = path.with_name(row.file), path.with_suffix(".part")
     was_put_there = file.exists()
     if not was_put_there:
-        fetch(row.url, file)
+        fetch(row.url, file, listener)
     try:
         digest = sha256(file)
         check(name, row, digest)

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context, get_blocks_context
+from gradio.context import Context
 
 from robviz.attacks import predicted
 from robviz.datasets import load_dataset
 from robviz.figures import overlay, training_curves
 from robviz.finetune.recipes import RECIPES
 from robviz.healing import Healing, heal_apart, small, small_recipes
-from robviz.models import available, keep_model
+from robviz.models import keep_model
 from robviz.pictures import to_bytes
-from robviz.tabs.shared import Work, drawn_by, model_of, photos, refusing
+from robviz.tabs.shared import Work, drawn_by, listed, menus, model_of, photos, refusing
 from robviz.types import Sample
 from robviz.viewer import percent, picture
 
@@ -129,18 +129,6 @@ def keeping(listing: list[Any]) -> Callable[..., tuple[Any, ...]]:
         return (f"Kept: choose {name} in the menus of models.", *listed(listing))
 
     return keep
-
-
-def listed(listing: list[Any]) -> tuple[Any, ...]:
-    """The menus with the models of now."""
-    return tuple(type(menu)(choices=available(offline=True)) for menu in listing)
-
-
-def menus() -> list[Any]:
-    """The menus of models in the views built so far."""
-    context, names = get_blocks_context(), [(name, name) for name in available(offline=True)]
-    blocks = context.blocks.values() if context else ()
-    return [block for block in blocks if isinstance(block, (gr.Dropdown, gr.Radio)) and block.choices == names]
 
 
 def first_view(photo: str, recipe: str) -> dict[str, Any]:

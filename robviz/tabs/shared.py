@@ -11,7 +11,9 @@ from functools import wraps
 from typing import Any, ClassVar
 
 import gradio as gr
+from gradio.context import get_blocks_context
 
+from robviz.models import available
 from robviz.setting import UPLOAD as UPLOAD
 from robviz.setting import class_weights as class_weights
 from robviz.setting import model_of as model_of
@@ -57,6 +59,18 @@ def refusing(handler: Callable[..., Any]) -> Callable[..., Any]:
             return handler(*args)
 
     return answered
+
+
+def listed(listing: list[Any]) -> tuple[Any, ...]:
+    """The menus with the models of now."""
+    return tuple(type(menu)(choices=available(offline=True)) for menu in listing)
+
+
+def menus() -> list[Any]:
+    """The menus of models in the views built so far."""
+    context, names = get_blocks_context(), [(name, name) for name in available(offline=True)]
+    blocks = context.blocks.values() if context else ()
+    return [block for block in blocks if isinstance(block, (gr.Dropdown, gr.Radio)) and block.choices == names]
 
 
 class Work:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -62,8 +62,8 @@ def views(
     eps: float,
     loss: str,
     steps: int,
-    is_stopped: Any = lambda: False,
-) -> Iterator[dict[str, Any]]:
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> Generator[dict[str, Any], None, None]:
     """The unattacked picture, and what becomes of it."""
     check(photo, models, eps, loss, steps)
     contenders, cards, notes = contenders_of(photo, upload, models)
