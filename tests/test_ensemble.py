@@ -7,8 +7,10 @@ import torch
 from gradio_client.exceptions import AppError
 
 from robviz.ensemble import ACCURACY, CLEAN, MIOU, WORST, breakdown, ensemble_steps
+from robviz.failures import failures
 from robviz.models import Card
 from robviz.sea import PAPER
+from robviz.shipped import shipped
 from robviz.types import Sample
 from robviz.viewer.ensemble import ensemble_data
 from tests.conftest import SCREENSHOTS, Bends
@@ -92,6 +94,28 @@ def test_in_the_app_an_ensemble_runs_and_a_row_opens_its_attack(server, chromium
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         SCREENSHOTS.mkdir(exist_ok=True)
         page.screenshot(path=SCREENSHOTS / f"sea-{width}.png", full_page=True)
+
+
+@pytest.mark.browser
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+def test_a_cell_of_pictures_by_attacks_opens_what_that_attack_left(server, chromium):
+    found = failures(shipped("checkpoints") / "failures" / "photos-robust")
+    worst = found.rows.loc[found.rows["attacked"].idxmin()]
+    for page in watched(chromium.new_page(viewport={"width": 1440, "height": 950}), server[0]):
+        open_tab(page, "SEA")
+        page.locator("#sea-evaluation input").click()
+        page.get_by_role("option", name="photos-robust").click()
+        page.wait_for_selector("#heat .rv-note:has-text('photos-robust on')")
+        cells = page.locator("#heat td button")
+        assert cells.count() == len(found.rows)
+        assert page.locator("#heat td button", has_text="◆").count() == found.rows["won"].sum()
+        first = page.locator("#heat tr").nth(1)
+        assert first.locator("th").inner_text() == worst["image"]
+        other = found.rows[(found.rows["image"] == worst["image"]) & ~found.rows["won"]].iloc[0]
+        page.locator(f'#heat button[data-row="{other.name}"]').click()
+        page.wait_for_selector(f"#sea-record .rv-note:has-text('{other['image']} under {other['run']}')")
+        assert page.inner_text('#sea-record [data-score="accuracy"] b').endswith(f"{100 * other['attacked']:.1f} %")
+        page.screenshot(path=SCREENSHOTS / "heatmap.png", full_page=True)
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")

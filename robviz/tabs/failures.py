@@ -50,6 +50,13 @@ def serve(root: Path | None) -> None:
         raise ValueError(f"{root} holds no finished evaluation; expected a folder that `robviz evaluate --out` wrote")
 
 
+def evaluations() -> list[tuple[str, int]]:
+    """Name and number of each, for a menu."""
+    if not Served.folders:
+        serve(None)
+    return [(folder.name, number) for number, folder in enumerate(Served.folders)]
+
+
 @lru_cache(maxsize=4)
 def opened_as_of(folder: Path, written: float) -> tuple[Failures, Dataset | None]:
     found = failures(folder)
@@ -209,12 +216,10 @@ def take_zip(
 
 
 def build() -> None:
-    if not Served.folders:
-        serve(None)
+    names = evaluations()
     found, _ = opened(0)
     losses, classes = choices_of(found)
     rows = select(found)
-    names = [(folder.name, number) for number, folder in enumerate(Served.folders)]
     with gr.Row(elem_classes="rv-filters"):
         evaluation = gr.Dropdown(names, value=0, label="Evaluation", elem_id="evaluation")
         sort_by = gr.Dropdown(list(SORTS), value=next(iter(SORTS)), label="Sort by", elem_id="sort")

@@ -10,13 +10,16 @@ import gradio as gr
 
 from robviz.comparison import unattacked
 from robviz.ensemble import CLEAN, ensemble_steps
+from robviz.failures import select
 from robviz.models import available
 from robviz.sea import SETTINGS, SeaSettings
 from robviz.setting import MOST_EPS, MOST_STEPS, Setting
 from robviz.tabs.attack import measured
+from robviz.tabs.failures import card_view, evaluations, first_card, opened
 from robviz.tabs.shared import (
     FRAME_SECONDS,
     IN_TURN,
+    VIEWER,
     Work,
     class_weights,
     drawn_by,
@@ -26,6 +29,7 @@ from robviz.tabs.shared import (
     sample_of,
 )
 from robviz.viewer.ensemble import ensemble_data
+from robviz.viewer.failures import heatmap_data
 
 WORK = Work()
 STEPS = 30
@@ -34,6 +38,10 @@ ENSEMBLES = [name for name in SETTINGS if name != "quick"]
 ENSEMBLE = """
 const shown = robviz.ensemble(element.firstChild, props.value);
 watch('value', () => shown.update(props.value));
+"""
+HEATMAP = """
+const cells = robviz.heatmap(element.firstChild, props.value, (cell) => trigger("select", cell));
+watch('value', () => cells.update(props.value));
 """
 
 
@@ -96,6 +104,23 @@ def seconds_of(photo: str, model: str, ensemble: str, steps: int) -> str:
     return f"{attacks} attacks, each about {each} s on this machine, by a step measured on it: {1000 * step:.0f} ms."
 
 
+@refusing
+def record(evaluation: int, event: gr.EventData) -> dict[str, Any]:
+    """Open a cell of the heatmap."""
+    return card_view(evaluation, event.row)[0]
+
+
+@refusing
+def records(evaluation: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """An evaluation's heatmap, and its worst cell."""
+    return recorded(evaluation)
+
+
+def recorded(evaluation: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    found, _ = opened(evaluation)
+    return heatmap_data(found), first_card(evaluation, select(found))[0]
+
+
 def build() -> None:
     start, ensemble = Setting(), "paper"
     with gr.Row():
@@ -112,7 +137,19 @@ def build() -> None:
         with gr.Column(scale=3, min_width=320, elem_classes="rv-result"):
             view = drawn_by(ENSEMBLE, first_view(start.photo, start.model, start.eps, ensemble, STEPS), "sea")
 
+    gr.Markdown("### Many pictures, every attack", elem_id="sea-many")
+    heat, first = recorded(0)
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320):
+            evaluation = gr.Dropdown(evaluations(), value=0, label="Evaluation", elem_id="sea-evaluation")
+            cells = drawn_by(HEATMAP, heat, "heat")
+        with gr.Column(scale=3, min_width=320):
+            shown = drawn_by(VIEWER, first, "sea-record")
+
     inputs: list[Any] = [photo, model, eps, chosen, steps]
+    told: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    evaluation.input(records, evaluation, [cells, shown], **told)
+    cells.select(record, evaluation, shown, **told)
     go_button.click(WORK.expect, None, None, queue=False, api_visibility="private", concurrency_limit=None)
     running = go_button.click(run, inputs, view, api_name="sea", show_progress="hidden", **IN_TURN)
     stop_button.click(WORK.stop, None, None, queue=False, api_name="stop_sea", concurrency_limit=None)

@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 STYLE = (HERE / "style.css").read_text()
 #: What the page calls, as the global object `robviz`; the first file holds what the others use.
 FILES = ("viewer.js", "landing.js", "gallery.js", "why.js", "healing.js", "ensemble.js", "transfer.js")
-FUNCTIONS = ("viewer", "landing", "gallery", "matrix", "why", "healing", "ensemble", "transfer")
+FUNCTIONS = ("viewer", "landing", "gallery", "matrix", "why", "healing", "ensemble", "heatmap", "transfer")
 SCRIPT = "\n".join(
     [
         "window.robviz = (() => {",

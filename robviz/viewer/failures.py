@@ -85,6 +85,28 @@ def matrix_data(found: Failures, rows: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+def heatmap_data(found: Failures) -> dict[str, Any]:
+    """What `heatmap` in `ensemble.js` shows, ready for JSON: pixel accuracy by picture and attack, the worst first."""
+    by_image = {index: rows for index, rows in found.rows.groupby("index")}
+    in_order = sorted(by_image, key=lambda index: by_image[index]["attacked"].min())
+    return {
+        "columns": list(dict.fromkeys(found.rows["loss"])),
+        "rows": [
+            {
+                "title": str(by_image[index]["image"].iloc[0]),
+                "clean": float(by_image[index]["clean"].iloc[0]),
+                "cells": [
+                    {"row": int(row.Index), "right": float(row.attacked), "won": bool(row.won)}
+                    for row in by_image[index].itertuples()
+                ],
+            }
+            for index in in_order
+        ],
+        "note": f"{found.name}: pixels right after each attack of {found.plan['settings']['name']}, in %. "
+        "◆ marks the worst of a picture. Choose a cell to see it.",
+    }
+
+
 def failure_data(found: Failures, dataset: Dataset, row: int) -> dict[str, Any]:
     """What `viewer` in `viewer.js` shows of one row, ready for JSON. Raises ValueError where masks were not kept."""
     if found.flips is None:
