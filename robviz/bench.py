@@ -13,8 +13,10 @@ import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -133,6 +135,86 @@ def bench() -> str:
     return as_table(rows)
 
 
+class Load(NamedTuple):
+    """What many visitors do to a server. Memory in MiB, resident; files are those in its temporary folder."""
+
+    idle: float  # after it has answered
+    warm: float  # after the first few attacks
+    after: float  # after all of them, from one visitor after the other
+    files_warm: int
+    files_after: int
+    waits: list[float]  # seconds of visitors who came at the same moment, each for one attack
+    errors: list[str]
+
+
+def load(visitors: int = 20, attacks: int = 50, steps: int = 5, warm: int = 5) -> Load:
+    """Attack on a server of our own, alone and again and again, then from many visitors at the same moment."""
+    import psutil
+
+    with tempfile.TemporaryDirectory() as folder, environment(GRADIO_TEMP_DIR=folder):
+        port = free_port()
+        with serving(port) as (process, _):
+            server = psutil.Process(process.pid)
+
+            def now() -> tuple[float, int]:
+                return server.memory_info().rss / 2**20, sum(path.is_file() for path in Path(folder).rglob("*"))
+
+            idle, _ = now()
+            for i in range(attacks):
+                visit(port, steps, i)
+                if i + 1 == warm:
+                    at_first, files = now()
+            after, files_after = now()
+            with ThreadPoolExecutor(visitors) as pool:
+                answers = list(pool.map(partial(visit, port, steps), range(visitors)))
+    waits = [answer for answer in answers if isinstance(answer, float)]
+    errors = [answer for answer in answers if isinstance(answer, str)]
+    return Load(idle, at_first, after, files, files_after, waits, errors)
+
+
+def visit(port: int, steps: int, seed: int) -> float | str:
+    """One visitor's attack: the seconds until its result, or what went wrong."""
+    from gradio_client import Client
+    from gradio_client.exceptions import AppError
+
+    started = time.perf_counter()
+    try:
+        client = Client(f"http://127.0.0.1:{port}", verbose=False)
+        client.predict("chelsea", None, "photos-clean", 4, "mask-ce", steps, seed, api_name="/attack")
+        client.close()
+    except (AppError, OSError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+    return time.perf_counter() - started
+
+
+@contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """These variables, until the end of the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def bench_load() -> str:
+    """Measure what visitors do to the server and return it as a table."""
+    found = load()
+    rows = [
+        ("memory of an idle server", f"{found.idle:.0f} MiB", "at most 1200 MiB"),
+        ("  after 5 attacks", f"{found.warm:.0f} MiB", ""),
+        ("  after 50", f"{found.after:.0f} MiB", "no more"),
+        ("temporary files after 5 attacks", f"{found.files_warm}", ""),
+        ("  after 50", f"{found.files_after}", "no more"),
+        ("20 visitors at once, the first has an answer after", f"{min(found.waits):.1f} s", ""),
+        ("  the last", f"{max(found.waits):.1f} s", ""),
+        ("  errors", f"{len(found.errors)}", "none"),
+    ]
+    return as_table(rows)
+
+
 def as_table(rows: list[tuple[str, str, str]]) -> str:
     """Name, value and target of each row, under a line about the machine."""
     lines = [f"{name:52}{value:>10}   {target}".rstrip() for name, value, target in rows]
@@ -203,3 +285,7 @@ def bench_finetune() -> str:
     rows += [(f"  {part}", f"{1000 * seconds:.0f} ms", "") for part, seconds in parts.items()]
     rows.append(("  whole over the sum of its parts", f"{over_parts:.2f} x", "at most 1.15 x"))
     return as_table(rows)
+
+
+#: What `robviz bench` takes.
+BENCHES = {"app": bench, "load": bench_load, "attacks": bench_attacks, "finetune": bench_finetune}

@@ -217,7 +217,7 @@ def landing(arguments: argparse.Namespace) -> None:
 def bench(arguments: argparse.Namespace) -> None:
     from robviz import bench as module
 
-    print({"app": module.bench, "attacks": module.bench_attacks, "finetune": module.bench_finetune}[arguments.what]())
+    print(module.BENCHES[arguments.what]())
 
 
 def course_check(arguments: argparse.Namespace) -> None:
@@ -330,7 +330,7 @@ def parser() -> argparse.ArgumentParser:
     sub.set_defaults(call=landing)
     sub = commands.add_parser("bench", help="measure how fast the app, the attacks or a training are on this machine")
     sub.add_argument(
-        "what", nargs="?", choices=["app", "attacks", "finetune"], default="app", help="(default: %(default)s)"
+        "what", nargs="?", choices=["app", "load", "attacks", "finetune"], default="app", help="(default: %(default)s)"
     )
     sub.set_defaults(call=bench)
     actions = commands.add_parser("course", help="the notebooks: do they run, as HTML, solved").add_subparsers(

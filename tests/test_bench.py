@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from robviz.bench import selection_seconds, step_seconds, training_seconds
+from robviz.bench import load, selection_seconds, step_seconds, training_seconds
 from robviz.datasets import load_dataset
 from robviz.finetune.recipes import RECIPES
 from robviz.models import load_model
@@ -28,3 +28,13 @@ def test_a_training_iteration_is_little_more_than_its_parts():
     assert parts.keys() == {"waiting", "attack", "forward", "backward", "optimiser"}
     assert min(parts.values()) > 0
     assert 0.99 < min(whole / sum(parts.values()) for parts, whole in iterations) < 1.15
+
+
+def test_twenty_visitors_at_once_all_get_an_answer_and_attacks_leave_nothing_behind():
+    """`robviz bench load` makes 50 attacks; fewer show a leak of a result (some MiB each) as well."""
+    found = load(visitors=20, attacks=25, steps=2, warm=10)
+    assert found.errors == []
+    assert len(found.waits) == 20
+    assert found.idle < 1200
+    assert found.after - found.warm < 60
+    assert found.files_after == found.files_warm

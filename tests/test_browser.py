@@ -461,6 +461,26 @@ def test_closing_the_tab_ends_the_computation(page, server):
     assert busy_seconds(server[1], 1.0) < 0.4
 
 
+def test_two_tabs_do_not_mix_and_the_one_that_waits_reads_its_place_in_the_queue(page, server, chromium):
+    page.fill('#steps input[type="number"]', "300")
+    page.click("#attack")
+    wait_for_a_step(page)
+    for other in watched(chromium.new_page(viewport={"width": 1280, "height": 900}), server[0]):
+        other.click("#photo input")
+        other.get_by_role("option", name="coffee").click()
+        other.wait_for_selector("#view .rv-chip:has-text('cup')")
+        pictures = [layer(tab, "image") for tab in (page, other)]
+        other.click("#attack")
+        other.wait_for_selector("#estimate .progress-text:has-text('queue: 1/')")
+        keep(other, "in_the_queue")
+        page.click("#stop")
+        other.wait_for_selector('#view [data-final="true"]', timeout=60_000)
+        assert score(other, "step") == "20 of 20"
+        assert [layer(tab, "image") for tab in (page, other)] == pictures
+    page.wait_for_selector('#view [data-final="true"]')
+    assert score(page, "step").endswith("of 300")
+
+
 def test_an_upload_is_shown_and_a_bad_one_is_refused_in_one_sentence(page, tmp_path):
     Image.new("RGB", (300, 200), (120, 90, 60)).save(tmp_path / "mine.png")
     page.set_input_files('#upload input[type="file"], input[type="file"]', str(tmp_path / "mine.png"))

@@ -27,11 +27,12 @@ from robviz.sea import PAPER
 from robviz.setting import BREAK, CHANGE, MOST_EPS, MOST_STEPS, OWN_NOTE, TRUTH_NOTE, Setting, setting_steps
 from robviz.tabs.shared import (
     FRAME_SECONDS,
-    IN_TURN,
+    QUEUE,
     UPLOAD,
     VIEWER,
     Work,
     drawn_by,
+    in_turn,
     model_of,
     photos,
     refusing,
@@ -230,7 +231,9 @@ def build() -> None:
             eps = gr.Slider(0, MOST_EPS, start.eps, step=0.25, label="ε, in 1/255", elem_id="eps")
             preset = gr.Radio(list(PRESETS), value="quick", label="Preset", elem_id="preset")
             steps = gr.Slider(1, MOST_STEPS, start.steps, step=1, label="Steps", elem_id="steps")
-            seconds = gr.Markdown(estimate(start.photo, start.model, start.steps), elem_id="estimate")
+            seconds = gr.Markdown(
+                estimate(start.photo, start.model, start.steps), elem_id="estimate", elem_classes=QUEUE
+            )
             with gr.Row():
                 go_button = gr.Button("Attack", variant="primary", elem_id="attack")
                 stop_button = gr.Button("Stop", variant="stop", elem_id="stop")
@@ -276,9 +279,7 @@ def build() -> None:
         inputs,
         [view, curve],
         api_name="attack",
-        show_progress="minimal",
-        show_progress_on=[view],
-        **IN_TURN,
+        **in_turn(seconds),
     )
     go_button.click(link, inputs, [address, cell], api_name="link", show_progress="hidden").then(
         None, address, None, js=TO_ADDRESS, api_visibility="private"

@@ -20,11 +20,12 @@ from robviz.models import available
 from robviz.pictures import to_tensor
 from robviz.tabs.shared import (
     FRAME_SECONDS,
-    IN_TURN,
+    QUEUE,
     UPLOAD,
     Work,
     class_weights,
     drawn_by,
+    in_turn,
     model_of,
     photos,
     refusing,
@@ -210,6 +211,7 @@ def build() -> None:
             with gr.Row():
                 go_button = gr.Button("Explain", variant="primary", elem_id="why-explain")
                 stop_button = gr.Button("Stop", variant="stop", elem_id="why-stop")
+            line = gr.Markdown("Each answer takes its turn.", elem_classes=QUEUE, elem_id="why-line")
         with gr.Column(scale=3, min_width=320, elem_classes="rv-result"):
             note = "Press “Attack it”, then click a pixel."
             view = drawn_by(WHY, why_data(first, card.classes, card.palette, note), "why")
@@ -217,7 +219,7 @@ def build() -> None:
     subject: list[gr.Component] = [photo, upload, chosen, eps]
     question: list[gr.Component] = [x, y, label, where, method]
     # An attack, too: the first question about a picture makes it.
-    turn: dict[str, Any] = {"show_progress": "minimal", "show_progress_on": [view], **IN_TURN}
+    turn = in_turn(line)
     upload.upload(lambda: UPLOAD, None, photo, api_visibility="private")
     attack_button.click(attack, subject, [view, label, x, y], api_name="quick_attack", **turn)
     asking = {"fn": point, "inputs": subject + question, "outputs": view, **turn}
