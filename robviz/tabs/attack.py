@@ -27,7 +27,6 @@ from robviz.sea import PAPER
 from robviz.setting import BREAK, CHANGE, MOST_EPS, MOST_STEPS, OWN_NOTE, TRUTH_NOTE, Setting, setting_steps
 from robviz.tabs.shared import (
     FRAME_SECONDS,
-    QUEUE,
     UPLOAD,
     VIEWER,
     Work,
@@ -35,6 +34,7 @@ from robviz.tabs.shared import (
     in_turn,
     model_of,
     photos,
+    queue_line,
     refusing,
     sample_of,
 )
@@ -231,9 +231,8 @@ def build() -> None:
             eps = gr.Slider(0, MOST_EPS, start.eps, step=0.25, label="ε, in 1/255", elem_id="eps")
             preset = gr.Radio(list(PRESETS), value="quick", label="Preset", elem_id="preset")
             steps = gr.Slider(1, MOST_STEPS, start.steps, step=1, label="Steps", elem_id="steps")
-            seconds = gr.Markdown(
-                estimate(start.photo, start.model, start.steps), elem_id="estimate", elem_classes=QUEUE
-            )
+            seconds = gr.Markdown(estimate(start.photo, start.model, start.steps), elem_id="estimate")
+            line = queue_line("queue")
             with gr.Row():
                 go_button = gr.Button("Attack", variant="primary", elem_id="attack")
                 stop_button = gr.Button("Stop", variant="stop", elem_id="stop")
@@ -279,7 +278,7 @@ def build() -> None:
         inputs,
         [view, curve],
         api_name="attack",
-        **in_turn(seconds),
+        **in_turn(line),
     )
     go_button.click(link, inputs, [address, cell], api_name="link", show_progress="hidden").then(
         None, address, None, js=TO_ADDRESS, api_visibility="private"

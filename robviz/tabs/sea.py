@@ -18,7 +18,6 @@ from robviz.tabs.attack import measured
 from robviz.tabs.failures import card_view, evaluations, first_card, opened
 from robviz.tabs.shared import (
     FRAME_SECONDS,
-    QUEUE,
     VIEWER,
     Work,
     class_weights,
@@ -26,6 +25,7 @@ from robviz.tabs.shared import (
     in_turn,
     model_of,
     photos,
+    queue_line,
     refusing,
     sample_of,
 )
@@ -131,9 +131,8 @@ def build() -> None:
             eps = gr.Slider(0, MOST_EPS, start.eps, step=0.25, label="ε, in 1/255", elem_id="sea-eps")
             chosen = gr.Dropdown(ENSEMBLES, value=ensemble, label="Ensemble", elem_id="sea-ensemble")
             steps = gr.Slider(1, MOST_STEPS, STEPS, step=1, label="Steps an attack, on average", elem_id="sea-steps")
-            seconds = gr.Markdown(
-                seconds_of(start.photo, start.model, ensemble, STEPS), elem_id="sea-seconds", elem_classes=QUEUE
-            )
+            seconds = gr.Markdown(seconds_of(start.photo, start.model, ensemble, STEPS), elem_id="sea-seconds")
+            line = queue_line("sea-queue")
             with gr.Row():
                 go_button = gr.Button("Run", variant="primary", elem_id="sea-run")
                 stop_button = gr.Button("Stop", variant="stop", elem_id="sea-stop")
@@ -154,7 +153,7 @@ def build() -> None:
     evaluation.input(records, evaluation, [cells, shown], **told)
     cells.select(record, evaluation, shown, **told)
     go_button.click(WORK.expect, None, None, queue=False, api_visibility="private", concurrency_limit=None)
-    running = go_button.click(run, inputs, view, api_name="sea", **in_turn(seconds))
+    running = go_button.click(run, inputs, view, api_name="sea", **in_turn(line))
     stop_button.click(WORK.stop, None, None, queue=False, api_name="stop_sea", concurrency_limit=None)
     gr.on(
         [photo.input, model.input, chosen.input],

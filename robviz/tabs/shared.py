@@ -21,17 +21,20 @@ from robviz.setting import photos as photos
 from robviz.setting import sample_of as sample_of
 
 FRAME_SECONDS = 0.25  # between two streamed frames
-#: Of a line of text on which the place in the queue shows.
-QUEUE = "rv-queue"
 VIEWER = (
     "const shown = robviz.viewer(element.firstChild, props.value); watch('value', () => shown.update(props.value));"
 )
 
 
+def queue_line(elem_id: str) -> gr.HTML:
+    """An empty line; no event may have it as its output, as each would wipe what the queue shows there."""
+    return gr.HTML("", elem_id=elem_id, elem_classes="rv-queue", apply_default_css=False)
+
+
 def in_turn(line: gr.Component) -> dict[str, Any]:
     """Of every event that computes for long: two at once would fight for the same cores, both slower than in turn.
 
-    line: where the visitor reads the place in the queue, of class `QUEUE`.
+    line: where the visitor reads the place in the queue, a `queue_line`.
     """
     shown = {"show_progress": "full", "show_progress_on": [line]}
     return {"concurrency_limit": 1, "concurrency_id": "in turn", **shown}

@@ -14,7 +14,6 @@ from robviz.setting import MOST_EPS, MOST_STEPS, Setting
 from robviz.tabs.attack import measured
 from robviz.tabs.shared import (
     FRAME_SECONDS,
-    QUEUE,
     UPLOAD,
     Work,
     class_weights,
@@ -22,6 +21,7 @@ from robviz.tabs.shared import (
     in_turn,
     model_of,
     photos,
+    queue_line,
     refusing,
     sample_of,
 )
@@ -114,9 +114,8 @@ def build() -> None:
             eps = gr.Slider(0, MOST_EPS, start.eps, step=0.25, label="ε, in 1/255", elem_id="two-eps")
             loss = gr.Dropdown(list(LOSSES), value=start.loss, label="Loss", elem_id="two-loss")
             steps = gr.Slider(1, MOST_STEPS, start.steps, step=1, label="Steps an attack", elem_id="two-steps")
-            seconds = gr.Markdown(
-                seconds_of(start.photo, *PAIR, start.steps), elem_id="two-seconds", elem_classes=QUEUE
-            )
+            seconds = gr.Markdown(seconds_of(start.photo, *PAIR, start.steps), elem_id="two-seconds")
+            line = queue_line("two-queue")
             with gr.Row():
                 go_button = gr.Button("Attack both", variant="primary", elem_id="two-run")
                 stop_button = gr.Button("Stop", variant="stop", elem_id="two-stop")
@@ -126,7 +125,7 @@ def build() -> None:
 
     inputs: list[Any] = [photo, upload, one, other, eps, loss, steps]
     go_button.click(WORK.expect, None, None, queue=False, api_visibility="private", concurrency_limit=None)
-    running = go_button.click(run, inputs, view, api_name="transfer", **in_turn(seconds))
+    running = go_button.click(run, inputs, view, api_name="transfer", **in_turn(line))
     stop_button.click(WORK.stop, None, None, queue=False, api_name="stop_transfer", concurrency_limit=None)
     looking: dict[str, Any] = {
         "fn": look,

@@ -20,7 +20,6 @@ from robviz.models import available
 from robviz.pictures import to_tensor
 from robviz.tabs.shared import (
     FRAME_SECONDS,
-    QUEUE,
     UPLOAD,
     Work,
     class_weights,
@@ -28,6 +27,7 @@ from robviz.tabs.shared import (
     in_turn,
     model_of,
     photos,
+    queue_line,
     refusing,
     sample_of,
 )
@@ -211,7 +211,7 @@ def build() -> None:
             with gr.Row():
                 go_button = gr.Button("Explain", variant="primary", elem_id="why-explain")
                 stop_button = gr.Button("Stop", variant="stop", elem_id="why-stop")
-            line = gr.Markdown("Each answer takes its turn.", elem_classes=QUEUE, elem_id="why-line")
+            line = queue_line("why-queue")
         with gr.Column(scale=3, min_width=320, elem_classes="rv-result"):
             note = "Press “Attack it”, then click a pixel."
             view = drawn_by(WHY, why_data(first, card.classes, card.palette, note), "why")
