@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from robviz.attacks import AttackResult, attack_steps, frozen, share_equal
 from robviz.metrics import counts, miou, pixel_accuracy
+from robviz.models.adapters import device_of
 from robviz.pictures import largest_change, quantise, to_bytes, to_tensor
 from robviz.types import Sample
 
@@ -76,12 +77,15 @@ def scores(predictions: Tensor, reference: Tensor, num_classes: int) -> Scores:
 
 
 def seen(model: nn.Module, image: Tensor) -> tuple[Tensor, np.ndarray]:
-    """(3, H, W) in [0, 1] to (H, W) int64 labels and (H, W) uint8 confidence, the largest softmax value in 1/255."""
+    """(3, H, W) in [0, 1] to (H, W) int64 labels and (H, W) uint8 confidence, the largest softmax value in 1/255.
+
+    The labels lie on the CPU, wherever the model is.
+    """
     with torch.no_grad(), frozen(model):
-        logits = model(image[None])[0]
+        logits = model(image[None].to(device_of(model)))[0].cpu()
     largest, labels = logits.max(0)
     confidence = (largest - logits.logsumexp(0)).exp()
-    return labels, (255 * confidence).round().byte().cpu().numpy()
+    return labels, (255 * confidence).round().byte().numpy()
 
 
 def unattacked(model: nn.Module, sample: Sample, num_classes: int, eps: float, steps: int) -> Comparison:
@@ -128,26 +132,28 @@ def compare_steps(
 ) -> Generator[Comparison, None, None]:
     """Attack one sample and yield the best so far: at most every `frame_seconds`, and at the end.
 
-    is_stopped is asked at every step; once it says so, the last comparison follows. `finish` turns that one into
-    the evidence. attack: a key of `OPTIMISERS`. target: a class. aimed, changeable: (H, W) bool, the only pixels to
-    break, the only ones to change.
+    The sample lies on the CPU, the model anywhere. is_stopped is asked at every step; once it says so, the last
+    comparison follows. `finish` turns that one into the evidence. attack: a key of `OPTIMISERS`. target: a class.
+    aimed, changeable: (H, W) bool, the only pixels to break, the only ones to change.
     """
-    start = unattacked(model, sample, num_classes, eps, steps)
+    device, start = device_of(model), unattacked(model, sample, num_classes, eps, steps)
     trail = [Moment(0, start.scores_before.accuracy, start.before.astype(np.uint8))]
     moments = set(np.linspace(0, steps, MOMENTS, dtype=int).tolist()) - {0}
 
     def pass_by(result: AttackResult) -> None:
-        accuracy = share_equal(result.predictions, sample.labels[None]).item()
-        trail.append(Moment(result.step, accuracy, result.predictions[0].numpy().astype(np.uint8)))
+        predictions = result.predictions.cpu()
+        accuracy = share_equal(predictions, sample.labels[None]).item()
+        trail.append(Moment(result.step, accuracy, predictions[0].numpy().astype(np.uint8)))
 
     def compare(result: AttackResult) -> Comparison:
-        attacked = quantise(result.images[0], sample.image, eps)
+        predictions = result.predictions[0].cpu()
+        attacked = quantise(result.images[0].cpu(), sample.image, eps)
         return replace(
             start,
             attacked=attacked,
-            after=result.predictions[0].numpy(),
+            after=predictions.numpy(),
             confidence_after=seen(model, result.images[0])[1],
-            scores_after=scores(result.predictions[0], sample.labels, num_classes),
+            scores_after=scores(predictions, sample.labels, num_classes),
             curve=tuple(result.history.accuracy[:, 0].tolist()),
             losses=tuple(result.history.loss[:, 0].tolist()),
             trail=tuple(trail),
@@ -155,21 +161,23 @@ def compare_steps(
             largest_change=largest_change(attacked, start.image),
         )
 
+    def batch(part: Tensor) -> Tensor:
+        return part[None].to(device)
+
     due = 0.0
-    images, labels = sample.image[None], sample.labels[None]
     running = attack_steps(
         attack,
         model,
-        images,
-        labels,
+        batch(sample.image),
+        batch(sample.labels),
         eps,
         steps,
         loss,
-        class_weights,
+        None if class_weights is None else class_weights.to(device),
         seed=seed,
         target=target,
-        changeable=None if changeable is None else changeable[None],
-        aimed=None if aimed is None else aimed[None],
+        changeable=None if changeable is None else batch(changeable),
+        aimed=None if aimed is None else batch(aimed),
     )
     with closing(running):
         for result in running:

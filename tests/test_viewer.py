@@ -122,3 +122,11 @@ def test_a_moved_control_attacks_anew():
     assert "image/png" in explorer._repr_mimebundle_()
     again = show(explorer.comparison, model).data
     assert again["pictures"] == explorer.viewer.data["pictures"]
+
+
+@pytest.mark.gpu
+def test_a_model_on_a_gpu_is_explored_with_a_sample_on_the_cpu():
+    sample = load_dataset("photos", "photographs")[0]
+    explorer = Explorer(load_model("photos-robust", "cuda"), sample, steps=2)
+    assert explorer.comparison.is_final
+    assert explorer.comparison.scores_after.accuracy <= explorer.comparison.scores_before.accuracy
