@@ -60,11 +60,12 @@ def evaluations(reports: list[Report]) -> pd.DataFrame:
     lines: dict[tuple[str, str], dict[str, str]] = {}
     for report in reports:
         plan, worst = report.plan, report.rows["worst case"]
-        model, ensemble, images = plan["model"]["name"], plan["settings"]["name"], plan["dataset"]["images"]
+        model, ensemble, data = plan["model"]["name"], plan["settings"]["name"], plan["dataset"]
+        images = f"{data['images']} of {data['name']} {data['split']}"
         steps = sum(run["steps"] for run in plan["settings"]["runs"])
         line = lines.setdefault(
             (model, ensemble),
-            {"model": f"`{model}`", "ensemble": ensemble, "images": str(images), "steps an image": str(steps)},
+            {"model": f"`{model}`", "ensemble": ensemble, "images": images, "steps an image": str(steps)},
         )
         figures = f"{100 * worst['accuracy_mean']:.1f} / {100 * worst['miou']:.1f}"
         line[f"accuracy / mIoU at {255 * plan['eps']:g}/255"] = figures
@@ -73,10 +74,42 @@ def evaluations(reports: list[Report]) -> pd.DataFrame:
     return pd.DataFrame(in_order, columns=["model", "ensemble", "images", "steps an image", *radii])
 
 
+def enough(reports: list[Report]) -> pd.DataFrame:
+    """Of each model and radius with a `paper` of all its steps: the fewest steps of `strong` that reach its mIoU."""
+    found: dict[tuple[str, float], dict[int, float]] = {}
+    published: dict[tuple[str, float], tuple[int, float]] = {}
+    for report in reports:
+        plan, miou = report.plan, report.rows["worst case"]["miou"]
+        key, name = (plan["model"]["name"], plan["eps"]), plan["settings"]["name"]
+        steps = sum(run["steps"] for run in plan["settings"]["runs"])
+        if name == "paper":
+            published[key] = steps, miou
+        elif name.startswith("strong"):
+            found.setdefault(key, {})[steps] = miou
+    rows = []
+    for (model, eps), (steps, miou) in sorted(published.items()):
+        strong = found.get((model, eps), {})
+        first = min((count for count, left in strong.items() if left <= miou), default=None)
+        rows.append(
+            {
+                "model": f"`{model}`",
+                "radius": f"{255 * eps:g}/255",
+                "`paper`": f"{100 * miou:.2f} % after {steps} steps an image",
+                "`strong` is there": "not within the steps tried" if first is None else f"after {first}",
+                "with": "" if first is None else f"{100 * strong[first]:.2f} %",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def shipped_tables() -> dict[str, str]:
     """The tables of the README, as Markdown, by the name of their place there."""
     reports = reports_in(shipped("checkpoints") / "reports")
-    return {"models": markdown(trainings()), "evaluations": markdown(evaluations(reports))}
+    return {
+        "models": markdown(trainings()),
+        "evaluations": markdown(evaluations(reports)),
+        "enough": markdown(enough(reports)),
+    }
 
 
 def fill(readme: Path) -> None:

@@ -116,3 +116,27 @@ def test_the_app_starts_from_a_wheel(wheel, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with serving(free_port()) as (_, seconds):
         assert seconds < 60
+
+
+def evaluated(name: str, steps: int, eps: float, miou: float):
+    from robviz.report import Report
+
+    plan = {
+        "model": {"name": "m"},
+        "dataset": {"name": "d", "split": "val", "images": 2},
+        "settings": {"name": name, "runs": [{"steps": steps}, {"steps": steps}]},
+        "eps": eps / 255,
+    }
+    return Report(plan, {"worst case": {"miou": miou, "accuracy_mean": 0.5}}, [], 0)
+
+
+def test_the_readme_names_the_fewest_steps_that_reach_the_papers_figure():
+    from robviz.report import enough
+
+    reports = [evaluated("paper", 300, eps, 0.4) for eps in (4, 8)]
+    reports += [evaluated(f"strong-{n}", n, 4, miou) for n, miou in ((30, 0.45), (100, 0.4), (200, 0.38))]
+    reports += [evaluated("strong-30", 30, 8, 0.41), evaluated("strong-30", 30, 2, 0.1)]
+    rows = enough(reports).to_dict("records")
+    assert [row["radius"] for row in rows] == ["4/255", "8/255"]
+    assert [row["`strong` is there"] for row in rows] == ["after 200", "not within the steps tried"]
+    assert rows[0]["with"] == "40.00 %"
