@@ -10,6 +10,7 @@ import threading
 import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +124,10 @@ def test_real_voc_masks_lose_their_outlines_to_background_in_the_papers_protocol
 def test_camvid_has_its_published_splits_and_weights_of_its_training_masks():
     root = DATA / "camvid"
     sizes = {split: len(load_dataset("camvid", split, root)) for split in DATASETS["camvid"].splits}
-    assert sizes == {"train": 367, "val": 101, "test": 233}
+    assert sizes == {"train": 367, "val": 101, "test": 233, "test-16": 16}
+    names = [sample.name for sample in load_dataset("camvid", "test", root)]
+    few = [sample.name for sample in load_dataset("camvid", "test-16", root)]
+    assert {b - a for a, b in pairwise(map(names.index, few))} == {14, 15}
     assert check(load_dataset("camvid", "val", root), limit=10) == []
     masks = (np.asarray(Image.open(path)) for path in (root / "train/labels").glob("*.png"))
     pixels = sum(np.bincount(labels.ravel(), minlength=12) for labels in masks)[:11]

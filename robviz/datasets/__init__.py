@@ -30,7 +30,7 @@ class Entry:
 DATASETS: dict[str, Entry] = {
     "photos": Entry(("train", "val", "val-128", "photographs"), lambda split, root: photos.load(split)),
     "photos-objects": Entry(("train", "val"), lambda split, root: photos.load_objects(split)),
-    "camvid": Entry(("train", "val", "test"), camvid.load, (camvid.SOURCE,)),
+    "camvid": Entry(("train", "val", "test", "test-16"), camvid.load, (camvid.SOURCE,)),
     "voc": Entry(("train", "val"), voc.load, (voc.SOURCE,)),
     "voc-full": Entry(("train", "val"), voc.load_full, (voc.SOURCE,)),
     "voc-aug": Entry(("train",), voc.load_augmented, (voc.SOURCE, voc.SBD)),

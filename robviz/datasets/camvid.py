@@ -34,8 +34,11 @@ def read_labels(path: Path) -> np.ndarray:
 
 
 def load(split: str, root: Path | None) -> Pairs:
-    """The split `train`, `val` or `test`. Raises ValueError where it has no image."""
-    folder = SOURCE.locate(root)
+    """The split `train`, `val`, `test` or `test-16`: 16 images of the test split, evenly spaced over its sequences.
+
+    Raises ValueError where it has no image.
+    """
+    folder, (split, _, some) = SOURCE.locate(root), split.partition("-")
     images, masks, listed = folder / split / "images", folder / split / "labels", folder / f"{split}.txt"
     if not images.is_dir():
         images, masks = folder / split, folder / f"{split}annot"
@@ -45,5 +48,7 @@ def load(split: str, root: Path | None) -> Pairs:
         found = [path for path in sorted(images.glob("*")) if path.suffix in (".png", ".jpg")]
     if not found:
         raise ValueError(f"{images} holds no .png or .jpg: expected the {split} images of CamVid there")
+    if some:
+        found = [found[i * len(found) // int(some)] for i in range(int(some))]
     pairs = [Pair(path.stem, path, masks / f"{path.stem}.png") for path in found]
-    return Pairs("camvid", split, pairs, read_labels, **read_table("camvid"))
+    return Pairs("camvid", f"{split}-{some}" if some else split, pairs, read_labels, **read_table("camvid"))
