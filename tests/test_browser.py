@@ -327,6 +327,15 @@ def test_pick_a_photo_attack_it_and_see_the_mask_change(page):
     keep(page, "attacked")
 
 
+def test_a_preset_shows_while_the_fields_hold_its_values(page):
+    page.get_by_role("radio", name="paper").click()
+    page.wait_for_function("document.querySelector('#steps input[type=number]').value === '300'")
+    page.fill('#steps input[type="number"]', "7")
+    page.wait_for_function("document.querySelectorAll('#preset input:checked').length === 0")
+    page.fill('#steps input[type="number"]', "300")
+    page.wait_for_function("document.querySelector('#preset input:checked')?.value === 'paper'")
+
+
 def test_a_running_attack_leaves_zoom_layers_and_toggles_alone(page):
     page.locator("#view canvas").nth(2).focus()
     for key in ("+", "6", "w"):

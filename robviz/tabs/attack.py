@@ -203,6 +203,11 @@ def restore(request: gr.Request) -> list[Any]:
     return [clean_view(setting), attack_curve((), setting.steps), *widgets_of(setting)]
 
 
+def preset_of(loss: str, attack: str, steps: int) -> str | None:
+    """The preset that the widgets make up, if they do."""
+    return next((name for name, values in PRESETS.items() if values == (loss, attack, steps)), None)
+
+
 def targets(model: str, chosen: str = ANY) -> Any:
     return gr.update(choices=[ANY, *model_of(model)[1].classes], value=chosen)
 
@@ -292,8 +297,12 @@ def build() -> None:
     }
     gr.on([photo.input, model.input], **looking, api_name="look")
     upload.upload(lambda: UPLOAD, None, photo, api_visibility="private").then(**looking, api_visibility="private")
-    model.input(targets, model, target, api_visibility="private", show_progress="hidden")
-    preset.input(PRESETS.__getitem__, preset, [loss, how, steps], api_visibility="private", show_progress="hidden")
+    told: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    model.input(targets, model, target, **told)
+    preset.input(PRESETS.__getitem__, preset, [loss, how, steps], **told)
+    gr.on(
+        [loss.input, how.input, steps.input], preset_of, [loss, how, steps], preset, trigger_mode="always_last", **told
+    )
     gr.on(
         [photo.change, model.change, steps.change],
         estimate,
