@@ -327,6 +327,31 @@ def test_pick_a_photo_attack_it_and_see_the_mask_change(page):
     keep(page, "attacked")
 
 
+def tab_to(page, selector: str) -> None:
+    """Press Tab until the focus is there, as someone without a mouse does."""
+    for _ in range(120):
+        page.keyboard.press("Tab")
+        if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+            return
+    raise AssertionError(f"Tab never reaches {selector}")
+
+
+def test_an_attack_is_made_stopped_and_read_with_the_keyboard_alone(page):
+    tab_to(page, "#steps input[type=number]")
+    page.keyboard.press("Control+a")
+    page.keyboard.type(str(LONG))
+    tab_to(page, "#attack")
+    page.keyboard.press("Enter")
+    wait_for_a_step(page)
+    tab_to(page, "#stop")
+    page.keyboard.press("Enter")
+    page.wait_for_selector('#view [data-final="true"]')
+    tab_to(page, "#view canvas")
+    page.keyboard.press("Shift+ArrowRight")
+    assert page.inner_text('#view .rv-reading [data-read="place"]')
+    assert "Stopped" in page.inner_text("#view")
+
+
 def test_a_preset_shows_while_the_fields_hold_its_values(page):
     page.get_by_role("radio", name="paper").click()
     page.wait_for_function("document.querySelector('#steps input[type=number]').value === '300'")

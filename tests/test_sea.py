@@ -65,6 +65,18 @@ def test_an_ensemble_takes_other_steps_in_the_same_proportions():
         STRONG.with_steps(0)
 
 
+@pytest.mark.parametrize("steps", [100, 101, 150, 200, 300, 1000])
+def test_a_longer_strong_hands_over_from_annealing_to_apgd(steps):
+    longer = STRONG.with_steps(steps)
+    assert 3 * steps - 1 <= sum(run.steps for run in longer.runs) <= 3 * steps
+    annealed = {run.loss: run.steps for run in longer.runs if run.attack == "annealed-pgd"}
+    assert annealed == {"mask-ce": 80, "js": 80}
+    apgd = {run.loss: run.steps for run in longer.runs if run.attack == "red-eps-apgd"}
+    assert apgd["mask-ce-bal"] == min(round(1.4 * steps), 280)
+    if steps > 100:
+        assert apgd["mask-ce"] == apgd["js"] > 0
+
+
 def test_the_worst_case_is_no_better_than_any_attack_and_every_attack_no_better_than_none(model):
     rows = evaluate(model, Noise(), 0.05, TINY).rows
     runs = [name for name in rows if name.count(".") == 2 and "+" not in name]
