@@ -17,6 +17,7 @@ from robviz.evidence import unpack
 from robviz.losses import LOSSES
 from robviz.models import Card
 from robviz.setting import Setting
+from robviz.tabs.shared import Work
 from tests.server import LONG, busy_seconds, wait_until_idle
 
 UPLOAD = "my own picture"
@@ -186,7 +187,7 @@ def test_stop_reaches_an_attack_that_waits_in_the_queue(server, client):
     first = other.submit("chelsea", None, "photos-robust", 4, "mask-ce", LONG, 0, api_name="/attack")
     while not first.outputs():
         time.sleep(0.02)
-    client.predict(api_name="/expect")  # as the browser does on the click
+    client.predict("chelsea", None, "photos-clean", api_name="/expect")  # as the browser does on the click
     job = client.submit("chelsea", None, "photos-clean", 4, "mask-ce", LONG, 0, api_name="/attack")
     time.sleep(0.3)
     assert not job.outputs()
@@ -254,3 +255,23 @@ def test_one_visitors_stop_leaves_the_others_attack_alone(server, client):
     other.predict(api_name="/stop")
     assert score(job.result(timeout=60)[0], "step") == "40 of 40"
     other.close()
+
+
+def test_a_new_click_takes_the_place_of_the_one_before_and_a_late_look_ends_nothing(monkeypatch):
+    monkeypatch.setattr(Work, "views", [])
+    work, visitor, other = Work(), SimpleNamespace(session_hash="a"), SimpleNamespace(session_hash="b")
+    work.restart(visitor, "cat")
+    work.restart(other, "cat")
+    work.restart(visitor, "cup")
+    with work.begin(visitor, "cat") as old, work.begin(other, "cat") as others:
+        assert old.is_set()
+        assert work.is_left(visitor, "cat")
+        with work.begin(visitor, "cup") as new:
+            assert not work.leaves(visitor, "cup")
+            assert not new.is_set()
+            assert work.leaves(visitor, "lion")
+            assert new.is_set()
+            assert work.is_left(visitor, "cup")
+        assert not others.is_set()
+    assert not work.running
+    assert not work.waiting

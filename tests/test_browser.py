@@ -352,6 +352,20 @@ def test_an_attack_is_made_stopped_and_read_with_the_keyboard_alone(page):
     assert "Stopped" in page.inner_text("#view")
 
 
+def test_an_attack_right_after_another_choice_is_of_that_choice_and_the_old_one_ends(page, server):
+    page.fill('#steps input[type="number"]', "300")
+    page.click("#attack")
+    wait_for_a_step(page)
+    page.fill('#steps input[type="number"]', "3")
+    page.get_by_role("radio", name="photos-robust").click()
+    page.click("#attack")
+    page.wait_for_function("document.querySelector('#view [data-score=step] b').innerText === '3 of 3'")
+    wait_until_idle(server[1])
+    assert score(page, "step") == "3 of 3"
+    right = float(score(page, "accuracy").split()[-2])
+    assert right > 60  # the ordinary model would have lost more
+
+
 def test_a_preset_shows_while_the_fields_hold_its_values(page):
     page.get_by_role("radio", name="paper").click()
     page.wait_for_function("document.querySelector('#steps input[type=number]').value === '300'")

@@ -119,12 +119,23 @@ def attack_views(
     yield result_view(setting, shown, note), shown
 
 
+def subject_of(photo: str, upload: str | None, model: str) -> tuple[str, ...]:
+    """What an attack is about, for `WORK`."""
+    return (photo, upload or "", model) if photo == UPLOAD else (photo, model)
+
+
+def expect(photo: str, upload: str | None, model: str, request: gr.Request) -> None:
+    """An attack joins the queue."""
+    WORK.restart(request, subject_of(photo, upload, model))
+
+
 @refusing
 def look(
     photo: str, upload: str | None, model: str, eps: float, steps: int, request: gr.Request
 ) -> tuple[dict[str, Any], go.Figure]:
-    """Show the chosen picture and its mask, before any attack."""
-    WORK.stop(request)
+    """Show the chosen picture and its mask, before any attack; an attack on them stays."""
+    if not WORK.leaves(request, subject_of(photo, upload, model)):
+        return gr.skip(), gr.skip()
     return clean_view(Setting(photo, model, eps, steps=steps), upload), attack_curve((), steps)
 
 
@@ -145,8 +156,11 @@ def attack(
 ) -> Iterator[tuple[dict[str, Any], Any]]:
     """Stream the attack; ends early, keeping the best so far, on Stop or when the tab closes."""
     setting, upload = setting_of(photo, upload, model, eps, loss, steps, seed, attack, target, region, where)
-    with WORK.begin(request) as stopped:
+    subject = subject_of(photo, upload, model)
+    with WORK.begin(request, subject) as stopped:
         for view, shown in attack_views(setting, upload, stopped):
+            if WORK.is_left(request, subject):
+                return
             yield view, attack_curve(shown.curve, shown.steps, shown.losses) if shown.is_final else gr.skip()
     keep(request, setting, shown)
 
@@ -185,7 +199,7 @@ def widgets_of(setting: Setting) -> list[Any]:
 @refusing
 def reopen(path: str, request: gr.Request) -> list[Any]:
     """Show a saved zip again, its pictures looked at anew, and put the widgets as they were."""
-    WORK.stop(request)
+    WORK.leaves(request, path)
     found = unpack(path)
     keep(request, found.setting, found.shown)
     view = result_view(found.setting, found.shown, f"{note_of(found.setting)} {found.verdict}")
@@ -277,12 +291,13 @@ def build() -> None:
 
     inputs = [photo, upload, model, eps, loss, steps, seed, how, target, region, where]
     widgets = [photo, model, eps, loss, steps, seed, how, target, region, where]
-    go_button.click(WORK.expect, None, None, queue=False, api_name="expect", concurrency_limit=None)
-    attacking = go_button.click(
+    go_button.click(expect, [photo, upload, model], None, queue=False, api_name="expect", concurrency_limit=None)
+    go_button.click(
         attack,
         inputs,
         [view, curve],
         api_name="attack",
+        trigger_mode="multiple",  # a click while an attack runs begins another in its place
         **in_turn(line),
     )
     go_button.click(link, inputs, [address, cell], api_name="link", show_progress="hidden").then(
@@ -292,7 +307,6 @@ def build() -> None:
         "fn": look,
         "inputs": [photo, upload, model, eps, steps],
         "outputs": [view, curve],
-        "cancels": [attacking],
         "show_progress": "hidden",
     }
     gr.on([photo.input, model.input], **looking, api_name="look")
@@ -314,5 +328,5 @@ def build() -> None:
     )
     stop_button.click(WORK.stop, None, None, queue=False, api_name="stop", concurrency_limit=None)
     save_button.click(save, None, [saved, verdict], api_name="save")
-    open_button.upload(reopen, open_button, [view, curve, *widgets], api_name="reopen", cancels=[attacking])
+    open_button.upload(reopen, open_button, [view, curve, *widgets], api_name="reopen")
     gr.on(None, restore, None, [view, curve, *widgets], api_visibility="private", show_progress="hidden")

@@ -67,9 +67,16 @@ def first_view(photo: str, model: str, eps: float, ensemble: str, steps: int) ->
     return ensemble_data(shown, card, names_of(settings), f"{note} Press Run.")
 
 
+def expect(photo: str, model: str, ensemble: str, request: gr.Request) -> None:
+    """An ensemble joins the queue."""
+    WORK.restart(request, (photo, model, ensemble))
+
+
 @refusing
-def look(photo: str, model: str, eps: float, ensemble: str, steps: int) -> dict[str, Any]:
-    """Show the chosen picture before any attack."""
+def look(photo: str, model: str, eps: float, ensemble: str, steps: int, request: gr.Request) -> dict[str, Any]:
+    """Show the chosen picture before any attack; an ensemble on it stays."""
+    if not WORK.leaves(request, (photo, model, ensemble)):
+        return gr.skip()
     return first_view(photo, model, eps, ensemble, steps)
 
 
@@ -80,7 +87,8 @@ def run(photo: str, model: str, eps: float, ensemble: str, steps: int, request: 
     setting.check()
     net, card = model_of(model)
     sample, note = sample_of(photo, None, net)
-    with WORK.begin(request) as stopped:
+    subject = (photo, model, ensemble)
+    with WORK.begin(request, subject) as stopped:
         frames = ensemble_steps(
             net,
             sample,
@@ -93,6 +101,8 @@ def run(photo: str, model: str, eps: float, ensemble: str, steps: int, request: 
         )
         with closing(frames):
             for shown in frames:
+                if WORK.is_left(request, subject):
+                    return
                 yield ensemble_data(shown, card, names_of(settings), note)
 
 
@@ -152,15 +162,14 @@ def build() -> None:
     told: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     evaluation.input(records, evaluation, [cells, shown], **told)
     cells.select(record, evaluation, shown, **told)
-    go_button.click(WORK.expect, None, None, queue=False, api_visibility="private", concurrency_limit=None)
-    running = go_button.click(run, inputs, view, api_name="sea", **in_turn(line))
+    go_button.click(expect, [photo, model, chosen], None, queue=False, api_visibility="private", concurrency_limit=None)
+    go_button.click(run, inputs, view, api_name="sea", trigger_mode="multiple", **in_turn(line))
     stop_button.click(WORK.stop, None, None, queue=False, api_name="stop_sea", concurrency_limit=None)
     gr.on(
         [photo.input, model.input, chosen.input],
         look,
         inputs,
         view,
-        cancels=[running],
         api_visibility="private",
         show_progress="hidden",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import inspect
 import threading
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -86,38 +87,64 @@ def menus() -> list[Any]:
 
 
 class Work:
-    """The long work of one view, at most one a session, each with its stop signal from the click on until it ends.
+    """The long work of one view, each piece with its stop signal from the click on until it ends.
 
-    `expect` and `stop` are handlers of buttons; `begin` holds the signal that the work asks at every step.
+    `expect` or `restart` is told of the click; `stop` is the handler of a button; `begin` holds the signal that the
+    work asks at every step. Work is about a subject, what the visitor has chosen to see. Once another one is shown,
+    `is_left` says so, and the work ends without a word. Requests may arrive late and in another order than the clicks:
+    that is why a request to show what the work is about changes nothing.
     """
 
     views: ClassVar[list[Work]] = []
 
     def __init__(self) -> None:
-        self.waiting: dict[str, threading.Event] = {}
+        self.waiting: defaultdict[str, deque[threading.Event]] = defaultdict(deque)
         self.running: dict[str, threading.Event] = {}
+        self.subjects: dict[str, Any] = {}
         self.views.append(self)
 
-    def expect(self, request: gr.Request) -> None:
+    def expect(self, request: gr.Request, subject: Any = None) -> None:
         """Work of this session joins the queue: Stop shall reach it there too."""
-        self.waiting[request.session_hash or ""] = threading.Event()
+        session = request.session_hash or ""
+        self.waiting[session].append(threading.Event())
+        self.subjects[session] = subject
+
+    def restart(self, request: gr.Request, subject: Any) -> None:
+        """The same, in place of all that was begun before."""
+        self.stop(request)
+        self.expect(request, subject)
 
     def stop(self, request: gr.Request) -> None:
         """End this session's work at its next step, or at its first if it has yet to begin."""
-        for signals in (self.waiting, self.running):
-            signal = signals.get(request.session_hash or "")
-            if signal is not None:
-                signal.set()
+        session = request.session_hash or ""
+        running = [self.running[session]] if session in self.running else []
+        for signal in [*self.waiting.get(session, ()), *running]:
+            signal.set()
+
+    def leaves(self, request: gr.Request, subject: Any) -> bool:
+        """Whether showing this is something else than what the last work is about, which then ends."""
+        if not self.is_left(request, subject):
+            return False
+        self.subjects.pop(request.session_hash or "", None)
+        self.stop(request)
+        return True
+
+    def is_left(self, request: gr.Request, subject: Any) -> bool:
+        """Whether the visitor has gone on to another subject."""
+        return self.subjects.get(request.session_hash or "") != subject
 
     @contextmanager
-    def begin(self, request: gr.Request) -> Iterator[threading.Event]:
+    def begin(self, request: gr.Request, subject: Any = None) -> Iterator[threading.Event]:
         """The stop signal of work that begins now."""
         session = request.session_hash or ""
-        stopped = self.running[session] = self.waiting.pop(session, threading.Event())
+        if not self.waiting.get(session):  # nobody clicked: a program asks
+            self.expect(request, subject)
+        stopped = self.running[session] = self.waiting[session].popleft()
+        if not self.waiting[session]:
+            del self.waiting[session]
         try:
             yield stopped
         finally:
-            self.waiting.pop(session, None)
             if self.running.get(session) is stopped:
                 del self.running[session]
 
@@ -126,3 +153,4 @@ def leave(request: gr.Request) -> None:
     """The tab was closed: end what it has begun, in every view."""
     for work in Work.views:
         work.stop(request)
+        work.subjects.pop(request.session_hash or "", None)

@@ -74,12 +74,23 @@ def views(
             yield transfer_data(found, cards, notes)
 
 
+def subject_of(photo: str, upload: str | None, one: str, other: str) -> tuple[str, ...]:
+    """What the attacks are about, for `WORK`."""
+    return (photo, upload or "" if photo == UPLOAD else "", one, other)
+
+
+def expect(photo: str, upload: str | None, one: str, other: str, request: gr.Request) -> None:
+    """Attacks join the queue."""
+    WORK.restart(request, subject_of(photo, upload, one, other))
+
+
 @refusing
 def look(
     photo: str, upload: str | None, one: str, other: str, eps: float, loss: str, steps: int, request: gr.Request
 ) -> dict[str, Any]:
-    """Show what both models see in the chosen picture, before any attack."""
-    WORK.stop(request)
+    """Show what both models see in the chosen picture, before any attack; attacks on it stay."""
+    if not WORK.leaves(request, subject_of(photo, upload, one, other)):
+        return gr.skip()
     with closing(views(photo, upload, (one, other), eps, loss, steps)) as frames:
         return next(frames)
 
@@ -89,8 +100,12 @@ def run(
     photo: str, upload: str | None, one: str, other: str, eps: float, loss: str, steps: int, request: gr.Request
 ) -> Iterator[dict[str, Any]]:
     """Stream both attacks; Stop keeps the best so far."""
-    with WORK.begin(request) as stopped:
-        yield from views(photo, upload, (one, other), eps, loss, steps, stopped.is_set)
+    subject = subject_of(photo, upload, one, other)
+    with WORK.begin(request, subject) as stopped:
+        for view in views(photo, upload, (one, other), eps, loss, steps, stopped.is_set):
+            if WORK.is_left(request, subject):
+                return
+            yield view
 
 
 @refusing
@@ -124,14 +139,15 @@ def build() -> None:
             view = drawn_by(TRANSFER, first, "transfer")
 
     inputs: list[Any] = [photo, upload, one, other, eps, loss, steps]
-    go_button.click(WORK.expect, None, None, queue=False, api_visibility="private", concurrency_limit=None)
-    running = go_button.click(run, inputs, view, api_name="transfer", **in_turn(line))
+    go_button.click(
+        expect, [photo, upload, one, other], None, queue=False, api_visibility="private", concurrency_limit=None
+    )
+    go_button.click(run, inputs, view, api_name="transfer", trigger_mode="multiple", **in_turn(line))
     stop_button.click(WORK.stop, None, None, queue=False, api_name="stop_transfer", concurrency_limit=None)
     looking: dict[str, Any] = {
         "fn": look,
         "inputs": inputs,
         "outputs": view,
-        "cancels": [running],
         "api_visibility": "private",
         "show_progress": "hidden",
     }
