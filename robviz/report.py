@@ -74,6 +74,20 @@ def evaluations(reports: list[Report]) -> pd.DataFrame:
     return pd.DataFrame(in_order, columns=["model", "ensemble", "images", "steps an image", *radii])
 
 
+def alone(reports: list[Report]) -> pd.DataFrame:
+    """One line a model, loss, attack and its steps: what it leaves by itself at each radius, accuracy / mIoU in %."""
+    lines: dict[tuple[str, str, str, int], dict[str, str]] = {}
+    for report in reports:
+        model, radius = report.plan["model"]["name"], f"{255 * report.plan['eps']:g}/255"
+        for run in report.plan["settings"]["runs"]:
+            row = report.rows[f"{run['loss']}.{run['attack']}.{run['steps']}"]
+            line = lines.setdefault((model, run["loss"], run["attack"], run["steps"]), {})
+            line[radius] = f"{100 * row['accuracy_mean']:.1f} / {100 * row['miou']:.1f}"
+    radii = sorted({radius for line in lines.values() for radius in line}, key=lambda radius: float(radius[:-4]))
+    heads = [dict(zip(("model", "loss", "attack", "steps"), map(str, key))) for key in sorted(lines)]
+    return pd.DataFrame([head | lines[key] for head, key in zip(heads, sorted(lines))], columns=[*heads[0], *radii])
+
+
 def enough(reports: list[Report]) -> pd.DataFrame:
     """Of each model and radius with a `paper` of all its steps: the fewest steps of `strong` that reach its mIoU."""
     found: dict[tuple[str, float], dict[int, float]] = {}
@@ -109,13 +123,17 @@ def shipped_tables() -> dict[str, str]:
         "models": markdown(trainings()),
         "evaluations": markdown(evaluations(reports)),
         "enough": markdown(enough(reports)),
+        "alone": markdown(alone(reports)),
     }
 
 
 def fill(readme: Path) -> None:
-    """Put the tables of a README, each between its two markers, up to date."""
+    """Put the tables of a file, each between its two markers, up to date. Raises ValueError where it has none."""
     text = readme.read_text()
-    for name, table in shipped_tables().items():
+    here = {name: table for name, table in shipped_tables().items() if f"<!-- {name}: begin -->" in text}
+    if not here:
+        raise ValueError(f"{readme} has no place for a table: expected a line such as <!-- models: begin -->")
+    for name, table in here.items():
         begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
         before, rest = text.split(begin)
         text = before + begin + table + end + rest.split(end)[1]

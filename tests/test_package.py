@@ -70,9 +70,18 @@ def test_the_readme_names_every_loss_model_and_dataset():
 def test_the_readme_tables_are_what_cards_and_reports_say():
     from robviz.report import shipped_tables
 
-    readme = (ROOT / "README.md").read_text()
-    for table in shipped_tables().values():
-        assert table in readme
+    written = (ROOT / "README.md").read_text() + (ROOT / "checkpoints/reports/README.md").read_text()
+    for name, table in shipped_tables().items():
+        assert f"<!-- {name}: begin -->\n{table}<!-- {name}: end -->" in written
+
+
+def test_a_file_without_a_place_for_a_table_is_left_alone(tmp_path):
+    from robviz.report import fill
+
+    (tmp_path / "notes.md").write_text("mine")
+    with pytest.raises(ValueError, match="has no place for a table"):
+        fill(tmp_path / "notes.md")
+    assert (tmp_path / "notes.md").read_text() == "mine"
 
 
 def test_the_readme_code_runs(tmp_path):
