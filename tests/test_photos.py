@@ -104,6 +104,8 @@ def test_labels_follow_the_pasted_object_exactly():
 def test_rare_classes_weigh_more_than_the_background():
     weights = robviz.load_dataset("photos").class_weights
     assert weights.shape == (len(CLASSES),)
+    pixels = sum(np.bincount(photos.composite("train", i, 64)[1].ravel(), minlength=256) for i in range(256))
+    assert pixels[: len(CLASSES)].tolist() == list(photos.TRAINING_PIXELS)
     assert weights[0] == weights.min()
     torch.testing.assert_close(weights.mean(), torch.tensor(1.0))
 

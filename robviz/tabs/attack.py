@@ -250,7 +250,7 @@ def build() -> None:
             eps = gr.Slider(0, MOST_EPS, start.eps, step=0.25, label="ε, in 1/255", elem_id="eps")
             preset = gr.Radio(list(PRESETS), value="quick", label="Preset", elem_id="preset")
             steps = gr.Slider(1, MOST_STEPS, start.steps, step=1, label="Steps", elem_id="steps")
-            seconds = gr.Markdown(estimate(start.photo, start.model, start.steps), elem_id="estimate")
+            seconds = gr.Markdown(elem_id="estimate")
             line = queue_line("queue")
             with gr.Row():
                 go_button = gr.Button("Attack", variant="primary", elem_id="attack")
@@ -329,4 +329,4 @@ def build() -> None:
     stop_button.click(WORK.stop, None, None, queue=False, api_name="stop", concurrency_limit=None)
     save_button.click(save, None, [saved, verdict], api_name="save")
     open_button.upload(reopen, open_button, [view, curve, *widgets], api_name="reopen")
-    gr.on(None, restore, None, [view, curve, *widgets], api_visibility="private", show_progress="hidden")
+    gr.on(None, restore, None, [view, curve, *widgets], **told).then(estimate, [photo, model, steps], seconds, **told)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
 
 from robviz.attacks import predicted
 from robviz.datasets import load_dataset
@@ -21,7 +20,7 @@ from robviz.finetune.recipes import RECIPES
 from robviz.healing import Healing, heal_apart, small, small_recipes
 from robviz.models import keep_model
 from robviz.pictures import to_bytes
-from robviz.tabs.shared import Work, drawn_by, listed, menus, model_of, photos, refusing
+from robviz.tabs.shared import Work, at_load, drawn_by, listed, menus, model_of, photos, refusing
 from robviz.types import Sample
 from robviz.viewer import percent, picture
 
@@ -178,5 +177,4 @@ def build() -> None:
     go_button.click(heal, setting, [view, curves], api_name="train", concurrency_limit=None, show_progress="hidden")
     stop_button.click(WORK.stop, None, None, queue=False, api_name="stop_training", concurrency_limit=None)
     keep_button.click(keeping(listing), name, [kept, *listing], api_name="keep", show_progress="hidden")
-    if root := Context.root_block:
-        root.load(lambda: listed(listing), None, listing, api_visibility="private", show_progress="hidden")
+    at_load(lambda: listed(listing), None, listing)

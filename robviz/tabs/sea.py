@@ -20,6 +20,7 @@ from robviz.tabs.shared import (
     FRAME_SECONDS,
     VIEWER,
     Work,
+    at_load,
     class_weights,
     drawn_by,
     in_turn,
@@ -141,7 +142,7 @@ def build() -> None:
             eps = gr.Slider(0, MOST_EPS, start.eps, step=0.25, label="ε, in 1/255", elem_id="sea-eps")
             chosen = gr.Dropdown(ENSEMBLES, value=ensemble, label="Ensemble", elem_id="sea-ensemble")
             steps = gr.Slider(1, MOST_STEPS, STEPS, step=1, label="Steps an attack, on average", elem_id="sea-steps")
-            seconds = gr.Markdown(seconds_of(start.photo, start.model, ensemble, STEPS), elem_id="sea-seconds")
+            seconds = gr.Markdown(elem_id="sea-seconds")
             line = queue_line("sea-queue")
             with gr.Row():
                 go_button = gr.Button("Run", variant="primary", elem_id="sea-run")
@@ -150,10 +151,11 @@ def build() -> None:
             view = drawn_by(ENSEMBLE, first_view(start.photo, start.model, start.eps, ensemble, STEPS), "sea")
 
     gr.Markdown("### Many pictures, every attack", elem_id="sea-many")
+    names = evaluations()
     heat, first = recorded(0)
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
-            evaluation = gr.Dropdown(evaluations(), value=0, label="Evaluation", elem_id="sea-evaluation")
+            evaluation = gr.Dropdown(names, value=0, label="Evaluation", elem_id="sea-evaluation")
             cells = drawn_by(HEATMAP, heat, "heat")
         with gr.Column(scale=3, min_width=320):
             shown = drawn_by(VIEWER, first, "sea-record")
@@ -173,6 +175,7 @@ def build() -> None:
         api_visibility="private",
         show_progress="hidden",
     )
+    at_load(seconds_of, [photo, model, chosen, steps], seconds)
     gr.on(
         [photo.change, model.change, chosen.change, steps.change],
         seconds_of,

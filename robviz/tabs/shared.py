@@ -12,7 +12,7 @@ from functools import wraps
 from typing import Any, ClassVar
 
 import gradio as gr
-from gradio.context import get_blocks_context
+from gradio.context import Context, get_blocks_context
 
 from robviz.models import available
 from robviz.setting import UPLOAD as UPLOAD
@@ -77,6 +77,12 @@ def refusing(handler: Callable[..., Any]) -> Callable[..., Any]:
 def listed(listing: list[Any]) -> tuple[Any, ...]:
     """The menus with the models of now."""
     return tuple(type(menu)(choices=available(offline=True)) for menu in listing)
+
+
+def at_load(handler: Callable[..., Any], inputs: Any, outputs: Any) -> None:
+    """Call it when a page opens: what takes a while, so that the server starts without it."""
+    if root := Context.root_block:
+        root.load(handler, inputs, outputs, api_visibility="private", show_progress="hidden")
 
 
 def menus() -> list[Any]:

@@ -16,6 +16,7 @@ from robviz.tabs.shared import (
     FRAME_SECONDS,
     UPLOAD,
     Work,
+    at_load,
     class_weights,
     drawn_by,
     in_turn,
@@ -129,7 +130,7 @@ def build() -> None:
             eps = gr.Slider(0, MOST_EPS, start.eps, step=0.25, label="ε, in 1/255", elem_id="two-eps")
             loss = gr.Dropdown(list(LOSSES), value=start.loss, label="Loss", elem_id="two-loss")
             steps = gr.Slider(1, MOST_STEPS, start.steps, step=1, label="Steps an attack", elem_id="two-steps")
-            seconds = gr.Markdown(seconds_of(start.photo, *PAIR, start.steps), elem_id="two-seconds")
+            seconds = gr.Markdown(elem_id="two-seconds")
             line = queue_line("two-queue")
             with gr.Row():
                 go_button = gr.Button("Attack both", variant="primary", elem_id="two-run")
@@ -153,6 +154,7 @@ def build() -> None:
     }
     gr.on([photo.input, one.input, other.input], **looking)
     upload.upload(lambda: UPLOAD, None, photo, api_visibility="private").then(**looking)
+    at_load(seconds_of, [photo, one, other, steps], seconds)
     gr.on(
         [photo.change, one.change, other.change, steps.change],
         seconds_of,
