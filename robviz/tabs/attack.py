@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import plotly.graph_objects as go
 import torch
 from gradio.processing_utils import save_bytes_to_cache
@@ -166,8 +167,10 @@ def attack(
 
 
 def keep(request: gr.Request, setting: Setting, shown: Comparison) -> None:
+    """For a zip: without the trail, which none holds, and labels in two bytes of eight."""
     session = request.session_hash or ""
-    _finished[session] = setting, replace(shown, trail=())  # no zip holds it
+    small = {name: getattr(shown, name).astype(np.int16) for name in ("reference", "before", "after")}
+    _finished[session] = setting, replace(shown, trail=(), **small)
     _finished.move_to_end(session)
     while len(_finished) > MOST_FINISHED:
         _finished.popitem(last=False)
