@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import time
+from pathlib import Path
 from types import SimpleNamespace
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
+import httpx
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
@@ -241,6 +243,17 @@ def test_no_saved_zip_no_view(client, tmp_path):
     (tmp_path / "evil.zip").write_bytes(b"PK")
     with pytest.raises(AppError, match="no zip"):
         client.predict(handle_file(str(tmp_path / "evil.zip")), api_name="/reopen")
+
+
+PLACES = ["/etc/passwd", "app.py", "pyproject.toml", "checkpoints/photos-clean.json", "robviz/../README.md"]
+
+
+@pytest.mark.parametrize("route", ["gradio_api/file=", "file=", "file/"])
+@pytest.mark.parametrize("place", PLACES)
+def test_no_file_of_the_machine_is_read_through_the_server(server, route, place):
+    whole = str(Path(__file__).parent.parent / place)
+    for path in (place, whole, quote(whole, safe="")):
+        assert httpx.get(f"{server[0]}/{route}{path}").status_code in (403, 404)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -125,6 +125,11 @@ def test_the_first_view_shows_both_models_before_anything_is_clicked(page):
     keep(page, "landing")
 
 
+def test_the_first_view_is_painted_soon_after_the_page_was_asked_for(page):
+    """Within 2 s on a quiet machine; a busy one gets some slack here."""
+    assert int(page.get_attribute("#landing [data-painted]", "data-painted")) < 4000
+
+
 def test_the_scrubber_goes_through_the_radii_by_key_and_by_mouse(page):
     page.focus("#landing input[type=range]")
     seen = []  # without motion, each key has done its work when it returns
