@@ -254,6 +254,24 @@ def save_checkpoint(model: nn.Module, card: Card, folder: Path) -> Path:
     return path
 
 
+def path_of(name: str | Path) -> Path:
+    """Where the weights of a model lie that needs no download. Raises ValueError for an unknown name."""
+    folder = kept_folder() if name in kept_models() else shipped("checkpoints")
+    path = Path(name) if str(name).endswith(".safetensors") else folder / f"{name}.safetensors"
+    if not path.is_file():
+        raise ValueError(
+            f"unknown model {str(name)!r}; choose from: {', '.join(available())}, or give a .safetensors path"
+        )
+    return path
+
+
+def card_named(name: str | Path) -> Card:
+    """The card of what `load_model` opens under this name, without opening it."""
+    from robviz.models import published
+
+    return published.card(str(name)) if name in published.CHECKPOINTS else Card.load(path_of(name).with_suffix(".json"))
+
+
 def load_model(name: str | Path, device: str | torch.device | None = None) -> nn.Module:
     """A trained model, frozen and in eval mode, with its `Card` as `.card`.
 
@@ -264,16 +282,8 @@ def load_model(name: str | Path, device: str | torch.device | None = None) -> nn
     """
     from robviz.models import published
 
-    if name in published.CHECKPOINTS:
-        path, card = published.download(str(name)), published.card(str(name))
-    else:
-        folder = kept_folder() if name in kept_models() else shipped("checkpoints")
-        path = Path(name) if str(name).endswith(".safetensors") else folder / f"{name}.safetensors"
-        if not path.is_file():
-            raise ValueError(
-                f"unknown model {str(name)!r}; choose from: {', '.join(available())}, or give a .safetensors path"
-            )
-        card = Card.load(path.with_suffix(".json"))
+    path = published.download(str(name)) if name in published.CHECKPOINTS else path_of(name)
+    card = card_named(name)
     model = build(card.architecture, len(card.classes))
     load_checkpoint(model, path)
     model.card = card  # type: ignore[assignment]

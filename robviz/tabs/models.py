@@ -8,10 +8,10 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 
-from robviz.models import Card, available
-from robviz.models.published import CHECKPOINTS, card, download, is_here
+from robviz.models import Card, available, card_named
+from robviz.models.published import CHECKPOINTS, download, is_here
 from robviz.report import markdown
-from robviz.tabs.shared import listed, menus, model_of, refusing
+from robviz.tabs.shared import listed, menus, refusing
 
 ATTACKED = ("attacked_miou", "sea_miou_4_255")  # under the attack of a training's end, or under SEA
 NOTE = (
@@ -40,8 +40,8 @@ def row(found: Card, place: str) -> dict[str, str]:
 
 def table() -> str:
     """Every model and where it is, as Markdown."""
-    here = [row(card(name) if name in CHECKPOINTS else model_of(name)[1], "here") for name in available(offline=True)]
-    return markdown(pd.DataFrame(here + [row(card(name), "to download") for name in absent()]))
+    places = {name: "here" for name in available(offline=True)} | {name: "to download" for name in absent()}
+    return markdown(pd.DataFrame([row(card_named(name), place) for name, place in places.items()]))
 
 
 def absent() -> list[str]:
