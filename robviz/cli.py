@@ -354,11 +354,19 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
+def leave_group() -> None:
+    """Where several processes worked together, part in order: one that just exits may abort in a thread of gloo's."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; a wrong input ends in one sentence and exit status 1."""
     arguments = parser().parse_args(argv)
     try:
         arguments.call(arguments)
+        leave_group()
     except ValueError as error:
         sys.exit(f"robviz: {error}")
     except KeyboardInterrupt:

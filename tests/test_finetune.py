@@ -323,6 +323,7 @@ from tests.test_finetune import PLAIN, Net, curve
 losses = curve(Net(), PLAIN)
 from accelerate import PartialState
 Path(sys.argv[1], f"curve-{PartialState().process_index}.json").write_text(json.dumps(losses))
+PartialState().destroy_process_group()
 """
 ROOT = Path(__file__).parent.parent
 
