@@ -202,7 +202,10 @@ def tables(arguments: argparse.Namespace) -> None:
     elif arguments.number is None:
         print("\n".join(shipped_tables().values()), end="")
     else:
-        published, reports = paper.table(arguments.number), reports_in(Path(arguments.reports))
+        here = shipped("checkpoints/reports")
+        folders = arguments.reports or [here, *([here / "miniature"] if arguments.number == 3 else [])]
+        reports = [report for folder in folders for report in reports_in(folder)]
+        published = paper.table(arguments.number)
         print(f"Table {arguments.number}: {paper.TABLES[arguments.number]}\n\n{markdown(published)}")
         if arguments.number in paper.OURS:
             print(f"\nOurs, other models and data\n\n{markdown(paper.ours(arguments.number, reports))}", end="")
@@ -321,7 +324,8 @@ def parser() -> argparse.ArgumentParser:
     sub.set_defaults(call=download)
     sub = commands.add_parser("tables", help="the paper's tables beside ours, or the shipped models' figures")
     sub.add_argument("number", type=int, nargs="?", help="a table of the paper, 1 to 9; without it, the shipped models")
-    sub.add_argument("--reports", default=shipped("checkpoints/reports"), help="folder of evaluations' JSON reports")
+    folders = "folders of evaluations' JSON reports (default: the shipped ones)"
+    sub.add_argument("--reports", type=Path, nargs="+", metavar="FOLDER", help=folders)
     sub.add_argument("--write", metavar="README", help="put the shipped models' between the markers of this file")
     sub.set_defaults(call=tables)
     sub = commands.add_parser("landing", help="compute the masks of the app's first view again")

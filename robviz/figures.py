@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from robviz.types import VOID
+from robviz.types import VOID, Palette
 
-Palette = Sequence[tuple[int, int, int]]
 CLEAN, ATTACKED = "#0072b2", "#d55e00"  # Okabe and Ito: told apart without colour vision
 AGAINST, FOR = (86, 180, 233), (230, 159, 0)  # theirs, too
 GRID = "rgba(128, 128, 128, 0.25)"

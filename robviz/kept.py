@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from robviz.figures import Palette
 from robviz.pictures import DAMAGED
 from robviz.records import replacing
+from robviz.types import Palette
 
 MOST_BYTE_CLASSES = 255  # beyond that, a class takes two bytes
 KINDS = ("masks", "pictures")

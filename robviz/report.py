@@ -89,7 +89,7 @@ def alone(reports: list[Report]) -> pd.DataFrame:
 
 
 def enough(reports: list[Report]) -> pd.DataFrame:
-    """Of each model and radius with a `paper` of all its steps: the fewest steps of `strong` that reach its mIoU."""
+    """Of each model and radius where `strong` was given the steps of `paper`, too: the fewest that reach its mIoU."""
     found: dict[tuple[str, float], dict[int, float]] = {}
     published: dict[tuple[str, float], tuple[int, float]] = {}
     for report in reports:
@@ -103,6 +103,8 @@ def enough(reports: list[Report]) -> pd.DataFrame:
     rows = []
     for (model, eps), (steps, miou) in sorted(published.items()):
         strong = found.get((model, eps), {})
+        if steps not in strong:
+            continue
         first = min((count for count, left in strong.items() if left <= miou), default=None)
         rows.append(
             {
@@ -118,12 +120,16 @@ def enough(reports: list[Report]) -> pd.DataFrame:
 
 def shipped_tables() -> dict[str, str]:
     """The tables of the README, as Markdown, by the name of their place there."""
-    reports = reports_in(shipped("checkpoints") / "reports")
+    from robviz.paper import ours
+
+    folder = shipped("checkpoints") / "reports"
+    reports = reports_in(folder)
     return {
         "models": markdown(trainings()),
         "evaluations": markdown(evaluations(reports)),
         "enough": markdown(enough(reports)),
         "alone": markdown(alone(reports)),
+        "miniature": markdown(ours(3, reports_in(folder / "miniature")).drop(columns="Setting")),
     }
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 #: Label of pixels nobody can name: never counted, for or against, in any loss, attack or metric.
 VOID = -1
+#: RGB in 0 .. 255, one of each class.
+Palette = Sequence[tuple[int, int, int]]
 
 
 @dataclass(frozen=True)

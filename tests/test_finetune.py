@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from robviz import paper
 from robviz.finetune import RECIPES, Recipe, TrainingImages, run, train
 from robviz.finetune import loop as loop_module
 from robviz.finetune.images import training_images
@@ -32,6 +33,7 @@ from robviz.finetune.objectives import Pooled, feature_distance, noise_of, objec
 from robviz.finetune.optimisation import learning_rate_factor, optimizer_of
 from robviz.finetune.recipes import changed, of_seed, overview, recipe_of
 from robviz.models import build, load_model
+from robviz.report import reports_in
 from robviz.sea import PAPER
 from robviz.types import VOID, Dataset, Sample
 
@@ -540,6 +542,8 @@ def test_a_classifier_sees_whole_pictures_and_lends_its_backbone(tmp_path, monke
     assert report.plan["model"]["name"] == "mini-at-2-300"
     assert report.plan["eps"] == 2 / 255
     assert report.plan["dataset"] == {"name": "photos", "split": "val-128", "images": 1}
+    (line,) = paper.ours(3, reports_in(tmp_path / "reports")).to_dict("records")
+    assert (line["Training"], line["Steps"], line["Its."], line["Seeds"]) == ("AT", 2, 300, 1)
     classifier = load_model(tmp_path / "stages" / "mini-classifier.safetensors")
     images = torch.rand(2, 3, 32, 32)
     expected = classifier(images).mean((2, 3), keepdim=True).expand(-1, -1, 32, 32)

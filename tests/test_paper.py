@@ -28,14 +28,14 @@ def test_a_table_the_paper_does_not_have_is_refused():
         paper.table(10)
 
 
-def report(eps: float, settings: str = "paper", miou: float = 0.5) -> Report:
+def report(eps: float, settings: str = "paper", miou: float = 0.5, model: str = "ours") -> Report:
     """Of an ensemble of three losses on four pictures, every figure a made-up one."""
     runs = [{"loss": loss, "attack": "red-eps-apgd", "steps": 300} for loss in ("mask-ce-bal", "mask-ce", "js")]
     names = [f"{run['loss']}.red-eps-apgd.300" for run in runs]
     rows = ["clean", *names, *(" + ".join(pair) for pair in combinations(names, 2)), "worst case"]
     figures = {"accuracy_mean": 0.7, "accuracy_pooled": 0.8, "miou": miou}
     plan = {
-        "model": {"name": "ours", "sha256": "0"},
+        "model": {"name": model, "sha256": "0"},
         "dataset": {"name": "photos", "split": "val", "images": 4},
         "eps": eps,
         "settings": {"name": settings, "runs": runs},
@@ -126,3 +126,20 @@ def test_table_1_joins_ensembles_and_table_8_spreads_seeds():
     (line,) = paper.ours(8, [report(4 / 255, miou=miou) for miou in (0.4, 0.5, 0.6)]).to_dict("records")
     assert line["js mIoU"] == "50.0±10.0"
     assert paper.ours(8, [report(4 / 255)])["js mIoU"].tolist() == ["50.0"]
+
+
+def test_table_3_tells_trainings_by_their_start_and_spreads_their_seeds():
+    names = ["mini-at-5-300", "mini-at-5-300-seed1", "mini-pirat-2-900", "mini-pirat-2-900-seed2", "camvid-at"]
+    mious = dict(zip(names, (0.2, 0.4, 0.5, 0.5, 0.3)))
+    reports = [report(eps / 255, miou=miou / eps, model=name) for name, miou in mious.items() for eps in (1, 2)]
+    others = [report(8 / 255, model=name) for name in ("mini-classifier", "camvid-clean", "anyone's")]
+    lines = paper.ours(3, reports + others)
+    assert lines[["Training", "Init.", "Steps", "Its.", "Seeds"]].values.tolist() == [
+        ["AT", "clean", 5, 300, 2],
+        ["PIR-AT", "robust", 2, 900, 2],
+        ["AT", "clean", 5, 2000, 1],
+    ]
+    assert lines["1/255 mIoU"].tolist() == ["30.0±14.1", "50.0±0.0", "30.0"]
+    assert lines["2/255 mIoU"].tolist() == ["15.0±7.1", "25.0±0.0", "15.0"]
+    against = {"Setting": "Pascal-Voc: UPerNet with ConvNeXt-T backbone", "Training": "AT", "Steps": 5, "Ep.": 300}
+    assert set(paper.beside(3, reports, against).frame.figure) == {"0 Acc", "0 mIoU"}  # the paper has no 1 or 2/255

@@ -28,8 +28,9 @@ def miniature(
 ) -> Iterator[Report]:
     """Train and evaluate each recipe with each seed, one report a radius; killed, the same call goes on.
 
-    out: `<name>.safetensors` and `<name>.<radius>/`, the folder of its evaluation on the val composites of 128 pixels.
-    settings, images: of the evaluation, and how many of the first. options: of `robviz.finetune.run`.
+    out: `<name>.safetensors`, `<name>.<radius>/`, the folder of its evaluation on the val composites of 128 pixels, and
+    `reports/`, of which `robviz tables 3 --reports` makes the table. settings, images: of the evaluation, and how many
+    of the first. options: of `robviz.finetune.run`.
     """
     out, device = Path(out), PartialState().device
     for seed in seeds:
@@ -37,6 +38,10 @@ def miniature(
             path = run(recipe, out, **options)
             model, dataset = load_model(path, device), load_dataset("photos", "val-128")
             for eps in RADII:
-                yield evaluate(
-                    model, dataset, eps / 255, settings, out / f"{recipe.name}.{eps}", limit=images, batch_size=32
+                folder = out / f"{recipe.name}.{eps}"
+                # Gradients in float32 on GPUs too, so that both kinds of machine attack alike.
+                report = evaluate(
+                    model, dataset, eps / 255, settings, folder, limit=images, batch_size=64, precision="fp32"
                 )
+                report.save(out / "reports" / f"{recipe.name}.{settings.name}.{eps}.json")
+                yield report

@@ -109,6 +109,44 @@ def radii(reports: Iterable[Report]) -> list[Line]:
     return list(lines.values())
 
 
+def start_of(report: Report) -> Line | None:
+    """Which adversarial training made the model of a report; None where that is no recipe of ours."""
+    from robviz.finetune.recipes import RECIPES
+
+    name, data = re.sub(r"-seed\d+$", "", report.plan["model"]["name"]), report.plan["dataset"]
+    recipe = RECIPES.get(name)
+    if recipe is None or not recipe.eps:
+        return None
+    first = RECIPES.get(recipe.initial or "")
+    is_robust = first is not None and first.eps > 0
+    where = f"{recipe.architecture} on {data['name']} {data['split']}"
+    return {
+        "Setting": f"{where}, {data['images']} images, {report.plan['settings']['name']}",
+        "Training": "PIR-AT" if is_robust else "AT",
+        "Init.": "robust" if is_robust else "clean",
+        "Steps": recipe.attack_steps,
+        "Its.": recipe.iterations,
+    }
+
+
+def trainings(reports: Iterable[Report]) -> list[Line]:
+    """Table 3: each adversarial training by its start, steps and length; the mean and deviation over its seeds."""
+    groups: dict[tuple[Any, ...], dict[str, Line]] = {}
+    for report in reports:
+        if start := start_of(report):
+            models = groups.setdefault(tuple(start.items()), {})
+            line = models.setdefault(report.plan["model"]["name"], {})
+            line |= percentages(report, "clean", "0") | worst_case(report, radius_of(report))
+    headings = {heading for models in groups.values() for line in models.values() for heading in line}
+    in_order = sorted(headings, key=lambda heading: (float(re.split("[/ ]", heading)[0]), heading))
+    lines = []
+    for which, models in groups.items():
+        found = {name: [line[name] for line in models.values() if name in line] for name in in_order}
+        figures = {name: spread(values) if values else None for name, values in found.items()}
+        lines.append(dict(which) | {"Seeds": len(models)} | figures)
+    return sorted(lines, key=lambda line: (line["Setting"], line["Its."], line["Steps"], line["Training"]))
+
+
 #: What Table 1 calls the losses that are not the paper's own.
 BASELINES = {"cospgd": "CosPGD", "segpgd": "SegPGD"}
 
@@ -149,7 +187,7 @@ def spread(values: list[float]) -> str:
 OURS: dict[int, Callable[[Iterable[Report]], list[Line]]] = {
     1: attacks,
     2: radii,
-    3: radii,
+    3: trainings,
     6: components,
     7: pairs,
     8: seeds,

@@ -19,8 +19,8 @@ from robviz.report import Report, markdown
 MATCHED_BY = {1: "eps", 4: "Configuration", 6: "eps", 7: "Loss pair", 8: "eps"}
 #: The columns of the published tables that say which line it is; the others hold figures and settings to compare.
 SAYS_WHICH = (
-    *("Model", "eps", "Setting", "Training", "Init.", "Steps", "Ep.", "Backbone", "Group", "Configuration"),
-    *("Architecture", "Robust", "Source", "Loss pair", "Dataset / Model", "Attack", "Target"),
+    *("Model", "eps", "Setting", "Training", "Init.", "Steps", "Ep.", "Its.", "Seeds", "Backbone", "Group"),
+    *("Configuration", "Architecture", "Robust", "Source", "Loss pair", "Dataset / Model", "Attack", "Target"),
 )
 HIGHER, LOWER = "#e69f00", "#56b4e9"  # Okabe and Ito: told apart without colour vision; the sign says it, too
 STRONGEST = 20  # points at which a difference has its full colour

@@ -16,8 +16,7 @@ import numpy as np
 from PIL import Image
 
 from robviz.comparison import Comparison
-from robviz.figures import Palette
-from robviz.types import VOID
+from robviz.types import VOID, Palette
 
 HERE = Path(__file__).parent
 STYLE = (HERE / "style.css").read_text()

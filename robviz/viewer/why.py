@@ -9,7 +9,8 @@ from scipy import ndimage
 
 from robviz.attribution import Contrast, TopLogits
 from robviz.comparison import Comparison
-from robviz.figures import Palette, attribution_overlay, overlay
+from robviz.figures import attribution_overlay, overlay
+from robviz.types import Palette
 from robviz.viewer import picture
 
 
