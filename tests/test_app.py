@@ -177,7 +177,7 @@ def test_stop_ends_the_computation_within_a_step_and_keeps_the_best_so_far(serve
     while not job.outputs():
         time.sleep(0.02)
     assert busy_seconds(process, 0.5) > 0.2
-    client.predict(api_name="/stop")
+    client.predict(api_name="/stop_attack")
     shown = job.result(timeout=2)[0]
     assert busy_seconds(process, 1.0) < 0.3
     assert "Stopped: this is the best found until then." in shown["note"]
@@ -190,12 +190,12 @@ def test_stop_reaches_an_attack_that_waits_in_the_queue(server, client):
     first = other.submit("chelsea", None, "photos-robust", 4, "mask-ce", LONG, 0, api_name="/attack")
     while not first.outputs():
         time.sleep(0.02)
-    client.predict("chelsea", None, "photos-clean", api_name="/expect")  # as the browser does on the click
+    client.predict("chelsea", None, "photos-clean", api_name="/expect_attack")  # as the browser does on the click
     job = client.submit("chelsea", None, "photos-clean", 4, "mask-ce", LONG, 0, api_name="/attack")
     time.sleep(0.3)
     assert not job.outputs()
-    client.predict(api_name="/stop")
-    other.predict(api_name="/stop")
+    client.predict(api_name="/stop_attack")
+    other.predict(api_name="/stop_attack")
     shown = job.result(timeout=10)[0]
     assert score(shown, "step") == f"0 of {LONG}"
     assert "Stopped" in shown["note"]
@@ -266,7 +266,7 @@ def test_one_visitors_stop_leaves_the_others_attack_alone(server, client):
     job = client.submit("chelsea", None, "photos-clean", 4, "mask-ce", 40, 0, api_name="/attack")
     while not job.outputs():
         time.sleep(0.02)
-    other.predict(api_name="/stop")
+    other.predict(api_name="/stop_attack")
     assert score(job.result(timeout=60)[0], "step") == "40 of 40"
     other.close()
 

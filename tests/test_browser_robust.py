@@ -94,7 +94,7 @@ def test_stop_keeps_the_last_round_and_a_killed_process_is_one_sentence(server, 
     process = server[1]
     job = client.submit("chelsea", "photos-onestep", 400, 2, 1, api_name="/train")
     until(lambda: len(job.outputs()) > 2, 120)
-    client.predict(api_name="/stop_training")
+    client.predict(api_name="/stop_train")
     shown = job.result(timeout=60)[0]
     assert "Stopped" in shown["note"]
     until(lambda: not trainings(process))

@@ -78,7 +78,7 @@ def test_stop_ends_an_explanation_and_keeps_what_is_known(server, client):
     job = client.submit(*SUBJECT, *question, api_name="/explain")
     while not job.outputs():
         time.sleep(0.02)
-    client.predict(api_name="/stop_explaining")
+    client.predict(api_name="/stop_explain")
     shown = job.result(timeout=5)
     assert shown["done"] < 1
     assert "Stopped" in shown["note"]

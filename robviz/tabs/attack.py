@@ -38,6 +38,7 @@ from robviz.tabs.shared import (
     queue_line,
     refusing,
     sample_of,
+    started_by,
 )
 from robviz.viewer import viewer_data
 
@@ -294,15 +295,10 @@ def build() -> None:
 
     inputs = [photo, upload, model, eps, loss, steps, seed, how, target, region, where]
     widgets = [photo, model, eps, loss, steps, seed, how, target, region, where]
-    go_button.click(expect, [photo, upload, model], None, queue=False, api_name="expect", concurrency_limit=None)
-    go_button.click(
-        attack,
-        inputs,
-        [view, curve],
-        api_name="attack",
-        trigger_mode="multiple",  # a click while an attack runs begins another in its place
-        **in_turn(line),
-    )
+    # A click while an attack runs begins another in its place.
+    again: dict[str, Any] = {"trigger_mode": "multiple", **in_turn(line)}
+    subject: list[Any] = [photo, upload, model]
+    started_by(go_button, stop_button, WORK, "attack", attack, inputs, [view, curve], expect, subject, **again)
     go_button.click(link, inputs, [address, cell], api_name="link", show_progress="hidden").then(
         None, address, None, js=TO_ADDRESS, api_visibility="private"
     )
@@ -329,7 +325,6 @@ def build() -> None:
         show_progress="hidden",
         trigger_mode="always_last",
     )
-    stop_button.click(WORK.stop, None, None, queue=False, api_name="stop", concurrency_limit=None)
     save_button.click(save, None, [saved, verdict], api_name="save")
     open_button.upload(reopen, open_button, [view, curve, *widgets], api_name="reopen")
     gr.on(None, restore, None, [view, curve, *widgets], **told).then(estimate, [photo, model, steps], seconds, **told)

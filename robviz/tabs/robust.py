@@ -20,7 +20,17 @@ from robviz.finetune.recipes import RECIPES
 from robviz.healing import Healing, heal_apart, small, small_recipes
 from robviz.models import keep_model
 from robviz.pictures import to_bytes
-from robviz.tabs.shared import Work, at_load, drawn_by, listed, menus, model_of, photos, refusing
+from robviz.tabs.shared import (
+    Work,
+    at_load,
+    drawn_by,
+    listed,
+    menus,
+    model_of,
+    photos,
+    refusing,
+    started_by,
+)
 from robviz.types import Sample
 from robviz.viewer import percent, picture
 
@@ -172,9 +182,8 @@ def build() -> None:
 
     setting: list[Any] = [photo, chosen, iterations, eps, steps]
     gr.on([photo.input, chosen.input], look, [photo, chosen], view, api_visibility="private", show_progress="hidden")
-    go_button.click(WORK.expect, None, None, queue=False, api_visibility="private", concurrency_limit=None)
     # Not in turn with the attacks: minutes. A second training is refused instead of waiting.
-    go_button.click(heal, setting, [view, curves], api_name="train", concurrency_limit=None, show_progress="hidden")
-    stop_button.click(WORK.stop, None, None, queue=False, api_name="stop_training", concurrency_limit=None)
+    together: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden"}
+    started_by(go_button, stop_button, WORK, "train", heal, setting, [view, curves], **together)
     keep_button.click(keeping(listing), name, [kept, *listing], api_name="keep", show_progress="hidden")
     at_load(lambda: listed(listing), None, listing)

@@ -20,7 +20,7 @@ from robviz.tabs.shared import (
     FRAME_SECONDS,
     VIEWER,
     Work,
-    at_load,
+    at_every_change,
     class_weights,
     drawn_by,
     in_turn,
@@ -29,6 +29,7 @@ from robviz.tabs.shared import (
     queue_line,
     refusing,
     sample_of,
+    started_by,
 )
 from robviz.viewer.ensemble import ensemble_data
 from robviz.viewer.failures import heatmap_data
@@ -164,24 +165,7 @@ def build() -> None:
     told: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     evaluation.input(records, evaluation, [cells, shown], **told)
     cells.select(record, evaluation, shown, **told)
-    go_button.click(expect, [photo, model, chosen], None, queue=False, api_visibility="private", concurrency_limit=None)
-    go_button.click(run, inputs, view, api_name="sea", trigger_mode="multiple", **in_turn(line))
-    stop_button.click(WORK.stop, None, None, queue=False, api_name="stop_sea", concurrency_limit=None)
-    gr.on(
-        [photo.input, model.input, chosen.input],
-        look,
-        inputs,
-        view,
-        api_visibility="private",
-        show_progress="hidden",
-    )
-    at_load(seconds_of, [photo, model, chosen, steps], seconds)
-    gr.on(
-        [photo.change, model.change, chosen.change, steps.change],
-        seconds_of,
-        [photo, model, chosen, steps],
-        seconds,
-        api_visibility="private",
-        show_progress="hidden",
-        trigger_mode="always_last",
-    )
+    subject, turn = [photo, model, chosen], in_turn(line)
+    started_by(go_button, stop_button, WORK, "sea", run, inputs, view, expect, subject, trigger_mode="multiple", **turn)
+    gr.on([one.input for one in subject], look, inputs, view, **told)
+    at_every_change(seconds_of, [photo, model, chosen, steps], seconds)

@@ -85,6 +85,20 @@ def at_load(handler: Callable[..., Any], inputs: Any, outputs: Any) -> None:
         root.load(handler, inputs, outputs, api_visibility="private", show_progress="hidden")
 
 
+def at_every_change(handler: Callable[..., Any], inputs: list[Any], output: Any) -> None:
+    """Call it when a page opens and whenever one of the inputs changes, whoever changed it."""
+    at_load(handler, inputs, output)
+    gr.on(
+        [one.change for one in inputs],
+        handler,
+        inputs,
+        output,
+        api_visibility="private",
+        show_progress="hidden",
+        trigger_mode="always_last",
+    )
+
+
 def menus() -> list[Any]:
     """The menus of models in the views built so far."""
     context, names = get_blocks_context(), [(name, name) for name in available(offline=True)]
@@ -153,6 +167,28 @@ class Work:
         finally:
             if self.running.get(session) is stopped:
                 del self.running[session]
+
+
+def started_by(
+    go_button: gr.Button,
+    stop_button: gr.Button,
+    work: Work,
+    name: str,
+    handler: Callable[..., Any],
+    inputs: list[Any],
+    outputs: Any,
+    expect: Callable[..., Any] | None = None,
+    subject: list[Any] | None = None,
+    **event: Any,
+) -> None:
+    """One button begins work, another ends it; the queue delays neither the news of the click nor the end.
+
+    name: of the handler for programs, which end it by `stop_<name>`. expect: of the subject, in place of `work.expect`.
+    """
+    at_once: dict[str, Any] = {"queue": False, "concurrency_limit": None}
+    go_button.click(expect or work.expect, subject, None, api_name=f"expect_{name}", **at_once)
+    go_button.click(handler, inputs, outputs, api_name=name, **event)
+    stop_button.click(work.stop, None, None, api_name=f"stop_{name}", **at_once)
 
 
 def leave(request: gr.Request) -> None:

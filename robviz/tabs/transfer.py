@@ -16,7 +16,7 @@ from robviz.tabs.shared import (
     FRAME_SECONDS,
     UPLOAD,
     Work,
-    at_load,
+    at_every_change,
     class_weights,
     drawn_by,
     in_turn,
@@ -25,6 +25,7 @@ from robviz.tabs.shared import (
     queue_line,
     refusing,
     sample_of,
+    started_by,
 )
 from robviz.transfer import Contender, transfer_steps
 from robviz.viewer.transfer import transfer_data
@@ -140,11 +141,10 @@ def build() -> None:
             view = drawn_by(TRANSFER, first, "transfer")
 
     inputs: list[Any] = [photo, upload, one, other, eps, loss, steps]
-    go_button.click(
-        expect, [photo, upload, one, other], None, queue=False, api_visibility="private", concurrency_limit=None
+    subject, turn = [photo, upload, one, other], in_turn(line)
+    started_by(
+        go_button, stop_button, WORK, "transfer", run, inputs, view, expect, subject, trigger_mode="multiple", **turn
     )
-    go_button.click(run, inputs, view, api_name="transfer", trigger_mode="multiple", **in_turn(line))
-    stop_button.click(WORK.stop, None, None, queue=False, api_name="stop_transfer", concurrency_limit=None)
     looking: dict[str, Any] = {
         "fn": look,
         "inputs": inputs,
@@ -154,13 +154,4 @@ def build() -> None:
     }
     gr.on([photo.input, one.input, other.input], **looking)
     upload.upload(lambda: UPLOAD, None, photo, api_visibility="private").then(**looking)
-    at_load(seconds_of, [photo, one, other, steps], seconds)
-    gr.on(
-        [photo.change, one.change, other.change, steps.change],
-        seconds_of,
-        [photo, one, other, steps],
-        seconds,
-        api_visibility="private",
-        show_progress="hidden",
-        trigger_mode="always_last",
-    )
+    at_every_change(seconds_of, [photo, one, other, steps], seconds)

@@ -30,6 +30,7 @@ from robviz.tabs.shared import (
     queue_line,
     refusing,
     sample_of,
+    started_by,
 )
 from robviz.viewer.why import why_data
 
@@ -226,6 +227,4 @@ def build() -> None:
     view.select(pick, None, [x, y], api_visibility="private", show_progress="hidden").then(**asking, api_name="point")
     changes = [x.submit, y.submit, label.input, where.input, method.input]
     gr.on(changes, **asking, api_visibility="private")
-    go_button.click(WORK.expect, None, None, queue=False, api_visibility="private", concurrency_limit=None)
-    go_button.click(explain, subject + question, view, api_name="explain", **turn)
-    stop_button.click(WORK.stop, None, None, queue=False, api_name="stop_explaining", concurrency_limit=None)
+    started_by(go_button, stop_button, WORK, "explain", explain, subject + question, view, **turn)
