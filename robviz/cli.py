@@ -340,7 +340,7 @@ def parser() -> argparse.ArgumentParser:
     actions = commands.add_parser("course", help="the notebooks: do they run, as HTML, solved").add_subparsers(
         required=True, metavar="action"
     )
-    sub = actions.add_parser("check", help="run the student's and the solved copies, offline, as CI does")
+    sub = actions.add_parser("check", help="run them, exercises unsolved, wrong and solved, offline, as CI does")
     sub.add_argument("names", nargs="*", help="(default: all)")
     sub.add_argument("--write", action="store_true", help="keep what they took beside them, to be shown in each")
     sub.set_defaults(call=course_check)

@@ -1,7 +1,7 @@
 """The course: notebooks that run, check their own exercises, and know what they took.
 
-`robviz course check` runs every notebook of `notebooks/` as its student opens it and once more solved; `render` makes
-HTML of the solved copies, `solve` writes one, `strip` clears outputs before a commit.
+`robviz course check` runs every notebook of `notebooks/`, each exercise as its student finds it, with mistakes, then
+solved; `render` makes HTML of the solved copies, `solve` writes one, `strip` clears outputs before a commit.
 
 How a notebook is written
 -------------------------
@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import json
 import os
+import symtable
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -238,43 +239,63 @@ def kernel(notebook: NotebookNode) -> Iterator[Callable[[int, str], NotebookNode
         yield run
 
 
-def run_student(notebook: NotebookNode) -> Outcome:
-    """Run the student's copy: exercises raise NotImplementedError, what needs an answer is left out, the rest runs."""
-    outcome = Outcome(student(notebook))
-    with kernel(outcome.notebook) as run:
-        for index, cell in enumerate(outcome.notebook.cells):
-            if cell.cell_type != "code" or role(cell) in ("check", "after"):
-                continue
-            started = time.perf_counter()
-            failed = failure(run(index, cell.source))
-            outcome.seconds += time.perf_counter() - started
-            if role(cell) == "exercise" and not (failed or "").startswith("NotImplementedError"):
-                outcome.problems.append(f"cell {index}, an exercise, must raise NotImplementedError, not {failed}")
-            elif role(cell) is None and failed:
-                outcome.problems.append(f"cell {index} fails: {failed}")
-    return outcome
+def names_of(table: symtable.SymbolTable) -> tuple[set[str], set[str]]:
+    """Which global names a piece of code binds, and which it uses, in functions too."""
+    bound = {one.get_name() for one in table.get_symbols() if one.is_assigned() or one.is_imported()}
+    used = {one.get_name() for one in table.get_symbols() if one.is_referenced()}
+    inside = list(table.get_children())
+    while inside:
+        scope = inside.pop()
+        used |= {one.get_name() for one in scope.get_symbols() if one.is_global()}
+        inside += scope.get_children()
+    return bound, used
 
 
-def run_solved(notebook: NotebookNode, try_wrong: bool = True) -> Outcome:
-    """Run the solved copy: nothing fails or warns. try_wrong: before each solution try the wrong ones on its check."""
-    outcome = Outcome(solved(notebook))
+def leaks(notebook: NotebookNode) -> list[str]:
+    """What fails for a student who leaves exercises out: cells that use an answer and are not tagged so."""
+    answers: set[str] = set()
+    ours: set[str] = set()
+    problems = []
+    for index, cell in enumerate(solved(notebook).cells):
+        if cell.cell_type != "code":
+            continue
+        bound, used = names_of(symtable.symtable(cell.source, f"cell {index}", "exec"))
+        if role(cell) is not None:
+            answers |= bound
+            continue
+        ours |= bound
+        if taken := sorted((used & answers) - ours):
+            problems.append(f"cell {index} uses {', '.join(taken)}, the student's answer; tag it `after`")
+    return problems
+
+
+def run(notebook: NotebookNode, try_mistakes: bool = True) -> Outcome:
+    """Run the solved copy: nothing fails or warns, and no cell without a tag needs an answer.
+
+    try_mistakes: before its solution, each exercise must raise NotImplementedError as it is, and its check explain
+    the wrong solutions.
+    """
+    outcome = Outcome(solved(notebook), leaks(notebook))
     cells = outcome.notebook.cells
-    with kernel(outcome.notebook) as run:
+    with kernel(outcome.notebook) as execute:
         for index, cell in enumerate(cells):
             if cell.cell_type != "code":
                 continue
             source = cell.source
-            if try_wrong and role(cell) == "exercise":
+            if try_mistakes and role(cell) == "exercise":
+                failed = failure(execute(index, notebook.cells[index].source)) or "nothing"
+                if not failed.startswith("NotImplementedError"):
+                    outcome.problems.append(f"cell {index}, an exercise, must raise NotImplementedError, not {failed}")
                 check = next(i for i in range(index, len(cells)) if role(cells[i]) == "check")
                 asserts = cells[check].source
                 for number, wrong in enumerate(cell.metadata.robviz.wrong, 1):
-                    failed = failure(run(index, wrong)) or failure(run(check, asserts)) or "nothing"
+                    failed = failure(execute(index, wrong)) or failure(execute(check, asserts)) or "nothing"
                     if not is_explained(failed):
                         problem = f"cell {check} answers the wrong solution {number} of cell {index} with {failed}"
                         outcome.problems.append(f"{problem}; expected an AssertionError of one sentence")
                 cells[check].outputs = []
             started = time.perf_counter()
-            done = run(index, source)
+            done = execute(index, source)
             outcome.seconds += time.perf_counter() - started
             outcome.problems += [f"cell {index} fails: {failed}" for failed in [failure(done)] if failed]
             outcome.problems += [
@@ -292,21 +313,19 @@ def is_explained(failed: str) -> bool:
 
 
 def check(chosen: Sequence[str] = (), write: bool = False) -> list[str]:
-    """Run notebooks (all by default), both copies; returns the problems, a sentence each. Prints what each took.
+    """Run notebooks (all by default); returns the problems, a sentence each. Prints what each took.
 
     write: keep the seconds of those without problems in `runtimes.json`. Raises ValueError for an unknown name.
     """
     mode = os.environ.get("ROBVIZ_MODE", "quick")
     problems: list[str] = []
     for name in chosen or names():
-        notebook, before = read(name), len(problems)
-        for copy, run in (("student", run_student), ("solved", run_solved)):
-            outcome = run(notebook)
-            if mode == "quick" and outcome.seconds > LIMIT:
-                outcome.problems.append(f"takes {outcome.seconds:.0f} s, at most {LIMIT} in quick mode")
-            problems += [f"{name}, {copy} copy: {problem}" for problem in outcome.problems]
-            print(f"{name}, {copy} copy, {mode}: {outcome.seconds:.1f} s, {len(outcome.problems)} problems", flush=True)
-        if write and len(problems) == before:
+        outcome = run(read(name))
+        if mode == "quick" and outcome.seconds > LIMIT:
+            outcome.problems.append(f"takes {outcome.seconds:.0f} s, at most {LIMIT} in quick mode")
+        problems += [f"{name}: {problem}" for problem in outcome.problems]
+        print(f"{name}, {mode}: {outcome.seconds:.1f} s, {len(outcome.problems)} problems", flush=True)
+        if write and not outcome.problems:
             measured = runtimes()
             measured.setdefault(name, {})[mode] = {"seconds": round(outcome.seconds, 1), "machine": machine(mode)}
             (shipped("notebooks") / RUNTIMES).write_text(json.dumps(measured, indent=1, sort_keys=True) + "\n")
@@ -327,7 +346,7 @@ def render(out: Path, chosen: Sequence[str] = ()) -> list[Path]:
     """Write the solved copies, run, as HTML with pictures that asks nobody for anything; returns the paths."""
     paths = []
     for name in chosen or names():
-        paths.append(write_html(run_solved(read(name), try_wrong=False).notebook, out / f"{name}.html"))
+        paths.append(write_html(run(read(name), try_mistakes=False).notebook, out / f"{name}.html"))
         print(paths[-1], flush=True)
     return paths
 

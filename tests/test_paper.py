@@ -132,6 +132,8 @@ def test_table_3_tells_trainings_by_their_start_and_spreads_their_seeds():
     names = ["mini-at-5-300", "mini-at-5-300-seed1", "mini-pirat-2-900", "mini-pirat-2-900-seed2", "camvid-at"]
     mious = dict(zip(names, (0.2, 0.4, 0.5, 0.5, 0.3)))
     reports = [report(eps / 255, miou=miou / eps, model=name) for name, miou in mious.items() for eps in (1, 2)]
+    long = report(1 / 255, model="voc-upernet-convnext-t-pirat-5-300")
+    assert paper.ours(3, [long])[["Training", "Init.", "Ep."]].values.tolist() == [["PIR-AT", "robust", 300]]
     others = [report(8 / 255, model=name) for name in ("mini-classifier", "camvid-clean", "anyone's")]
     lines = paper.ours(3, reports + others)
     assert lines[["Training", "Init.", "Steps", "Its.", "Seeds"]].values.tolist() == [

@@ -112,20 +112,21 @@ def radii(reports: Iterable[Report]) -> list[Line]:
 def start_of(report: Report) -> Line | None:
     """Which adversarial training made the model of a report; None where that is no recipe of ours."""
     from robviz.finetune.recipes import RECIPES
+    from robviz.models.published import BACKBONES
 
     name, data = re.sub(r"-seed\d+$", "", report.plan["model"]["name"]), report.plan["dataset"]
     recipe = RECIPES.get(name)
     if recipe is None or not recipe.eps:
         return None
     first = RECIPES.get(recipe.initial or "")
-    is_robust = first is not None and first.eps > 0
+    is_robust = recipe.initial in BACKBONES or (first is not None and first.eps > 0)
     where = f"{recipe.architecture} on {data['name']} {data['split']}"
     return {
         "Setting": f"{where}, {data['images']} images, {report.plan['settings']['name']}",
         "Training": "PIR-AT" if is_robust else "AT",
         "Init.": "robust" if is_robust else "clean",
         "Steps": recipe.attack_steps,
-        "Its.": recipe.iterations,
+        **({"Its.": recipe.iterations} if recipe.epochs is None else {"Ep.": recipe.epochs}),
     }
 
 
@@ -141,10 +142,14 @@ def trainings(reports: Iterable[Report]) -> list[Line]:
     in_order = sorted(headings, key=lambda heading: (float(re.split("[/ ]", heading)[0]), heading))
     lines = []
     for which, models in groups.items():
-        found = {name: [line[name] for line in models.values() if name in line] for name in in_order}
+        found = {name: [line[name] for line in models.values() if line.get(name) is not None] for name in in_order}
         figures = {name: spread(values) if values else None for name, values in found.items()}
         lines.append(dict(which) | {"Seeds": len(models)} | figures)
-    return sorted(lines, key=lambda line: (line["Setting"], line["Its."], line["Steps"], line["Training"]))
+
+    def place(line: Line) -> tuple[Any, ...]:
+        return line["Setting"], line.get("Its.", line.get("Ep.")), line["Steps"], line["Training"]
+
+    return sorted(lines, key=place)
 
 
 #: What Table 1 calls the losses that are not the paper's own.
