@@ -485,6 +485,14 @@ def test_a_forged_address_is_refused_in_one_sentence_and_the_page_works(server, 
         page.wait_for_selector('#view [data-final="true"]')
 
 
+def test_an_impossible_setting_is_refused_once(page):
+    page.fill("#region input, #region textarea", "9, 9, 1, 1")
+    page.click("#attack")
+    page.wait_for_selector("text=holds no pixel")
+    page.wait_for_timeout(1000)  # a second refusal would have come by now
+    assert page.get_by_text("holds no pixel").count() == 1
+
+
 def test_a_saved_zip_opens_again_with_the_same_view(attacked, tmp_path):
     page, result = attacked, layer(attacked, "after")
     page.click("#take > button")

@@ -177,11 +177,16 @@ def keep(request: gr.Request, setting: Setting, shown: Comparison) -> None:
         _finished.popitem(last=False)
 
 
-@refusing
-def link(*values: Any) -> tuple[str, str]:
-    """Of the setting: what belongs behind the `?` of an address, and the lines of Python that do the same."""
+def link(*values: Any) -> tuple[Any, Any]:
+    """Of the setting: what belongs behind the `?` of an address, and the lines of Python that do the same.
+
+    Nothing changes for an impossible one: the attack that the same click begins says why.
+    """
     setting, _ = setting_of(*values)
-    setting.check()
+    try:
+        setting.check()
+    except ValueError:
+        return gr.skip(), gr.skip()
     return setting.query(), setting.cell()
 
 
