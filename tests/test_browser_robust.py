@@ -32,9 +32,16 @@ def server(tmp_path_factory):
         os.environ.pop("ROBVIZ_CACHE") if before is None else os.environ.update(ROBVIZ_CACHE=before)
 
 
+def trains(child: psutil.Process) -> bool:
+    try:
+        return "spawn_main" in " ".join(child.cmdline())
+    except psutil.NoSuchProcess:  # it has just ended
+        return False
+
+
 def trainings(process: psutil.Process) -> list[int]:
     """Processes that train."""
-    return [child.pid for child in process.children() if "spawn_main" in " ".join(child.cmdline())]
+    return [child.pid for child in process.children() if trains(child)]
 
 
 def until(claim, patience: float = 30) -> None:
