@@ -1,4 +1,4 @@
-"""SEA, the Segmentation Ensemble Attack: how robust is this model? (arXiv:2306.12941, section 3.6)
+"""SEA, the Segmentation Ensemble Attack: how robust is this model (arXiv:2306.12941, section 3.6)?
 
 `evaluate` attacks every image of a dataset with every run of its settings, keeps one record for each, and makes the
 report from the records alone. It may be killed at any moment and started again, and spread over processes and
