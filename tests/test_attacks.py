@@ -17,10 +17,10 @@ from robviz.attacks import (
     apgd_steps,
     attack_steps,
     climb_inwards,
+    last_of,
     pgd,
     red_eps_apgd,
     red_eps_apgd_steps,
-    to_the_end,
 )
 from robviz.losses import LOSSES, pixel_loss
 from tests.conftest import Bends, golden
@@ -208,7 +208,7 @@ def test_arguments_and_earlier_results_are_not_modified(bends, batch):
 @pytest.mark.parametrize("steps", range(1, 6))
 @pytest.mark.parametrize("attack", OPTIMISERS)
 def test_a_short_run_makes_the_steps_it_was_given(bends, batch, attack, steps):
-    assert to_the_end(attack_steps)(attack, bends, *batch, 0.05, steps).step == steps
+    assert last_of(attack_steps(attack, bends, *batch, 0.05, steps)).step == steps
 
 
 def test_a_run_stopped_outside_the_budget_has_a_true_result_within(bends, batch):

@@ -20,7 +20,7 @@ BOX = "40, 30, 120, 90"
 
 @pytest.fixture(scope="module")
 def setting():
-    return Setting(photo="coffee", eps=4, steps=3, seed=5, loss="ce", target="cat", region=BOX)
+    return Setting(photo="coffee", eps_255=4, steps=3, seed=5, loss="ce", target="cat", region=BOX)
 
 
 @pytest.fixture(scope="module")
@@ -82,13 +82,13 @@ def test_only_the_region_changes_or_only_there_the_mask_is_aimed_at():
     assert moved[top:bottom, left:right].any()
     moved[top:bottom, left:right] = False
     assert not moved.any()
-    aimed = compare(Setting(steps=10, eps=2, region=BOX, where=BREAK))
+    aimed = compare(Setting(steps=10, eps_255=2, region=BOX, where=BREAK))
     inside = (aimed.after != aimed.reference)[top:bottom, left:right].mean()
     assert inside > 0.9
 
 
 def test_a_targeted_attack_leads_to_the_class_and_names_the_losses_it_takes():
-    shown = compare(Setting(steps=20, eps=8, loss="ce", target="cup"))
+    shown = compare(Setting(steps=20, eps_255=8, loss="ce", target="cup"))
     assert (shown.after == model_of("photos-clean")[1].classes.index("cup")).mean() > 0.5
     with pytest.raises(ValueError, match="targeted attack takes one of the losses"):
         compare(Setting(target="cup"))
