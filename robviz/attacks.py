@@ -169,8 +169,8 @@ class AttackSpec:
         changeable: (H, W) or (B, H, W) bool, the only pixels that may change; None for all.
 
     Raises:
-        ValueError: For an unknown attack or loss, a radius or number of steps out of range, a loss that takes no
-            target, or a mask that is not bool.
+        ValueError: For an unknown attack or loss, a radius or number of steps out of range, and a target with a loss
+            that takes none. Target and masks are checked against the labels when the attack begins.
     """
 
     attack: str = "apgd"
@@ -200,8 +200,8 @@ def mask_for(labels: Tensor, name: str, mask: Tensor | None) -> Tensor | None:
         return None
     if mask.dtype != torch.bool or mask.shape not in (labels.shape, labels.shape[1:]):
         raise InputError(
-            f"{name} must be bool (B, H, W) = {tuple(labels.shape)}, or (H, W) for all images alike, "
-            f"got {mask.dtype} {tuple(mask.shape)}"
+            f"{name} must be bool (B, H, W) = {tuple(labels.shape)}, got {mask.dtype} {tuple(mask.shape)}; "
+            "one mask (H, W) holds for all images"
         )
     return mask.to(labels.device).expand_as(labels)
 
