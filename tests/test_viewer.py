@@ -16,7 +16,7 @@ from robviz.files.images import overlay, to_tensor
 from robviz.interactive.comparison import Comparison, Moment, Scores, Subject, compare_steps
 from robviz.models import card_of, load_model
 from robviz.notebook.widget import Explorer, Viewer, show, still
-from robviz.viewer import HERE, viewer_data
+from robviz.viewer import viewer_data
 
 PALETTE = ((0, 0, 0), (255, 0, 0))
 
@@ -103,10 +103,10 @@ def test_the_final_scores_belong_to_the_8_bit_picture():
 def test_the_widget_carries_the_apps_script_and_a_still_picture(shown):
     data = viewer_data(shown, ("a", "b"), PALETTE, "")
     widget = Viewer(data=data)
-    bundle, _ = widget._repr_mimebundle_()
-    assert (HERE / "viewer.js").read_text() in str(Viewer._esm)
-    assert "application/vnd.jupyter.widget-view+json" in bundle
-    assert base64.b64decode(bundle["image/png"]) == still(data)
+    mime, _ = widget._repr_mimebundle_()
+    assert str(Viewer._esm) == bundle("widget.js")
+    assert "application/vnd.jupyter.widget-view+json" in mime
+    assert base64.b64decode(mime["image/png"]) == still(data)
     assert Image.open(io.BytesIO(still(data))).width > 3 * 100
 
 

@@ -20,18 +20,9 @@ from robviz.losses import LOSSES
 from robviz.models import card_of
 from robviz.notebook import charts
 from robviz.types import VOID, Sample
-from robviz.viewer import HERE, STYLE, viewer_data
-
-RENDER = """
-export default {
-  render({ model, el }) {
-    const shown = viewer(el, model.get("data"));
-    const update = () => shown.update(model.get("data"));
-    model.on("change:data", update);
-    return () => model.off("change:data", update);
-  },
-};
-"""
+from robviz.viewer import STYLE, viewer_data
+from robviz.viewer.bundle import bundle
+from robviz.viewer.payloads import ViewerData
 
 
 def decoded(url: str) -> np.ndarray:
@@ -68,7 +59,7 @@ def with_still(bundle: Any, data: dict[str, Any]) -> Any:
 class Viewer(anywidget.AnyWidget):
     """The linked viewer; setting `data` shows the next frame in place."""
 
-    _esm = (HERE / "viewer.js").read_text() + RENDER
+    _esm = bundle("widget.js")
     _css = STYLE
     data = traitlets.Dict().tag(sync=True)
 
@@ -104,14 +95,14 @@ class Explorer(ipywidgets.VBox):
         for control in (self.eps_255, self.loss, self.steps):
             control.observe(self.attack, "value")
 
-    def attacked(self) -> dict[str, Any]:
+    def attacked(self) -> ViewerData:
         card, eps = self.subject.card, self.eps_255.value / 255
         spec = AttackSpec(loss=self.loss.value, eps=eps, steps=self.steps.value, seed=self.seed)
         self.comparison = compare(self.subject, spec)
         return viewer_data(self.comparison, card.classes, card.palette, "Scores compare with the label mask.")
 
     def attack(self, change: Any = None) -> None:
-        self.viewer.data = self.attacked()
+        self.viewer.data = dict(self.attacked())
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         return with_still(super()._repr_mimebundle_(**options), self.viewer.data)
