@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 p
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& echo $$p && break; done)
 
-.PHONY: app notebooks test lint format lint-js format-js bench failures screenshot clean
+.PHONY: app notebooks test test-fast lint format lint-js format-js bench failures screenshot clean
 
 app: $(VENV)/.app-ready
 	$(BIN)/robviz app --port $(PORT)
@@ -16,8 +16,13 @@ app: $(VENV)/.app-ready
 notebooks: $(VENV)/.notebooks-ready
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
+# On two cores: the tests of the app in one process, the others beside them.
 test: $(VENV)/.test-ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# Without browser, notebooks and processes of their own: what to run while editing.
+test-fast: $(VENV)/.test-ready
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not (app or browser or notebook or slow)"
 
 lint: $(VENV)/.test-ready lint-js
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ import contextlib
 import json
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,9 @@ from robviz.datasets.batching import batches
 from robviz.files.atomic import write_atomically
 from robviz.files.images import quantise
 from robviz.files.provenance import versions
+from robviz.metrics import (
+    iou,
+)
 from robviz.models import fingerprint
 from robviz.models.layers import device_of
 from robviz.models.precision import InBfloat16, chosen_precision
@@ -80,6 +84,9 @@ STRONG = Strong(
 )
 
 SETTINGS = {settings.name: settings for settings in (PAPER, PAPER_V1, QUICK, STRONG)}
+
+
+PRECISIONS = ("auto", "fp32", "bf16")
 
 
 class Outcome(NamedTuple):
@@ -183,8 +190,7 @@ def evaluate(  # noqa: PLR0913 - public and documented
     resume: go on with the records there, else begin anew. limit: the first so many images only. batch_size: images
     attacked side by side on a GPU, where sizes agree; a CPU gains nothing by it and takes one at a time, as another
     number would round otherwise.
-    precision: of the gradients, `fp32`, `bf16`, or `auto` for bf16 where the hardware multiplies it faster; every
-    reported prediction is float32.
+    precision: of the gradients, `fp32`, `bf16` or `auto` (`chosen_precision`); every reported prediction is float32.
     keep_masks, keep_pictures: write every prediction, and every attacked picture rounded to 8 bits within eps, as PNG
     beside the records (`robviz.results.images`); attacks finished without are run again. The report stays the same.
 
@@ -248,3 +254,9 @@ def plan_of(
         "versions": versions(),
     }
     return json.loads(json.dumps(plan))  # as it will be read again: lists for tuples
+
+
+def iou_of_each(names: Iterable[str], intersection: Tensor, union: Tensor) -> dict[str, float | None]:
+    """IoU by name, in [0, 1]; None where there is nothing to find and nothing was found."""
+    ratios = zip(names, iou(intersection.double(), union).tolist(), union.tolist())
+    return {name: ratio if area else None for name, ratio, area in ratios}

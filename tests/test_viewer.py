@@ -17,6 +17,7 @@ from robviz.interactive.comparison import Comparison, Moment, Scores, Subject, c
 from robviz.models import card_of, load_model
 from robviz.notebook.widget import Explorer, Viewer, show, still
 from robviz.viewer import viewer_data
+from robviz.viewer.bundle import bundle
 
 PALETTE = ((0, 0, 0), (255, 0, 0))
 
