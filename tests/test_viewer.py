@@ -126,6 +126,13 @@ def test_a_moved_control_attacks_anew():
     assert again["pictures"] == explorer.viewer.data["pictures"]
 
 
+def test_a_radius_in_the_units_of_the_slider_is_refused():
+    model, sample = load_model("photos-clean"), load_dataset("photos", "val-128")[0]
+    for eps in (4, 1):
+        with pytest.raises(ValueError, match=f"eps must lie in 0 .. 16 / 255 .* got {eps}"):
+            Explorer(model, sample, eps)
+
+
 @pytest.mark.gpu
 def test_a_model_on_a_gpu_is_explored_with_a_sample_on_the_cpu():
     sample = load_dataset("photos", "photographs")[0]
