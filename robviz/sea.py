@@ -13,7 +13,6 @@ import contextlib
 import json
 import tempfile
 import time
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,9 +29,6 @@ from robviz.datasets.batching import batches
 from robviz.files.atomic import write_atomically
 from robviz.files.images import quantise
 from robviz.files.provenance import versions
-from robviz.metrics import (
-    iou,
-)
 from robviz.models import fingerprint
 from robviz.models.layers import device_of
 from robviz.models.precision import InBfloat16, chosen_precision
@@ -84,9 +80,6 @@ STRONG = Strong(
 )
 
 SETTINGS = {settings.name: settings for settings in (PAPER, PAPER_V1, QUICK, STRONG)}
-
-
-PRECISIONS = ("auto", "fp32", "bf16")
 
 
 class Outcome(NamedTuple):
@@ -254,9 +247,3 @@ def plan_of(
         "versions": versions(),
     }
     return json.loads(json.dumps(plan))  # as it will be read again: lists for tuples
-
-
-def iou_of_each(names: Iterable[str], intersection: Tensor, union: Tensor) -> dict[str, float | None]:
-    """IoU by name, in [0, 1]; None where there is nothing to find and nothing was found."""
-    ratios = zip(names, iou(intersection.double(), union).tolist(), union.tolist())
-    return {name: ratio if area else None for name, ratio, area in ratios}

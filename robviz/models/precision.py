@@ -7,10 +7,9 @@ import os
 import torch
 from torch import Tensor, nn
 
-from robviz.sea import (
-    PRECISIONS,
-)
 from robviz.types import InputError
+
+PRECISIONS = ("auto", "fp32", "bf16")
 
 
 class InBfloat16(nn.Module):

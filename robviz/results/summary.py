@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from itertools import combinations
 from typing import Any
 
@@ -14,6 +15,7 @@ from robviz.metrics import (
     accuracy_per_image,
     balanced_accuracy,
     counts,
+    iou,
     label_counts,
     miou,
     size_counts,
@@ -23,9 +25,6 @@ from robviz.metrics import (
 from robviz.results.plan import CLEAN, Run, key_of
 from robviz.results.records import Records
 from robviz.results.report import Report
-from robviz.sea import (
-    iou_of_each,
-)
 from robviz.types import InputError, Sample
 
 
@@ -71,6 +70,12 @@ def chosen(table: dict[str, Any], choice: Tensor) -> dict[str, Any]:
     """From values stacked (A, N, ...), those of each image's choice."""
     each = torch.arange(len(choice))
     return {key: value[choice, each] for key, value in table.items() if isinstance(value, Tensor)}
+
+
+def iou_of_each(names: Iterable[str], intersection: Tensor, union: Tensor) -> dict[str, float | None]:
+    """IoU by name, in [0, 1]; None where there is nothing to find and nothing was found."""
+    ratios = zip(names, iou(intersection.double(), union).tolist(), union.tolist())
+    return {name: ratio if area else None for name, ratio, area in ratios}
 
 
 def figures_of(rows: dict[str, Any], classes: tuple[str, ...]) -> dict[str, Any]:
