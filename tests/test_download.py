@@ -462,7 +462,7 @@ def test_published_models_know_the_classes_of_their_dataset(dataset, count):
 def test_the_command_lists_fetches_and_verifies(row, cache, capsys):
     cli.main(["download"])
     listing = capsys.readouterr().out
-    assert f"in {cache}:" in listing
+    assert f"Kept in {cache}." in listing
     assert all(name in listing for name in [*CHECKPOINTS, *BACKBONES])
     assert "MB" not in listing
     cli.main(["download", "tiny", "tiny-backbone"])
@@ -473,7 +473,7 @@ def test_the_command_lists_fetches_and_verifies(row, cache, capsys):
     cli.main(["download"])
     assert "11 MB" in capsys.readouterr().out
     cli.main(["download", "--verify"])
-    assert capsys.readouterr().out == "tiny: as it was written\ntiny-backbone: as it was written\n"
+    assert capsys.readouterr().out == "tiny: intact\ntiny-backbone: intact\n"
     Path(printed[0]).write_bytes(b"")
     with pytest.raises(SystemExit, match=r"robviz: .*tiny.safetensors is not as it was written"):
         cli.main(["download", "--verify"])
