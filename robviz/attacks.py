@@ -37,6 +37,7 @@ class History(NamedTuple):
     accuracy: Tensor  # pixel accuracy of that step's images, in [0, 1]
     loss: Tensor  # what the step size follows (appendix B.1): mean cross-entropy over the aimed pixels
     radius: Tensor  # the radius allowed at that step; `red_eps_apgd` starts outside eps
+    step_size: Tensor  # of the step that led there; 0 at a start
 
 
 @dataclass(frozen=True)
@@ -264,6 +265,7 @@ class Ask(NamedTuple):
     x: Tensor  # (3, H, W)
     radius: float  # it lies within this of the image; beyond eps it is no candidate
     step: int  # how many steps led to it
+    step_size: float  # of the step that led to it
 
 
 class Answer(NamedTuple):
@@ -312,7 +314,7 @@ def climb(start: Tensor, project: Project, radius: float, steps: int, made: int 
     attacks" (ICML 2020), Algorithm 1.
     """
     x = x_before = best = lowest = start
-    gradient, loss, survives = yield Ask(x, radius, made)
+    gradient, loss, survives = yield Ask(x, radius, made, 0)
     best_gradient, losses, best_loss, least = gradient, [loss], loss, survives
     best_loss_at_check, halved_at_check = best_loss, True
     step_size, checks = 2 * radius, StepSizeChecks(steps)
@@ -320,7 +322,7 @@ def climb(start: Tensor, project: Project, radius: float, steps: int, made: int 
         momentum = 0.25 if t > 0 else 0.0
         straight = project(x + step_size * gradient.sign(), radius)
         x, x_before = project(x + (1 - momentum) * (straight - x) + momentum * (x - x_before), radius), x
-        gradient, loss, survives = yield Ask(x, radius, made + t + 1)
+        gradient, loss, survives = yield Ask(x, radius, made + t + 1, step_size)
         losses.append(loss)
         if survives <= least:
             lowest, least = x, survives
@@ -365,7 +367,7 @@ def walk(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
     """Plain PGD with the paper's step size for the radius, interpolated between the published ones."""
     step_size, x = float(np.interp(eps, PGD_RADII, PGD_STEP_SIZES)), start(eps)
     for step in range(steps + 1):
-        gradient, _, _ = yield Ask(x, eps, step)
+        gradient, _, _ = yield Ask(x, eps, step, step_size if step else 0)
         x = project(x + step_size * gradient.sign(), eps)
     return x
 
@@ -376,11 +378,12 @@ def anneal(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
     The radius falls linearly from 2 eps to eps over the first 60 % of the steps, the step size by a cosine from the
     radius to 2 % of it. It looks at neither loss nor accuracy, so nothing makes it settle early.
     """
-    x = x_before = start(2 * eps)
+    x, step_size = start(2 * eps), 0.0
+    x_before = x
     for step in range(steps + 1):
         radius = eps * max(1.0, 2 - step / (0.6 * steps))
         x = project(x, radius)
-        gradient, _, _ = yield Ask(x, radius, step)
+        gradient, _, _ = yield Ask(x, radius, step, step_size)
         step_size = radius * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
         x, x_before = project(x + step_size * gradient.sign() + 0.75 * (x - x_before), radius), x
     return x
@@ -407,7 +410,7 @@ class Best:
     survives: float = float("inf")
     best_loss_x: Tensor | None = None
     loss: float = -float("inf")
-    history: list[tuple[float, float, float]] = field(default_factory=list)  # accuracy, tracked loss, radius
+    history: list[tuple[float, ...]] = field(default_factory=list)  # a row of History each
 
     def consider(self, x: Tensor, predictions: Tensor, accuracy: float, survives: float, loss: float) -> None:
         """Keep a point within the budget if it is better in either sense."""
@@ -434,14 +437,14 @@ def collect(best: list[Best], step: int, is_targeted: bool) -> AttackResult:
     """The best of every image as one result."""
     length = max(len(one.history) for one in best)
     padded = [one.history + one.history[-1:] * (length - len(one.history)) for one in best]
-    accuracy, loss, radius = torch.tensor(padded, dtype=torch.float64).permute(2, 1, 0)
+    history = History(*torch.tensor(padded, dtype=torch.float64).permute(2, 1, 0))
     return AttackResult(
         images=torch.stack([one.x for one in best if one.x is not None]),
         best_loss_images=torch.stack([one.best_loss_x for one in best if one.best_loss_x is not None]),
         accuracy=torch.tensor([one.accuracy for one in best]),
         predictions=torch.stack([one.predictions for one in best if one.predictions is not None]),
         reached=torch.tensor([1 - one.survives for one in best]) if is_targeted else None,
-        history=History(accuracy, loss, radius),
+        history=history,
         step=step,
         gradients=torch.tensor([len(one.history) for one in best]),
     )
@@ -486,7 +489,7 @@ def search(
     while asks:
         live, seekers = task.rows(list(asks)), [best[row] for row in asks]
         x = torch.stack([ask.x for ask in asks.values()])
-        _, radius, step = next(iter(asks.values()))  # all images are at the same step
+        _, radius, step, _ = next(iter(asks.values()))  # all images are at the same step
         found = probe(live, x, step / steps)
         assert found.gradient is not None
         if radius <= task.eps:
@@ -497,8 +500,8 @@ def search(
             inside = project(x, live.images, task.eps, live.changeable)
             consider(seekers, inside, probe(live, inside, step / steps, with_gradient=False))
         answers = [Answer(*row) for row in zip(found.gradient, found.loss.tolist(), found.survives.tolist())]
-        for one, accuracy, answer in zip(seekers, found.accuracy.tolist(), answers):
-            one.history.append((accuracy, answer.loss, radius))
+        for one, ask, accuracy, answer in zip(seekers, asks.values(), found.accuracy.tolist(), answers):
+            one.history.append((accuracy, answer.loss, radius, ask.step_size))
         yield collect(best, made + step, task.target is not None)
         answered, asks = dict(zip(asks, answers)), {}
         for row, answer in answered.items():
