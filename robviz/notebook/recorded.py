@@ -41,7 +41,7 @@ def optimisers() -> dict[str, Any]:
     """The recorded runs on one loss.
 
     Returns `plan` (what was run, with versions), `ways` (name -> radius in 1/255 -> `left`, the pixel accuracy of each
-    image, and the curves `accuracy`, `best`, `radius`, `step_size`, a mean over the images for each step) and `budgets`
+    image, and the curves `accuracy`, `best`, `radius`, a mean over the images for each step) and `budgets`
     (radius -> steps -> `left`).
     """
     return json.loads((shipped(FOLDER) / OPTIMISERS).read_text())
@@ -60,8 +60,6 @@ def summary(result: AttackResult, eps: float) -> dict[str, list[float]]:
         "accuracy": rounded(found.accuracy.mean(1)),
         "best": rounded(within.cummin(0).values.mean(1)),
         "radius": rounded(255 * found.radius.mean(1)),
-        "step_size": rounded(255 * found.step_size.mean(1)),
-        "first_step_size": rounded(255 * found.step_size[:, 0]),
     }
 
 
