@@ -36,6 +36,7 @@ class History(NamedTuple):
     accuracy: Tensor  # pixel accuracy of that step's images, in [0, 1]
     loss: Tensor  # what the step size follows (appendix B.1): mean cross-entropy over the aimed pixels
     radius: Tensor  # the radius allowed at that step; `red_eps_apgd` starts outside eps
+    step_size: Tensor  # of the step that led there; 0 at a start
 
 
 @dataclass(frozen=True)
@@ -334,6 +335,7 @@ class Ask(NamedTuple):
     x: Tensor  # (3, H, W)
     radius: float  # it lies within this of the image; beyond eps it is no candidate
     step: int  # how many steps led to it
+    step_size: float  # of the step that led to it
 
 
 class Answer(NamedTuple):
@@ -382,7 +384,7 @@ def climb(start: Tensor, project: Project, radius: float, steps: int, made: int 
     attacks" (ICML 2020), Algorithm 1.
     """
     x = x_before = best = lowest = start
-    gradient, loss, survives = yield Ask(x, radius, made)
+    gradient, loss, survives = yield Ask(x, radius, made, 0)
     best_gradient, losses, best_loss, least = gradient, [loss], loss, survives
     best_loss_at_check, halved_at_check = best_loss, True
     step_size, checks = 2 * radius, StepSizeChecks(steps)
@@ -390,7 +392,7 @@ def climb(start: Tensor, project: Project, radius: float, steps: int, made: int 
         momentum = 0.25 if t > 0 else 0.0
         straight = project(x + step_size * gradient.sign(), radius)
         x, x_before = project(x + (1 - momentum) * (straight - x) + momentum * (x - x_before), radius), x
-        gradient, loss, survives = yield Ask(x, radius, made + t + 1)
+        gradient, loss, survives = yield Ask(x, radius, made + t + 1, step_size)
         losses.append(loss)
         if survives <= least:
             lowest, least = x, survives
@@ -435,7 +437,7 @@ def walk(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
     """Plain PGD with the paper's step size for the radius, interpolated between the published ones."""
     step_size, x = float(np.interp(eps, PGD_RADII, PGD_STEP_SIZES)), start(eps)
     for step in range(steps + 1):
-        gradient, _, _ = yield Ask(x, eps, step)
+        gradient, _, _ = yield Ask(x, eps, step, step_size if step else 0)
         x = project(x + step_size * gradient.sign(), eps)
     return x
 
@@ -446,11 +448,12 @@ def anneal(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
     The radius falls linearly from 2 eps to eps over the first 60 % of the steps, the step size by a cosine from the
     radius to 2 % of it. It looks at neither loss nor accuracy, so nothing makes it settle early.
     """
-    x = x_before = start(2 * eps)
+    x, step_size = start(2 * eps), 0.0
+    x_before = x
     for step in range(steps + 1):
         radius = eps * max(1.0, 2 - step / (0.6 * steps))
         x = project(x, radius)
-        gradient, _, _ = yield Ask(x, radius, step)
+        gradient, _, _ = yield Ask(x, radius, step, step_size)
         step_size = radius * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
         x, x_before = project(x + step_size * gradient.sign() + 0.75 * (x - x_before), radius), x
     return x
@@ -477,7 +480,7 @@ class Best:
     survives: float = float("inf")
     best_loss_x: Tensor | None = None
     loss: float = -float("inf")
-    history: list[tuple[float, float, float]] = field(default_factory=list)  # accuracy, tracked loss, radius
+    history: list[tuple[float, ...]] = field(default_factory=list)  # a row of History each
 
     def consider(self, x: Tensor, predictions: Tensor, accuracy: float, survives: float, loss: float) -> None:
         """Keep a point within the budget if it is better in either sense."""
@@ -504,14 +507,14 @@ def collect(best: list[Best], step: int, is_targeted: bool) -> AttackResult:
     """The best of every image as one result."""
     length = max(len(one.history) for one in best)
     padded = [one.history + one.history[-1:] * (length - len(one.history)) for one in best]
-    accuracy, loss, radius = torch.tensor(padded, dtype=torch.float64).permute(2, 1, 0)
+    history = History(*torch.tensor(padded, dtype=torch.float64).permute(2, 1, 0))
     return AttackResult(
         images=torch.stack([one.x for one in best if one.x is not None]),
         best_loss_images=torch.stack([one.best_loss_x for one in best if one.best_loss_x is not None]),
         accuracy=torch.tensor([one.accuracy for one in best]),
         predictions=torch.stack([one.predictions for one in best if one.predictions is not None]),
         reached=torch.tensor([1 - one.survives for one in best]) if is_targeted else None,
-        history=History(accuracy, loss, radius),
+        history=history,
         step=step,
         gradients=torch.tensor([len(one.history) for one in best]),
     )
@@ -556,9 +559,13 @@ class Runs:
 
     def ask(self) -> tuple[list[int], Tensor, float, int]:
         """Return the rows still in it, their points (n, 3, H, W), and the radius and step of all of them."""
-        x, radii, steps = zip(*self.asks.values())
+        x, radii, steps, _ = zip(*self.asks.values())
         assert len(set(radii)) == len(set(steps)) == 1, "optimisers of one attack move in step"
         return list(self.asks), torch.stack(x), radii[0], steps[0]
+
+    def step_sizes(self) -> list[float]:
+        """Return the size of the step that led to each of these points."""
+        return [ask.step_size for ask in self.asks.values()]
 
     def tell(self, found: Probe) -> None:
         """Send each optimiser its row of the probe and receive its next point."""
@@ -595,8 +602,9 @@ def search(task: Task, best: list[Best], random_start: bool) -> Generator[Attack
         live, candidates = task.rows(rows), [best[row] for row in rows]
         found = probe(live, x, step / task.spec.steps)
         consider_within(candidates, live, x, found, radius, step)
-        for one, accuracy, loss in zip(candidates, found.accuracy.tolist(), found.loss.tolist()):
-            one.history.append((accuracy, loss, radius))
+        measured = zip(found.accuracy.tolist(), found.loss.tolist(), runs.step_sizes())
+        for one, (accuracy, loss, step_size) in zip(candidates, measured):
+            one.history.append((accuracy, loss, radius, step_size))
         yield collect(best, task.restart * task.spec.steps + step, task.target is not None)
         runs.tell(found)
 
