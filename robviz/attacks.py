@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from robviz.losses import LOSSES, pixel_loss, tracked_loss
-from robviz.metrics import pixel_accuracy
+from robviz.metrics import accuracy_per_image
 from robviz.types import VOID, InputError
 
 
@@ -75,10 +75,28 @@ def frozen(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
-def predicted(model: nn.Module, images: Tensor) -> Tensor:
-    """(B, 3, H, W) in [0, 1] to (B, H, W) int64 classes."""
+def checked_logits(model: nn.Module, images: Tensor) -> Tensor:
+    """Return the model's logits (B, K, H, W) without gradients; raise ValueError unless predictions can be read."""
     with torch.no_grad(), frozen(model):
-        return model(images).max(1).indices  # seven times faster on CPUs than argmax over channels
+        logits = model(images)
+    check_logits(logits, images)
+    return logits
+
+
+def predicted(model: nn.Module, images: Tensor) -> Tensor:
+    """Predict the class of every pixel.
+
+    Args:
+        model: maps images (B, 3, H, W) to logits (B, K, H, W); its mode is restored.
+        images: (B, 3, H, W) in [0, 1], on the model's device.
+
+    Returns:
+        (B, H, W) int64 classes.
+
+    Raises:
+        ValueError: the logits are NaN or infinite, or have another size than the images.
+    """
+    return checked_logits(model, images).max(1).indices  # seven times faster on CPUs than argmax over channels
 
 
 def check_images(images: Tensor, labels: Tensor) -> None:
@@ -118,20 +136,26 @@ def check_budget(eps: float, steps: int, loss: str) -> None:
         raise InputError(f"unknown loss {loss!r}; choose from: {', '.join(LOSSES)}")
 
 
-def check_logits(logits: Tensor, labels: Tensor) -> None:
-    """Raise InputError unless the model's answer is finite and fits the labels."""
-    if logits.ndim != 4 or logits.shape[2:] != labels.shape[1:]:
+def check_logits(logits: Tensor, images: Tensor) -> None:
+    """Raise InputError unless predictions can be read from the logits of these images (B, 3, H, W)."""
+    batch, (height, width) = len(images), images.shape[2:]
+    if logits.ndim != 4 or len(logits) != batch or logits.shape[2:] != images.shape[2:]:
         raise InputError(
-            f"the model must return logits (B, K, H, W) at the labels' resolution {tuple(labels.shape[1:])}, "
+            f"the model must return logits (B, K, H, W) at the images' resolution, ({batch}, K, {height}, {width}), "
             f"got {tuple(logits.shape)}"
         )
-    if labels.min() < VOID or labels.max() >= logits.shape[1]:
+    lowest, highest = logits.detach().aminmax()  # NaN in either where one is NaN; one pass, no copy
+    if not (lowest.isfinite() and highest.isfinite()):
+        raise InputError("the model returned NaN or infinite logits; check its weights and its precision")
+
+
+def check_labels(labels: Tensor, num_classes: int) -> None:
+    """Raise InputError unless every label is void or one of the model's classes."""
+    if labels.min() < VOID or labels.max() >= num_classes:
         raise InputError(
-            f"labels must lie in {VOID} (void) .. {logits.shape[1] - 1} for a model of {logits.shape[1]} classes, "
+            f"labels must lie in {VOID} (void) .. {num_classes - 1} for a model of {num_classes} classes, "
             f"got {int(labels.min())} .. {int(labels.max())}"
         )
-    if not logits.isfinite().all():
-        raise InputError("the model returned NaN or infinite logits; check its weights and its precision")
 
 
 def image_generator(seed: int | str, attack: str, image: Tensor) -> torch.Generator:
@@ -273,10 +297,10 @@ class Probe(NamedTuple):
 
 
 def share_equal(predictions: Tensor, labels: Tensor) -> Tensor:
-    """(B,) share of the non-void labels that are predicted."""
+    """(B,) share of the non-void labels that are predicted; 1 where all are void (`accuracy_per_image`)."""
     is_valid = labels != VOID
     correct = ((predictions == labels) & is_valid).flatten(1).sum(1)
-    return pixel_accuracy(correct, is_valid.flatten(1).sum(1))
+    return accuracy_per_image(correct, is_valid.flatten(1).sum(1))
 
 
 def probe(task: Task, x: Tensor, progress: float, with_gradient: bool = True) -> Probe:
@@ -286,7 +310,8 @@ def probe(task: Task, x: Tensor, progress: float, with_gradient: bool = True) ->
     with torch.set_grad_enabled(with_gradient):
         point = x.detach().requires_grad_(with_gradient)
         logits = task.model(point)
-        check_logits(logits, task.goal)
+        check_logits(logits, point)
+        check_labels(task.goal, logits.shape[1])
         if with_gradient:
             total = sign * pixel_loss(task.spec.loss, logits, task.goal, task.class_weights, progress).sum()
             (gradient,) = torch.autograd.grad(total, point)

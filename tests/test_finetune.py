@@ -298,6 +298,7 @@ def slow_training(folder, pause):
     (folder / "curve.json").write_text(json.dumps(training.losses))
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_has_the_same_curve(tmp_path):
     fork = multiprocessing.get_context("fork")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -330,6 +331,7 @@ PartialState().destroy_process_group()
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_curve_of_one(tmp_path):
     """Where neither dropout nor batch norm sees how the batch is divided."""
     (tmp_path / "run.py").write_text(SCRIPT)

@@ -13,25 +13,16 @@ import traitlets
 from PIL import Image
 from torch import Tensor, nn
 
-from robviz.attacks import AttackSpec, check_eps
+from robviz.attacks import AttackSpec
 from robviz.files.images import VOID_BYTE, overlay
 from robviz.interactive.comparison import Comparison, Subject, compare
 from robviz.losses import LOSSES
 from robviz.models import card_of
 from robviz.notebook import charts
-from robviz.types import VOID, Sample
-from robviz.viewer import HERE, STYLE, viewer_data
-
-RENDER = """
-export default {
-  render({ model, el }) {
-    const shown = viewer(el, model.get("data"));
-    const update = () => shown.update(model.get("data"));
-    model.on("change:data", update);
-    return () => model.off("change:data", update);
-  },
-};
-"""
+from robviz.types import VOID, InputError, Sample
+from robviz.viewer import STYLE, viewer_data
+from robviz.viewer.bundle import bundle
+from robviz.viewer.payloads import ViewerData
 
 
 def decoded(url: str) -> np.ndarray:
@@ -68,7 +59,7 @@ def with_still(bundle: Any, data: dict[str, Any]) -> Any:
 class Viewer(anywidget.AnyWidget):
     """The linked viewer; setting `data` shows the next frame in place."""
 
-    _esm = (HERE / "viewer.js").read_text() + RENDER
+    _esm = bundle("widget.js")
     _css = STYLE
     data = traitlets.Dict().tag(sync=True)
 
@@ -76,10 +67,13 @@ class Viewer(anywidget.AnyWidget):
         return with_still(super()._repr_mimebundle_(**options), self.data)
 
 
+MOST_EPS_255 = 16
+
+
 class Explorer(ipywidgets.VBox):
     """Controls above a viewer: each change attacks the picture again. `.comparison` is what is shown.
 
-    eps: in [0, 1], as in an attack: `4 / 255`. Its slider, `eps_255`, shows it in 1/255.
+    eps: in pixel units, as in an attack: `4 / 255`, at most `16 / 255`. Its slider, `eps_255`, shows it in 1/255.
     """
 
     def __init__(
@@ -92,11 +86,14 @@ class Explorer(ipywidgets.VBox):
         seed: int = 0,
         class_weights: Tensor | None = None,
     ) -> None:
-        check_eps(eps)
+        if not 0 <= 255 * eps <= MOST_EPS_255:
+            raise InputError(f"eps must lie in 0 .. {MOST_EPS_255} / 255 (pixel units: write 4 / 255), got {eps}")
         self.subject, self.seed = Subject(model, sample, card_of(model), class_weights), seed
         wait = {"continuous_update": False}  # an attack on release, not at every pixel of the way
         losses = [name for name in LOSSES if class_weights is not None or name != "mask-ce-bal"]
-        self.eps_255 = ipywidgets.FloatSlider(255 * eps, min=0, max=16, step=0.25, description="ε in 1/255", **wait)
+        self.eps_255 = ipywidgets.FloatSlider(
+            255 * eps, min=0, max=MOST_EPS_255, step=0.25, description="ε in 1/255", **wait
+        )
         self.loss = ipywidgets.Dropdown(options=losses, value=loss, description="loss")
         self.steps = ipywidgets.IntSlider(steps, min=1, max=100, description="steps", **wait)
         self.viewer = Viewer(data=self.attacked())
@@ -104,14 +101,14 @@ class Explorer(ipywidgets.VBox):
         for control in (self.eps_255, self.loss, self.steps):
             control.observe(self.attack, "value")
 
-    def attacked(self) -> dict[str, Any]:
+    def attacked(self) -> ViewerData:
         card, eps = self.subject.card, self.eps_255.value / 255
         spec = AttackSpec(loss=self.loss.value, eps=eps, steps=self.steps.value, seed=self.seed)
         self.comparison = compare(self.subject, spec)
         return viewer_data(self.comparison, card.classes, card.palette, "Scores compare with the label mask.")
 
     def attack(self, change: Any = None) -> None:
-        self.viewer.data = self.attacked()
+        self.viewer.data = dict(self.attacked())
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         return with_still(super()._repr_mimebundle_(**options), self.viewer.data)
