@@ -61,11 +61,12 @@ def glance(reports: list[Report]) -> pd.DataFrame:
         if plan["settings"]["name"] != "paper":
             continue
         clean, worst = (100 * report.rows[name]["miou"] for name in ("clean", "worst case"))
-        line = lines.setdefault(plan["model"]["name"], {})
+        images = f"{plan['dataset']['images']} of {plan['dataset']['name']}"
+        line = lines.setdefault(plan["model"]["name"], {"images": images})
         line["clean"], line[f"{255 * plan['eps']:g}/255"] = f"{clean:.1f} %", f"{worst:.1f} %"
     radii = ("clean", "2/255", "4/255", "8/255")
     return pd.DataFrame(
-        [{"model": f"`{name}`"} | line for name, line in sorted(lines.items())], columns=["model", *radii]
+        [{"model": f"`{name}`"} | line for name, line in sorted(lines.items())], columns=["model", "images", *radii]
     )
 
 
