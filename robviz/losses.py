@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -109,6 +110,52 @@ def tsallis(logits: Tensor, labels: Tensor, class_weights: Tensor | None, progre
     return -torch.expm1(power * log_p) / power if power > 1e-6 else -log_p
 
 
+def expected_score(logits: Tensor, labels: Tensor, leave: Tensor, enter: Tensor, temperature: float) -> Tensor:
+    """Expected gain of the attacker: sum over j of p_j V[y, j], with p = softmax(z / temperature). Ours, not the paper's.
+
+    V[y, j] = leave[y] + enter[j] for j != y, and V[y, y] = 0: what it is worth that a pixel labelled y is predicted
+    as j. Its gradient by the logit z_j is p_j (V[y, j] - loss) / temperature, so value and gradient are bounded at any
+    gap between logits. leave, enter: (K,). Returns (B, H, W) within 0 .. max leave + max enter, for values of at least 0.
+    """
+    p = (logits / temperature).softmax(1)
+    y = labels.clamp_min(0)
+    p_label = p.gather(1, y[:, None]).squeeze(1)
+    entered = torch.einsum("bkhw,k->bhw", p, enter.to(p)) - p_label * enter.to(p)[y]
+    return leave.to(p)[y] * (1 - p_label) + entered
+
+
+def annealed(first: float, progress: float) -> float:
+    """The temperature at t / T: from the first one linearly to 1."""
+    return first + (1 - first) * progress
+
+
+def expected_error(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float, first: float = 1.0
+) -> Tensor:
+    """1 - p_y, the expected share of wrong pixels: `expected_score` where all errors are worth 1. Within [0, 1]; ours.
+
+    first: the temperature that the run begins at. Above 1, pixels far from the decision pull from the start; below 1,
+    those near it, where the loss is close to the error itself.
+    """
+    p_label = (logits / annealed(first, progress)).softmax(1).gather(1, labels.clamp_min(0)[:, None]).squeeze(1)
+    return 1 - p_label
+
+
+def expected_miou(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float, first: float = 1.0
+) -> Tensor:
+    """`expected_score` with what an error takes from the mIoU: from the class left and from the class entered. Ours.
+
+    class_weights: (K,), w_j = 1 / N_j for both, which is exact to first order while I_j = U_j = N_j; or (2, K), the
+    worth of leaving and of entering a class, such as 1 / U_j and I_j / U_j^2 (`robviz.state`). Raises ValueError
+    without class weights.
+    """
+    if class_weights is None:
+        raise ValueError("expected-miou needs class_weights (K,), got None; a dataset has them as .class_weights")
+    leave, enter = class_weights.expand(2, -1)
+    return expected_score(logits, labels, leave, enter, annealed(first, progress))
+
+
 LOSSES: dict[str, Loss] = {
     "ce": cross_entropy,
     "segpgd": segpgd,
@@ -118,6 +165,12 @@ LOSSES: dict[str, Loss] = {
     "js": jensen_shannon,
     "mask-spherical": masked_spherical,
     "tsallis": tsallis,
+    "expected-error": expected_error,
+    "expected-error-sharp": partial(expected_error, first=0.3),
+    "expected-error-soft": partial(expected_error, first=2.0),
+    "expected-miou": expected_miou,
+    "expected-miou-sharp": partial(expected_miou, first=0.3),
+    "expected-miou-soft": partial(expected_miou, first=2.0),
 }
 #: What the step size of APGD follows, where it is not the plain cross-entropy (appendix B.1): the unmasked form.
 TRACKED: dict[str, Loss] = {"mask-spherical": spherical}
