@@ -15,32 +15,39 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {"load_model": "robviz.models", "load_dataset": "robviz.datasets"}
-_MODULES = (
-    "attacks",
-    "attribution",
-    "charts",
-    "checks",
-    "course",
-    "datasets",
-    "figures",
-    "finetune",
-    "losses",
-    "metrics",
-    "models",
-    "paper",
-    "report",
-    "sea",
-    "types",
-)
+_FUNCTIONS = {"load_model": "robviz.models", "load_dataset": "robviz.datasets"}
+#: public name -> module, imported on first use
+_MODULES = {
+    **{
+        name: f"robviz.{name}"
+        for name in (
+            "attacks",
+            "attribution",
+            "checks",
+            "datasets",
+            "finetune",
+            "losses",
+            "metrics",
+            "models",
+            "paper",
+            "sea",
+            "types",
+        )
+    },
+    "charts": "robviz.notebook.charts",
+    "comparison": "robviz.interactive.comparison",
+    "course": "robviz.notebook.lesson",
+    "failures": "robviz.results.failures",
+    "report": "robviz.results.report",
+}
 __all__ = ["load_dataset", "load_model", *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    if name in _FUNCTIONS:
+        return getattr(import_module(_FUNCTIONS[name]), name)
     if name in _MODULES:
-        return import_module(f"robviz.{name}")
+        return import_module(_MODULES[name])
     raise AttributeError(f"module 'robviz' has no attribute {name!r}")
 
 

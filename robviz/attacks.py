@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from robviz.losses import LOSSES, pixel_loss, tracked_loss
 from robviz.metrics import pixel_accuracy
-from robviz.types import VOID
+from robviz.types import VOID, InputError
 
 
 class History(NamedTuple):
@@ -83,56 +83,56 @@ def predicted(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def check_images(images: Tensor, labels: Tensor) -> None:
-    """Raise ValueError or TypeError, saying what was expected, unless the pair can be attacked."""
+    """Raise InputError, saying what was expected, unless the pair can be attacked."""
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
-        raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}; add a batch axis with images[None]")
+        raise InputError(f"images must be (B, 3, H, W), got {tuple(images.shape)}; add a batch axis with images[None]")
     if not images.is_floating_point():
-        raise TypeError(f"images must be float in [0, 1], got {images.dtype}; use images.float() / 255")
+        raise InputError(f"images must be float in [0, 1], got {images.dtype}; use images.float() / 255")
     if not images.isfinite().all():
-        raise ValueError("images hold NaN or infinity; expected RGB in [0, 1]")
+        raise InputError("images hold NaN or infinity; expected RGB in [0, 1]")
     if images.min() < 0 or images.max() > 1:
-        raise ValueError(
+        raise InputError(
             f"images must lie in [0, 1], got {images.min():.3g} .. {images.max():.3g}; "
             "divide by 255 and leave normalisation to the model"
         )
     if labels.dtype != torch.int64:
-        raise TypeError(f"labels must be int64, got {labels.dtype}; use labels.long()")
+        raise InputError(f"labels must be int64, got {labels.dtype}; use labels.long()")
     if labels.shape != (images.shape[0], *images.shape[2:]):
-        raise ValueError(
+        raise InputError(
             f"labels must be (B, H, W) = {(images.shape[0], *images.shape[2:])} like the images, "
             f"got {tuple(labels.shape)}"
         )
 
 
 def check_eps(eps: float) -> None:
-    """Raise ValueError unless eps is a radius in pixel units."""
+    """Raise InputError unless eps is a radius in pixel units."""
     if not 0 <= eps <= 1:
-        raise ValueError(f"eps must lie in [0, 1] (pixel units: 4 / 255 for four levels), got {eps}")
+        raise InputError(f"eps must lie in [0, 1] (pixel units: 4 / 255 for four levels), got {eps}")
 
 
 def check_budget(eps: float, steps: int, loss: str) -> None:
-    """Raise ValueError unless eps, steps and loss make an attack."""
+    """Raise InputError unless eps, steps and loss make an attack."""
     check_eps(eps)
     if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+        raise InputError(f"steps must be at least 1, got {steps}")
     if loss not in LOSSES:
-        raise ValueError(f"unknown loss {loss!r}; choose from: {', '.join(LOSSES)}")
+        raise InputError(f"unknown loss {loss!r}; choose from: {', '.join(LOSSES)}")
 
 
 def check_logits(logits: Tensor, labels: Tensor) -> None:
-    """Raise ValueError unless the model's answer is finite and fits the labels."""
+    """Raise InputError unless the model's answer is finite and fits the labels."""
     if logits.ndim != 4 or logits.shape[2:] != labels.shape[1:]:
-        raise ValueError(
+        raise InputError(
             f"the model must return logits (B, K, H, W) at the labels' resolution {tuple(labels.shape[1:])}, "
             f"got {tuple(logits.shape)}"
         )
     if labels.min() < VOID or labels.max() >= logits.shape[1]:
-        raise ValueError(
+        raise InputError(
             f"labels must lie in {VOID} (void) .. {logits.shape[1] - 1} for a model of {logits.shape[1]} classes, "
             f"got {int(labels.min())} .. {int(labels.max())}"
         )
     if not logits.isfinite().all():
-        raise ValueError("the model returned NaN or infinite logits; check its weights and its precision")
+        raise InputError("the model returned NaN or infinite logits; check its weights and its precision")
 
 
 def image_generator(seed: int | str, attack: str, image: Tensor) -> torch.Generator:
@@ -196,20 +196,20 @@ def task_of(
     changeable: Tensor | None,
     aimed: Tensor | None,
 ) -> Task:
-    """The task of an attack's arguments; raises ValueError or TypeError where they make none."""
+    """The task of an attack's arguments; raises InputError where they make none."""
     check_images(images, labels)
     check_budget(eps, steps, loss)
     for name, mask in (("changeable", changeable), ("aimed", aimed)):
         if mask is not None and (mask.dtype != torch.bool or mask.shape != labels.shape):
-            raise ValueError(
+            raise InputError(
                 f"{name} must be bool (B, H, W) = {tuple(labels.shape)}, got {mask.dtype} {tuple(mask.shape)}"
             )
     if target is not None:
         if loss not in TARGETED:
-            raise ValueError(f"a targeted attack takes one of the losses {', '.join(TARGETED)}; got {loss!r}")
+            raise InputError(f"a targeted attack takes one of the losses {', '.join(TARGETED)}; got {loss!r}")
         target = target.to(labels) if isinstance(target, Tensor) else torch.full_like(labels, target)
         if target.shape != labels.shape:
-            raise ValueError(f"target must be a class or (B, H, W) like the labels, got {tuple(target.shape)}")
+            raise InputError(f"target must be a class or (B, H, W) like the labels, got {tuple(target.shape)}")
         target = target.masked_fill(labels == VOID, VOID)
     if aimed is not None:
         labels = labels.masked_fill(~aimed, VOID)
@@ -533,14 +533,14 @@ def attack_steps(
     of `steps` steps, each from a start of its own; the best of all counts.
 
     The arguments are not modified. Each image is attacked by itself: neither the batch nor its order changes the
-    outcome beyond float rounding. Ends early when no image has a pixel left to break. Raises ValueError or TypeError
+    outcome beyond float rounding. Ends early when no image has a pixel left to break. Raises InputError
     at the first `next` for a call that makes no sense, and ValueError when the model answers NaN.
     """
     if attack not in OPTIMISERS:
-        raise ValueError(f"unknown attack {attack!r}; choose from: {', '.join(OPTIMISERS)}")
+        raise InputError(f"unknown attack {attack!r}; choose from: {', '.join(OPTIMISERS)}")
     task = task_of(model, images, labels, eps, steps, loss, class_weights, seed, target, changeable, aimed)
     if restarts < 1 or (restarts > 1 and not random_start):
-        raise ValueError(f"restarts must be at least 1, and 1 without a random start; got {restarts}")
+        raise InputError(f"restarts must be at least 1, and 1 without a random start; got {restarts}")
     best = [Best(is_done=not is_aimed) for is_aimed in (task.goal != VOID).flatten(1).any(1).tolist()]
     with frozen(model):
         for restart in range(restarts):

@@ -22,30 +22,29 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from robviz.attacks import check_images, check_logits, frozen, image_generator, to_the_end
-from robviz.models.adapters import device_of
-from robviz.models.upernet import resize
-from robviz.pictures import to_bytes
-from robviz.types import VOID
+from robviz.files.images import to_bytes
+from robviz.models.layers import device_of, resize
+from robviz.types import VOID, InputError
 
 
 def region_at(predictions: Tensor | np.ndarray, y: int, x: int) -> np.ndarray:
     """The connected pixels of one class around a pixel: (H, W) bool, of predictions (H, W).
 
-    Neighbours share a side. Raises ValueError when the pixel lies outside or is void.
+    Neighbours share a side. Raises InputError when the pixel lies outside or is void.
     """
     labels = np.asarray(predictions)
     check_pixel(labels.shape, y, x)
     if labels[y, x] == VOID:
-        raise ValueError(f"pixel ({y}, {x}) is void and has no class; choose another one")
+        raise InputError(f"pixel ({y}, {x}) is void and has no class; choose another one")
     parts, _ = ndimage.label(labels == labels[y, x])
     return parts == parts[y, x]
 
 
 def check_pixel(size: Sequence[int], y: int, x: int) -> None:
-    """Raise ValueError unless row y and column x lie in a picture (H, W)."""
+    """Raise InputError unless row y and column x lie in a picture (H, W)."""
     height, width = size
     if not (0 <= y < height and 0 <= x < width):
-        raise ValueError(f"pixel must have y in 0 .. {height - 1} and x in 0 .. {width - 1}, got y = {y}, x = {x}")
+        raise InputError(f"pixel must have y in 0 .. {height - 1} and x in 0 .. {width - 1}, got y = {y}, x = {x}")
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def feature_layer(model: nn.Module, image: Tensor) -> nn.Module:
 
     The backbone is the first module named backbone or encoder, its levels those of its layers that give one tensor
     (B, C, h, w), layers within such layers left out. At 1/32, the share of a class depends on the whole picture, and
-    maps lie beside the object. image: (1, 3, H, W), to see them. Raises ValueError where there is none.
+    maps lie beside the object. image: (1, 3, H, W), to see them. Raises InputError where there is none.
     """
     modules = dict(model.named_modules())
     backbone = next((name for name in modules if name.rpartition(".")[2] in BACKBONES), None)
@@ -119,7 +118,7 @@ def feature_layer(model: nn.Module, image: Tensor) -> nn.Module:
             hook.remove()
     levels = [name for name in is_fine if not any(name.startswith(f"{other}.") for other in is_fine)]
     if not levels:
-        raise ValueError(
+        raise InputError(
             f"Grad-CAM needs a layer that gives features (B, C, h, w), and found none in a part of the model named "
             f"{' or '.join(BACKBONES)}; name one of model.named_modules() with layer="
         )
@@ -127,11 +126,11 @@ def feature_layer(model: nn.Module, image: Tensor) -> nn.Module:
 
 
 def named_layer(model: nn.Module, name: str) -> nn.Module:
-    """Raises ValueError when the model has no layer of that name."""
+    """Raises InputError when the model has no layer of that name."""
     try:
         return model.get_submodule(name)
     except AttributeError as error:
-        raise ValueError(f"the model has no layer {name!r}; choose a name from model.named_modules()") from error
+        raise InputError(f"the model has no layer {name!r}; choose a name from model.named_modules()") from error
 
 
 def grad_cam(question: Question, layer: str | None = None) -> Parts:
@@ -146,9 +145,9 @@ def grad_cam(question: Question, layer: str | None = None) -> Parts:
     try:
         cells = LayerGradCam(question.score, chosen).attribute(question.image)
     except AssertionError as error:
-        raise ValueError(f"the layer {layer!r} takes no part in the model's logits; choose another") from error
+        raise InputError(f"the layer {layer!r} takes no part in the model's logits; choose another") from error
     if not isinstance(cells, Tensor) or cells.ndim != 4:
-        raise ValueError(f"Grad-CAM needs a layer that gives features (B, C, h, w), {layer!r} does not; choose another")
+        raise InputError(f"Grad-CAM needs a layer that gives features (B, C, h, w), {layer!r} does not; choose another")
     # Models pad pictures at the right and the bottom: cells are square, and the last ones may reach beyond.
     height, width = question.image.shape[2:]
     side = max(height / cells.shape[2], width / cells.shape[3])
@@ -169,7 +168,7 @@ def integrated_gradients(question: Question, steps: int = 32, samples: int = 1, 
     from captum.attr import IntegratedGradients
 
     if steps < 1 or samples < 1 or noise < 0:
-        raise ValueError(
+        raise InputError(
             f"steps and samples must be at least 1 and noise at least 0, got {steps}, {samples} and {noise}"
         )
     pieces = -(-steps // POINTS)
@@ -224,7 +223,7 @@ def occlusion(question: Question, across: int = 6) -> Parts:
     """
     height, width = question.image.shape[2:]
     if not 1 <= across <= max(height, width):
-        raise ValueError(f"across must lie in 1 .. {max(height, width)}, the longer side, got {across}")
+        raise InputError(f"across must lie in 1 .. {max(height, width)}, the longer side, got {across}")
     window = -(-max(height, width) // across)
     stride = -(-window // 2)
     rows, columns = (range(0, max(side - window, 0) + stride, stride) for side in (height, width))
@@ -236,7 +235,7 @@ def segments(question: Question, count: int = 64) -> Parts:
     from skimage.segmentation import slic
 
     if count < 1:
-        raise ValueError(f"count must be at least 1, got {count}")
+        raise InputError(f"count must be at least 1, got {count}")
     numbers = torch.from_numpy(slic(to_bytes(question.image[0]), count)).to(question.region.device)
     yield from ablated(question, [numbers == number for number in numbers.unique()])
 
@@ -273,15 +272,15 @@ def question_of(
 ) -> Question:
     """The arguments of `attribute_steps`, checked; the model is frozen."""
     if image.ndim != 3:
-        raise ValueError(f"image must be one picture (3, H, W), got {tuple(image.shape)}; take one with images[0]")
+        raise InputError(f"image must be one picture (3, H, W), got {tuple(image.shape)}; take one with images[0]")
     mask = torch.as_tensor(region)
     if mask.dtype != torch.bool or mask.shape != image.shape[1:] or not mask.any():
-        raise ValueError(
+        raise InputError(
             f"region must be bool (H, W) = {tuple(image.shape[1:])} with a pixel in it, "
             f"got {mask.dtype} {tuple(mask.shape)} with {int(mask.sum())}; region_at makes one"
         )
     if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        raise InputError(f"batch_size must be at least 1, got {batch_size}")
     nothing = torch.full((1, *mask.shape), VOID)
     check_images(image[None], nothing)
     device = device_of(model)
@@ -290,7 +289,7 @@ def question_of(
         logits = model(images)
     check_logits(logits, nothing)
     if not 0 <= target < logits.shape[1]:
-        raise ValueError(f"target must be one of the model's classes 0 .. {logits.shape[1] - 1}, got {target}")
+        raise InputError(f"target must be one of the model's classes 0 .. {logits.shape[1] - 1}, got {target}")
     value = logits[:, target, mask].mean().item()
     return Question(model, images, mask, int(target), value, batch_size, seed)
 
@@ -312,10 +311,10 @@ def attribute_steps(
     function explains the options. batch_size: pictures that go through the model at once, which bounds the memory.
     seed: of the noise, if any.
 
-    Raises ValueError or TypeError at the first `next` for a call that makes no sense.
+    Raises InputError at the first `next` for a call that makes no sense.
     """
     if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; choose from: {', '.join(METHODS)}")
+        raise InputError(f"unknown method {method!r}; choose from: {', '.join(METHODS)}")
     with frozen(model):
         question = question_of(model, image, region, target, batch_size, seed)
         where = question.region.cpu().numpy()
@@ -370,7 +369,7 @@ def compare_steps(
 ) -> Generator[Contrast, None, None]:
     """`attribute_steps` for a picture and then for its attacked version, both (3, H, W)."""
     if clean.shape != attacked.shape:
-        raise ValueError(
+        raise InputError(
             f"clean and attacked must be of one size, got {tuple(clean.shape)} and {tuple(attacked.shape)}"
         )
     with closing(attribute_steps(model, clean, region, target, method, batch_size, seed, **options)) as run:
@@ -395,12 +394,12 @@ class TopLogits(NamedTuple):
 def top_logits(model: nn.Module, images: Tensor, y: int, x: int, k: int = 5) -> TopLogits:
     """The classes that are among the k highest at a pixel in any of the images, in the order of the first one.
 
-    images: (B, 3, H, W), such as a picture and its attacked version. Raises ValueError for a pixel outside.
+    images: (B, 3, H, W), such as a picture and its attacked version. Raises InputError for a pixel outside.
     """
     check_images(images, torch.full((len(images), *images.shape[2:]), VOID))
     check_pixel(images.shape[2:], y, x)
     if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+        raise InputError(f"k must be at least 1, got {k}")
     with torch.no_grad(), frozen(model):
         logits = model(images.to(device_of(model)))[:, :, y, x].cpu()
     order = logits[0].argsort(descending=True)

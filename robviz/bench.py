@@ -26,12 +26,12 @@ from torch import Tensor, nn
 from robviz.attacks import apgd_steps, frozen, predicted
 from robviz.datasets import load_dataset
 from robviz.finetune.images import training_images
-from robviz.finetune.initial import initial_model
+from robviz.finetune.initialization import initial_model
 from robviz.finetune.loop import Training, train
 from robviz.finetune.recipes import RECIPES, Recipe
 from robviz.metrics import worst_case_miou
 from robviz.models import build, load_model
-from robviz.sea import InBfloat16
+from robviz.models.precision import InBfloat16
 
 if TYPE_CHECKING:
     from gradio_client import Client

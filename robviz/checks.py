@@ -12,15 +12,16 @@ from torch import Tensor, nn
 from robviz.attacks import apgd, check_images, frozen, image_generator, predicted, project, share_equal
 from robviz.losses import pixel_loss
 from robviz.models.adapters import look_like_probabilities
+from robviz.types import InputError
 
 
 def require_within(attacked: Tensor, images: Tensor, eps: float) -> None:
-    """Raise ValueError unless attacked lies within eps of images (L-infinity) and within [0, 1]."""
+    """Raise InputError unless attacked lies within eps of images (L-infinity) and within [0, 1]."""
     largest = (attacked - images).abs().max().item()
     if not largest <= eps + 1e-6:  # also catches NaN
-        raise ValueError(f"perturbation {largest:.5f} exceeds eps {eps:.5f} (L-infinity, images in [0, 1])")
+        raise InputError(f"perturbation {largest:.5f} exceeds eps {eps:.5f} (L-infinity, images in [0, 1])")
     if not 0 <= attacked.min() <= attacked.max() <= 1:
-        raise ValueError(f"attacked images must lie in [0, 1], got {attacked.min():.5f} .. {attacked.max():.5f}")
+        raise InputError(f"attacked images must lie in [0, 1], got {attacked.min():.5f} .. {attacked.max():.5f}")
 
 
 class Case(NamedTuple):

@@ -10,14 +10,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from robviz.shipped import shipped
+from robviz.files.paths import shipped
+from robviz.types import InputError
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 def module_at(path: Path) -> ModuleType:
-    """A Python file, run as a module."""
+    """Run a Python file as a module."""
     spec = importlib.util.spec_from_file_location(f"robviz_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
@@ -28,7 +29,9 @@ def module_at(path: Path) -> ModuleType:
 
 
 def app(arguments: argparse.Namespace) -> None:
-    module_at(shipped("app.py")).main(port=arguments.port, evaluations=arguments.evaluations)
+    from robviz.app import main
+
+    main(port=arguments.port, evaluations=arguments.evaluations)
 
 
 def finetune(arguments: argparse.Namespace) -> None:
@@ -37,9 +40,9 @@ def finetune(arguments: argparse.Namespace) -> None:
 
         print(overview(), end="")
         return
-    from robviz import official
     from robviz.finetune import run
     from robviz.finetune.recipes import changed, recipe_of
+    from robviz.paper import configs as official
 
     if arguments.config is None:
         recipe, root, out = recipe_of(arguments.recipe), None, "checkpoints"
@@ -56,8 +59,8 @@ def finetune(arguments: argparse.Namespace) -> None:
 
 
 def miniature(arguments: argparse.Namespace) -> None:
-    from robviz.finetune.miniature import miniature as run
     from robviz.finetune.recipes import MINIATURE, recipe_of
+    from robviz.paper.miniature import miniature as run
     from robviz.sea import PAPER
 
     for report in run(
@@ -74,14 +77,14 @@ def miniature(arguments: argparse.Namespace) -> None:
 def imported(where: str) -> ModuleType:
     """A module by its dotted name, found in the working folder too, or by the path of its file.
 
-    Raises ValueError when it cannot be imported.
+    Raises InputError when it cannot be imported.
     """
     path = Path(where)
     sys.path.insert(0, str(path.resolve().parent))  # of a dotted name, the working folder
     try:
         return module_at(path) if path.suffix == ".py" else importlib.import_module(where)
     except Exception as error:
-        raise ValueError(f"cannot import {where}: {type(error).__name__}: {error}") from error
+        raise InputError(f"cannot import {where}: {type(error).__name__}: {error}") from error
 
 
 def model_of(name: str, device: str | None) -> nn.Module:
@@ -95,10 +98,10 @@ def model_of(name: str, device: str | None) -> nn.Module:
         return load_model(name, device)
     build = getattr(imported(where), function, None)
     if not callable(build):
-        raise ValueError(f"{where} has no function {function!r}; expected one that returns a model")
+        raise InputError(f"{where} has no function {function!r}; expected one that returns a model")
     model = build()
     if not isinstance(model, nn.Module):
-        raise ValueError(
+        raise InputError(
             f"{name} must return a torch.nn.Module, got {type(model).__name__}; robviz.models.adapt makes one of it"
         )
     return model.to(device or "cpu")
@@ -110,11 +113,11 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from robviz.sea import evaluate as run
 
     if arguments.settings not in SETTINGS:
-        raise ValueError(f"unknown settings {arguments.settings!r}; choose from: {', '.join(SETTINGS)}")
+        raise InputError(f"unknown settings {arguments.settings!r}; choose from: {', '.join(SETTINGS)}")
     settings = SETTINGS[arguments.settings]
     batch_size = arguments.batch_size
     if arguments.config is not None:
-        from robviz import official
+        from robviz.paper import configs as official
 
         model, dataset, size = official.evaluation(arguments.config, arguments.root)
         model, batch_size = model.to(arguments.device or "cpu"), batch_size or size
@@ -122,7 +125,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         dataset = load_dataset(arguments.dataset, arguments.split, arguments.root)
         model = None
     if broken := [problem for problem in check(dataset, arguments.limit) if problem.stops]:
-        raise ValueError(
+        raise InputError(
             f"{len(broken)} samples cannot be used, first {broken[0].name}: {broken[0].reason}; "
             f"see `robviz data check {arguments.dataset}` for all"
         )
@@ -143,7 +146,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 
 def download(arguments: argparse.Namespace) -> None:
-    from robviz.downloads import cache_folder
+    from robviz.files.paths import cache_folder
     from robviz.models import published
 
     rows = {**published.CHECKPOINTS, **published.BACKBONES}
@@ -187,7 +190,7 @@ def data_get(arguments: argparse.Namespace) -> None:
 
 def data_weights(arguments: argparse.Namespace) -> None:
     from robviz.datasets import class_weights, load_dataset
-    from robviz.datasets.tables import table_text
+    from robviz.datasets.labels import table_text
 
     dataset = load_dataset(arguments.name, arguments.split, arguments.root)
     print(table_text(dataset, class_weights(dataset)), end="")
@@ -195,7 +198,9 @@ def data_weights(arguments: argparse.Namespace) -> None:
 
 def tables(arguments: argparse.Namespace) -> None:
     from robviz import paper
-    from robviz.report import fill, markdown, reports_in, shipped_tables
+    from robviz.paper.generated_tables import fill, reports_in, shipped_tables
+    from robviz.paper.ours import OURS
+    from robviz.results.report import markdown
 
     if arguments.write:
         fill(Path(arguments.write))
@@ -207,12 +212,12 @@ def tables(arguments: argparse.Namespace) -> None:
         reports = [report for folder in folders for report in reports_in(folder)]
         published = paper.table(arguments.number)
         print(f"Table {arguments.number}: {paper.TABLES[arguments.number]}\n\n{markdown(published)}")
-        if arguments.number in paper.OURS:
+        if arguments.number in OURS:
             print(f"\nOurs, other models and data\n\n{markdown(paper.ours(arguments.number, reports))}", end="")
 
 
 def landing(arguments: argparse.Namespace) -> None:
-    from robviz.landing import compute
+    from robviz.interactive.landing import compute
 
     compute(Path(arguments.out), resume=not arguments.restart)
 
@@ -224,29 +229,29 @@ def bench(arguments: argparse.Namespace) -> None:
 
 
 def course_check(arguments: argparse.Namespace) -> None:
-    from robviz import course
+    from robviz.notebook import runner
 
-    if problems := course.check(arguments.names, arguments.write):
+    if problems := runner.check(arguments.names, arguments.write):
         sys.exit("\n".join(problems))
 
 
 def course_render(arguments: argparse.Namespace) -> None:
-    from robviz import course
+    from robviz.notebook import runner
 
-    course.render(arguments.out, arguments.names)
+    runner.render(arguments.out, arguments.names)
 
 
 def course_solve(arguments: argparse.Namespace) -> None:
-    from robviz import course
+    from robviz.notebook import runner
 
-    course.solve(arguments.name, arguments.out)
+    runner.solve(arguments.name, arguments.out)
 
 
 def course_strip(arguments: argparse.Namespace) -> None:
-    from robviz import course
+    from robviz.notebook import runner
 
     for path in arguments.paths:
-        course.strip(path)
+        runner.strip(path)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -371,7 +376,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         arguments.call(arguments)
         leave_group()
-    except ValueError as error:
+    except InputError as error:
         sys.exit(f"robviz: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

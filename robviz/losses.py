@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robviz.types import VOID
+from robviz.types import VOID, InputError
 
 Loss = Callable[[Tensor, Tensor, "Tensor | None", float], Tensor]
 
@@ -45,10 +45,10 @@ def balanced_masked_cross_entropy(
 ) -> Tensor:
     """Masked cross-entropy times w_y, the inverse of the class's pixel count: aims at the mIoU (section 3.2).
 
-    Raises ValueError without class weights.
+    Raises InputError without class weights.
     """
     if class_weights is None:
-        raise ValueError("mask-ce-bal needs class_weights (K,), got None; a dataset has them as .class_weights")
+        raise InputError("mask-ce-bal needs class_weights (K,), got None; a dataset has them as .class_weights")
     weights = class_weights.to(logits)[labels.clamp_min(0)]
     return weights * masked_cross_entropy(logits, labels, class_weights, progress)
 
@@ -183,12 +183,12 @@ def pixel_loss(
 
     name: a key of `LOSSES`. logits: (B, K, H, W) float. labels: (B, H, W) int64 in -1 (void) .. K - 1.
     class_weights: (K,) or None, for the balanced losses. progress: t / T in [0, 1], for losses that change
-    over the run. Returns (B, H, W). Raises ValueError for an unknown name or shapes that do not fit.
+    over the run. Returns (B, H, W). Raises InputError for an unknown name or shapes that do not fit.
     """
     if name not in LOSSES:
-        raise ValueError(f"unknown loss {name!r}; choose from: {', '.join(LOSSES)}")
+        raise InputError(f"unknown loss {name!r}; choose from: {', '.join(LOSSES)}")
     if logits.ndim != 4 or labels.shape != (logits.shape[0], *logits.shape[2:]):
-        raise ValueError(
+        raise InputError(
             f"expected logits (B, K, H, W) and labels (B, H, W) of the same B, H, W; "
             f"got {tuple(logits.shape)} and {tuple(labels.shape)}"
         )

@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from robviz.types import VOID
+from robviz.types import VOID, InputError
 
 
 class Counts(NamedTuple):
@@ -25,16 +25,16 @@ def counts(predictions: Tensor, labels: Tensor, num_classes: int) -> Counts:
     """Count, per image, what accuracy and IoU are made of; void pixels take no part.
 
     predictions: (B, H, W) int64 in 0 .. K - 1. labels: (B, H, W) int64 in -1 (void) .. K - 1.
-    Raises ValueError when the shapes differ or a value is out of range.
+    Raises InputError when the shapes differ or a value is out of range.
     """
     if predictions.shape != labels.shape or labels.ndim != 3:
-        raise ValueError(
+        raise InputError(
             f"expected predictions and labels of one shape (B, H, W), got {tuple(predictions.shape)} "
             f"and {tuple(labels.shape)}"
         )
     for what, values, lowest in (("predictions", predictions, 0), ("labels", labels, VOID)):
         if values.numel() and (values.min() < lowest or values.max() >= num_classes):
-            raise ValueError(
+            raise InputError(
                 f"{what} must lie in {lowest} .. {num_classes - 1}, "
                 f"got {int(values.min())} .. {int(values.max())}; check num_classes and the void index"
             )
@@ -114,10 +114,10 @@ def worst_case_accuracy(correct: Tensor, valid: Tensor) -> WorstAccuracy:
     """Lowest pixel accuracy that one attack an image can reach (section 3.6), in [0, 1].
 
     correct: (A, N) int64, right pixels of N images under A attacks. valid: (N,) int64. Of equal attacks the first
-    counts. Images without a valid pixel take no part in the mean. Raises ValueError for shapes that do not fit.
+    counts. Images without a valid pixel take no part in the mean. Raises InputError for shapes that do not fit.
     """
     if correct.ndim != 2 or valid.shape != correct.shape[1:]:
-        raise ValueError(f"expected correct (A, N) and valid (N,), got {tuple(correct.shape)} and {tuple(valid.shape)}")
+        raise InputError(f"expected correct (A, N) and valid (N,), got {tuple(correct.shape)} and {tuple(valid.shape)}")
     least, choice = correct.min(0)
     counted = valid > 0
     shares = least[counted].double() / valid[counted]
@@ -149,10 +149,10 @@ def worst_case_miou(intersection: Tensor, union: Tensor, seed: int = 0) -> Worst
     ratio, so the exact minimum is a combinatorial problem. Visit the images in random order, give each the attack
     that makes the total lowest, and repeat until nothing changes. The total never rises, and the search starts from
     each attack alone among others, so the result is no higher than any of them. All starts advance side by side.
-    Raises ValueError for shapes that do not fit.
+    Raises InputError for shapes that do not fit.
     """
     if intersection.ndim != 3 or intersection.shape != union.shape or 0 in intersection.shape:
-        raise ValueError(
+        raise InputError(
             f"expected intersection and union of one shape (A, N, C), got {tuple(intersection.shape)} "
             f"and {tuple(union.shape)}"
         )

@@ -5,13 +5,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 #: Label of pixels nobody can name: never counted, for or against, in any loss, attack or metric.
 VOID = -1
 #: RGB in 0 .. 255, one of each class.
 Palette = Sequence[tuple[int, int, int]]
+
+
+class InputError(ValueError):
+    """Raise for what a user can mend: the message says what was expected, what came and what to do.
+
+    The command line, the app and the notebooks turn this error, and no other, into one sentence. Any other exception
+    is a fault of robviz and keeps its traceback.
+    """
 
 
 @dataclass(frozen=True)

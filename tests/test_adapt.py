@@ -13,7 +13,8 @@ from torch import nn
 from robviz.attacks import apgd
 from robviz.losses import LOSSES, pixel_loss
 from robviz.models import adapt, card_of, fingerprint
-from robviz.sea import Run, SeaSettings, evaluate
+from robviz.results.plan import Run, SeaSettings
+from robviz.sea import evaluate
 from robviz.types import Dataset, Sample
 from tests.conftest import Bends
 

@@ -15,12 +15,12 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from robviz.app.work import Work
 from robviz.attacks import predicted
-from robviz.evidence import unpack
+from robviz.interactive.bundle import unpack
+from robviz.interactive.scenario import Setting
 from robviz.losses import LOSSES
 from robviz.models import Card
-from robviz.setting import Setting
-from robviz.tabs.shared import Work
 from tests.server import LONG, busy_seconds, wait_until_idle
 
 UPLOAD = "my own picture"
@@ -82,7 +82,7 @@ def test_an_upload_is_judged_against_its_own_clean_mask_and_says_so(client, tmp_
 
 def test_a_model_of_other_classes_is_judged_against_its_own_mask(bends):
     """Like the published models, whose data need not be here."""
-    from robviz import setting
+    from robviz.interactive import scenario as setting
 
     model = bends.float()
     model.card = Card("other", "bends", "voc", ("a", "b", "c", "d"), ((0, 0, 0),) * 4, "a test")

@@ -11,6 +11,7 @@ from torch import nn
 
 import robviz
 from robviz import attribution
+from robviz.app.plots import logit_bars
 from robviz.attribution import (
     METHODS,
     attribute,
@@ -22,10 +23,9 @@ from robviz.attribution import (
     region_at,
     top_logits,
 )
-from robviz.figures import AGAINST, FOR, attribution_overlay, logit_bars
+from robviz.files.images import AGAINST, FOR, attribution_overlay, to_bytes
 from robviz.models import adapt, build
-from robviz.models.upernet import resize
-from robviz.pictures import to_bytes
+from robviz.models.layers import resize
 from tests.conftest import Bends
 
 #: Every method, small, on `Bends`.

@@ -12,11 +12,11 @@ from PIL import Image
 
 from robviz.attacks import predicted
 from robviz.bench import free_port, serving
-from robviz.comparison import unattacked
 from robviz.datasets import load_dataset
-from robviz.landing import PHOTOS
+from robviz.files.images import largest_change, to_bytes, to_tensor
+from robviz.interactive.comparison import unattacked
+from robviz.interactive.landing import PHOTOS
 from robviz.models import load_model
-from robviz.pictures import largest_change, to_bytes, to_tensor
 from robviz.types import Sample
 from robviz.viewer import viewer_data
 from tests.conftest import SCREENSHOTS

@@ -13,9 +13,9 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from robviz.bench import free_port, serving
-from robviz.failures import failures, select
-from robviz.notes import notes_path, read_notes, write_note
-from robviz.shipped import shipped
+from robviz.files.paths import shipped
+from robviz.results.annotations import notes_path, read_notes, write_note
+from robviz.results.failures import failures, select
 from tests.conftest import SCREENSHOTS
 from tests.tabs import open_tab
 from tests.test_browser import watched

@@ -7,9 +7,9 @@ import time
 import pytest
 from gradio_client.exceptions import AppError
 
+from robviz.app.views import explain as why
 from robviz.attribution import METHODS, top_logits
 from robviz.models import load_model
-from robviz.tabs import why
 from tests.conftest import SCREENSHOTS
 from tests.server import wait_until_idle
 from tests.tabs import open_tab

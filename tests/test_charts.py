@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from robviz import charts
+from robviz.notebook import charts
 
 
 def test_a_chart_shows_itself_as_png():

@@ -1,4 +1,4 @@
-"""Every notebook keeps the rules that `robviz.course` tells its authors, and its check cells catch wrong answers."""
+"""Every notebook keeps the rules of `robviz.notebook.runner`, and its check cells catch wrong answers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from urllib.parse import parse_qs, urlsplit
 import nbformat
 import pytest
 
-from robviz import course
 from robviz.cli import main
 from robviz.datasets import load_dataset
+from robviz.files.paths import shipped
 from robviz.losses import LOSSES
 from robviz.models import available
-from robviz.shipped import shipped
+from robviz.notebook import lesson, runner
 
-NAMES = course.names()
+NAMES = lesson.names()
 every_notebook = pytest.mark.parametrize("name", NAMES)
 #: What may hold digits in prose: code, links, tags, and places in the paper and in the notebook.
 PLACES = re.compile(
@@ -40,12 +40,12 @@ def prose(notebook: nbformat.NotebookNode) -> list[str]:
 def test_outputs_are_stripped(name):
     notebook = nbformat.read(shipped("notebooks") / f"{name}.ipynb", as_version=4)
     nbformat.validate(notebook)
-    assert notebook == course.student(notebook)
+    assert notebook == runner.student(notebook)
 
 
 @every_notebook
 def test_it_says_its_goals_prerequisites_mode_and_summary(name):
-    notebook = course.read(name)
+    notebook = lesson.read(name)
     texts, cells = prose(notebook), code(notebook)
     assert notebook.cells[0].source.startswith("# ")
     for part in ("**Goals**", "**Prerequisites**"):
@@ -59,7 +59,7 @@ def test_it_says_its_goals_prerequisites_mode_and_summary(name):
 
 @every_notebook
 def test_it_links_to_a_setting_that_the_app_has(name):
-    (link,) = re.findall(r"\(http://127\.0\.0\.1:7860/(\?[^)]*)\)", "\n".join(prose(course.read(name))))
+    (link,) = re.findall(r"\(http://127\.0\.0\.1:7860/(\?[^)]*)\)", "\n".join(prose(lesson.read(name))))
     asked = {key: value for key, (value,) in parse_qs(urlsplit(link).query).items()}
     assert set(asked) == {"photo", "model", "eps", "loss", "steps", "seed"}
     assert asked["photo"] in {sample.name for sample in load_dataset("photos", "photographs")}
@@ -71,22 +71,22 @@ def test_it_links_to_a_setting_that_the_app_has(name):
 
 @every_notebook
 def test_code_cells_are_short_and_only_students_write_functions(name):
-    cells = code(course.read(name))
+    cells = code(lesson.read(name))
     assert statistics.median(len(cell.source.splitlines()) for cell in cells) <= 4
     for cell in cells:
-        assert course.role(cell) == "exercise" or not re.search(r"^\s*(def|class) |\blambda\b", cell.source, re.M), cell
+        assert lesson.role(cell) == "exercise" or not re.search(r"^\s*(def|class) |\blambda\b", cell.source, re.M), cell
 
 
 @every_notebook
 def test_prose_leaves_numbers_to_the_cells(name):
-    for text in prose(course.read(name)):
+    for text in prose(lesson.read(name)):
         assert not re.search(r"\d", PLACES.sub("", text)), text
 
 
 @every_notebook
 def test_every_exercise_has_a_check_a_solution_and_mistakes(name):
-    cells = code(course.read(name))
-    roles = [course.role(cell) for cell in cells]
+    cells = code(lesson.read(name))
+    roles = [lesson.role(cell) for cell in cells]
     assert roles.count("exercise") >= 2
     for index, cell in enumerate(cells):
         if roles[index] == "exercise":
@@ -104,9 +104,9 @@ def test_every_exercise_has_a_check_a_solution_and_mistakes(name):
 
 @every_notebook
 def test_it_runs_and_explains_unsolved_exercises_and_mistakes(name):
-    outcome = course.run(course.read(name))
+    outcome = runner.run(lesson.read(name))
     assert outcome.problems == []
-    assert outcome.seconds <= course.LIMIT
+    assert outcome.seconds <= runner.LIMIT
 
 
 def notebook_of(exercise: str, solution: str, wrong: str, check: str, more: str = "1") -> nbformat.NotebookNode:
@@ -120,50 +120,50 @@ TODO, CHECK = "raise NotImplementedError('Exercise 1')", "assert a == 1, 'The nu
 
 
 def test_what_breaks_the_rules_is_told():
-    runs = course.run(notebook_of(TODO, "a = 1", "a = 1", CHECK)).problems
+    runs = runner.run(notebook_of(TODO, "a = 1", "a = 1", CHECK)).problems
     assert len(runs) == 1
     assert "answers the wrong solution 1 of cell 1 with nothing" in runs[0]
-    assert "fails: AssertionError" in course.run(notebook_of(TODO, "a = 2", "a = 3", CHECK)).problems[0]
-    assert course.run(notebook_of("a = 1", "a = 1", "a = 2", CHECK)).problems == [
+    assert "fails: AssertionError" in runner.run(notebook_of(TODO, "a = 2", "a = 3", CHECK)).problems[0]
+    assert runner.run(notebook_of("a = 1", "a = 1", "a = 2", CHECK)).problems == [
         "cell 1, an exercise, must raise NotImplementedError, not nothing"
     ]
     talks = notebook_of(TODO, "a = 1", "a = 2", CHECK, "import warnings; warnings.warn('careful')")
-    assert "writes to stderr" in course.run(talks).problems[0]
+    assert "writes to stderr" in runner.run(talks).problems[0]
 
 
 @pytest.mark.parametrize("more", ["print(b)", "[b(n) for n in (1, 2)]", "c = {n: [b] for n in (1, 2)}"])
 def test_a_cell_that_needs_an_answer_must_say_so(more):
     notebook = notebook_of(TODO, "def b(n):\n    free = n\n    return free", "b = 1", "n = b(1)\nassert n == 1", more)
-    assert course.leaks(notebook) == ["cell 3 uses b, the student's answer; tag it `after`"]
+    assert runner.leaks(notebook) == ["cell 3 uses b, the student's answer; tag it `after`"]
     notebook.cells[3].metadata["tags"] = ["after"]
-    assert course.leaks(notebook) == []
-    assert course.leaks(notebook_of(TODO, "b = 1", "b = 2", "assert b == 1", "b = 3\nprint(b)")) == []
+    assert runner.leaks(notebook) == []
+    assert runner.leaks(notebook_of(TODO, "b = 1", "b = 2", "assert b == 1", "b = 3\nprint(b)")) == []
 
 
 def test_nothing_outside_is_asked():
     asks = notebook_of(TODO, "a = 1", "a = 2", CHECK, "import socket; socket.create_connection(('192.0.2.1', 80), 1)")
-    assert "the course runs offline, but a cell asked 192.0.2.1" in course.run(asks).problems[0]
+    assert "the course runs offline, but a cell asked 192.0.2.1" in runner.run(asks).problems[0]
 
 
 # ------------------------------------------------------------------------------------------ the commands
 
 
 def test_a_notebook_that_was_run_is_a_student_copy_again_once_stripped(tmp_path):
-    notebook = course.read(NAMES[0])
+    notebook = lesson.read(NAMES[0])
     for count, cell in enumerate(code(notebook), 1):
         cell.outputs, cell.execution_count = [nbformat.v4.new_output("stream", text="1")], count
     path = tmp_path / "run.ipynb"
     nbformat.write(notebook, path)
     main(["course", "strip", str(path)])
-    assert nbformat.read(path, as_version=4) == course.read(NAMES[0])
+    assert nbformat.read(path, as_version=4) == lesson.read(NAMES[0])
 
 
 def test_the_solved_copy_holds_the_solutions(tmp_path):
     main(["course", "solve", NAMES[0], str(tmp_path / "solved.ipynb")])
     text = (tmp_path / "solved.ipynb").read_text()
     sources = [cell.source for cell in code(nbformat.reads(text, as_version=4))]
-    for cell in code(course.read(NAMES[0])):
-        if course.role(cell) == "exercise":
+    for cell in code(lesson.read(NAMES[0])):
+        if lesson.role(cell) == "exercise":
             assert cell.metadata.robviz.solution in sources
             assert cell.source not in sources
 
@@ -172,22 +172,22 @@ def test_rendered_pages_hold_still_pictures_and_ask_nobody(tmp_path):
     picture = {"image/png": "aGVsbG8=", "application/vnd.jupyter.widget-view+json": {"model_id": "1"}}
     notebook = notebook_of(TODO, "a = 1", "a = 2", CHECK)
     notebook.cells[0].outputs = [nbformat.v4.new_output("display_data", picture)]
-    html = course.write_html(notebook, tmp_path / "page.html").read_text()
+    html = runner.write_html(notebook, tmp_path / "page.html").read_text()
     assert "data:image/png;base64,aGVsbG8=" in html
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", html)
 
 
 def test_unknown_notebooks_and_modes_are_refused(monkeypatch):
     with pytest.raises(ValueError, match="unknown notebook '99'; choose from: 00_start_here"):
-        course.check(["99"])
+        runner.check(["99"])
     monkeypatch.setenv("ROBVIZ_MODE", "fast")
     with pytest.raises(ValueError, match="unknown mode 'fast'; choose from: quick, full"):
-        course.begin(NAMES[0])
+        lesson.begin(NAMES[0])
 
 
 def test_a_lesson_shows_what_was_measured(monkeypatch):
     monkeypatch.delenv("ROBVIZ_MODE", raising=False)
-    monkeypatch.setattr(course, "runtimes", lambda: {"00_start_here": {"quick": {"seconds": 12.3, "machine": "a CPU"}}})
-    head = course.begin("00_start_here")._repr_markdown_()
+    monkeypatch.setattr(lesson, "runtimes", lambda: {"00_start_here": {"quick": {"seconds": 12.3, "machine": "a CPU"}}})
+    head = lesson.begin("00_start_here")._repr_markdown_()
     assert "quick: 12 s on a CPU, full: not measured yet" in head
     assert "not comparable to the paper in absolute terms" in head

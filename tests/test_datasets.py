@@ -22,10 +22,10 @@ from torch.nn import functional as F
 
 from robviz import cli
 from robviz.datasets import DATASETS, augmented, camvid, check, class_weights, load_dataset, voc
-from robviz.datasets.archives import require_sha1, unpack
-from robviz.datasets.folder import colour_map
+from robviz.datasets.custom import colour_map
+from robviz.datasets.labels import read_table
 from robviz.datasets.pairs import fit
-from robviz.datasets.tables import read_table
+from robviz.files.archives import require_sha1, unpack
 from robviz.types import VOID, Dataset, Sample
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"

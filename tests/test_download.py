@@ -18,12 +18,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from robviz import cli, downloads
+from robviz import cli
+from robviz.app.views.models import absent, fetching, table
 from robviz.bench import free_port
-from robviz.downloads import cache_folder, fetch
+from robviz.files import download as downloads
+from robviz.files.download import fetch
+from robviz.files.paths import cache_folder
 from robviz.models import available, build, load_model, published, shipped_models
 from robviz.models.published import BACKBONES, CHECKPOINTS, Published, download, sha256
-from robviz.tabs.models import absent, fetching, table
 from tests.shelf import fails, hangs_up, page, sends_to, shelf, stalls, well
 
 ARCHITECTURE = "upernet-convnext-small-cvst"
@@ -190,7 +192,7 @@ def test_a_web_page_instead_of_the_file_is_refused(server, tmp_path):
 
 def test_a_killed_download_goes_on_in_the_next_process(server, tmp_path):
     server.script = [stalls(120_000), well]
-    code = "import sys, pathlib, robviz.downloads as d; d.fetch(sys.argv[1], pathlib.Path(sys.argv[2]))"
+    code = "import sys, pathlib, robviz.files.download as d; d.fetch(sys.argv[1], pathlib.Path(sys.argv[2]))"
     part = tmp_path / "file.part"
     with subprocess.Popen([sys.executable, "-c", code, server.url, str(tmp_path / "file")]) as process:
         started = time.monotonic()
@@ -399,7 +401,7 @@ def test_a_full_disk_is_said_in_one_sentence_and_costs_no_second_download(row, c
 def test_two_processes_that_want_the_same_model_fetch_it_once(server, row, cache):
     server.script = [stalls(120_000), well]
     code = (
-        "import robviz.downloads, robviz.models.published as p; robviz.downloads.TIMEOUT = 30\n"
+        "import robviz.files.download, robviz.models.published as p; robviz.files.download.TIMEOUT = 30\n"
         f"p.CHECKPOINTS['tiny'] = p.{row!r}\n"
         "print(p.download('tiny').name)"
     )

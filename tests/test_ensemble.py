@@ -6,11 +6,11 @@ import pytest
 import torch
 from gradio_client.exceptions import AppError
 
-from robviz.ensemble import ACCURACY, CLEAN, MIOU, WORST, breakdown, ensemble_steps
-from robviz.failures import failures
+from robviz.files.paths import shipped
+from robviz.interactive.ensemble import ACCURACY, CLEAN, MIOU, WORST, breakdown, ensemble_steps
 from robviz.models import Card
+from robviz.results.failures import failures
 from robviz.sea import PAPER
-from robviz.shipped import shipped
 from robviz.types import Sample
 from robviz.viewer.ensemble import ensemble_data
 from tests.conftest import SCREENSHOTS, Bends

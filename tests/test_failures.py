@@ -12,10 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from robviz.failures import export, failures, flip_matrix, select, to_csv
-from robviz.kept import Kept
-from robviz.pictures import largest_change, to_bytes
-from robviz.sea import Run, SeaSettings, evaluate, key_of
+from robviz.files.images import largest_change, to_bytes
+from robviz.results.failures import export, failures, flip_matrix, select, to_csv
+from robviz.results.images import Kept
+from robviz.results.plan import Run, SeaSettings, key_of
+from robviz.sea import evaluate
 from tests.conftest import Bends
 from tests.test_sea import Noise
 

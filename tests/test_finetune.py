@@ -26,14 +26,14 @@ from robviz import paper
 from robviz.finetune import RECIPES, Recipe, TrainingImages, run, train
 from robviz.finetune import loop as loop_module
 from robviz.finetune.images import training_images
-from robviz.finetune.initial import initial_model
+from robviz.finetune.initialization import initial_model
 from robviz.finetune.loop import STATE, Training
-from robviz.finetune.miniature import miniature
 from robviz.finetune.objectives import Pooled, feature_distance, noise_of, objective_of, pgd_examples, segmentation_loss
 from robviz.finetune.optimisation import learning_rate_factor, optimizer_of
 from robviz.finetune.recipes import changed, of_seed, overview, recipe_of
 from robviz.models import build, load_model
-from robviz.report import reports_in
+from robviz.paper.generated_tables import reports_in
+from robviz.paper.miniature import miniature
 from robviz.sea import PAPER
 from robviz.types import VOID, Dataset, Sample
 

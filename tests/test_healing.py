@@ -16,8 +16,9 @@ import torch
 
 from robviz.attacks import apgd
 from robviz.datasets import load_dataset
-from robviz.healing import PICTURE_STEPS, heal_apart, heal_steps, small, small_recipes
-from robviz.models import available, card_of, fingerprint, keep_model, kept_folder, load_model
+from robviz.interactive.training import PICTURE_STEPS, heal_apart, heal_steps, small, small_recipes
+from robviz.models import available, card_of, fingerprint, keep_model, load_model
+from robviz.models.zoo import kept_folder
 from robviz.types import Sample
 
 # Of three iterations, not every class shows in the images.

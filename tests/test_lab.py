@@ -11,8 +11,8 @@ import urllib.request
 
 import pytest
 
-from robviz import course
 from robviz.bench import free_port
+from robviz.notebook import runner
 from tests.chromium import find
 from tests.conftest import SCREENSHOTS
 
@@ -26,7 +26,7 @@ PATIENCE = 90_000  # milliseconds for a cell on a busy machine
 @pytest.fixture
 def lab(tmp_path):
     """JupyterLab in a folder with the solved copy of 00_start_here; yields its address."""
-    course.solve("00_start_here", tmp_path / "solved.ipynb")
+    runner.solve("00_start_here", tmp_path / "solved.ipynb")
     settings = tmp_path / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
     settings.parent.mkdir(parents=True)
     settings.write_text('{"windowingMode": "none"}')  # outputs off the screen are there, too

@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 
 from robviz.attacks import share_equal
-from robviz.landing import ATTACK, EPS, FOLDER, MODELS, attacked_mask, compute, landing_data, samples
+from robviz.files.paths import shipped
+from robviz.interactive.landing import ATTACK, EPS, FOLDER, MODELS, attacked_mask, compute, samples
 from robviz.models import fingerprint, load_model
-from robviz.shipped import shipped
+from robviz.viewer.landing import landing_data
 
 
 @pytest.fixture(scope="module")

@@ -194,7 +194,7 @@ def test_the_shipped_models_are_clean_and_robust_ones_of_both_datasets():
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_model_is_frozen_small_and_says_what_it_is(name):
-    from robviz.shipped import shipped
+    from robviz.files.paths import shipped
 
     model = robviz.load_model(name)
     assert not model.training
@@ -232,7 +232,7 @@ def test_the_street_models_hold_where_the_clean_one_breaks(name):
 @pytest.mark.parametrize("name", ["photos-clean", "photos-robust"])
 def test_the_figures_in_the_card_are_those_of_the_weights(name):
     """Clean pixel accuracy on the photographs, measured anew: within rounding of another processor's arithmetic."""
-    from robviz.finetune.measure import measure_clean
+    from robviz.finetune.evaluation import measure_clean
 
     model = load_model(name)
     measured = measure_clean(model, list(robviz.load_dataset("photos", "photographs")), 9)

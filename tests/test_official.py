@@ -10,9 +10,10 @@ import torch
 import yaml
 from PIL import Image
 
-from robviz import cli, official
+from robviz import cli
 from robviz.finetune.recipes import RECIPES
 from robviz.models import build
+from robviz.paper import configs as official
 
 
 def configuration(dataset, model, train, optimizer, scheduler, evaluation):

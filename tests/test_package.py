@@ -68,7 +68,7 @@ def test_the_readme_names_every_loss_model_and_dataset():
 
 
 def test_the_readme_tables_are_what_cards_and_reports_say():
-    from robviz.report import shipped_tables
+    from robviz.paper.generated_tables import shipped_tables
 
     written = (ROOT / "README.md").read_text() + (ROOT / "checkpoints/reports/README.md").read_text()
     for name, table in shipped_tables().items():
@@ -76,7 +76,7 @@ def test_the_readme_tables_are_what_cards_and_reports_say():
 
 
 def test_a_file_without_a_place_for_a_table_is_left_alone(tmp_path):
-    from robviz.report import fill
+    from robviz.paper.generated_tables import fill
 
     (tmp_path / "notes.md").write_text("mine")
     with pytest.raises(ValueError, match="has no place for a table"):
@@ -104,13 +104,13 @@ def wheel(tmp_path_factory) -> Path:
 
 def test_a_wheel_works_outside_the_clone(wheel, tmp_path):
     code = """
-import robviz, robviz.shipped
+import robviz, robviz.files.paths
 print(robviz.__file__)
 photos = robviz.load_dataset("photos", "photographs")
 sample = photos[0]
 model = robviz.load_model("photos-robust")
 result = robviz.attacks.apgd(model, sample.image[None], sample.labels[None], eps=4 / 255, steps=2)
-print(len(photos), result.images.shape[1], robviz.shipped.shipped("app.py").is_file())
+print(len(photos), result.images.shape[1], robviz.files.paths.shipped("checkpoints").is_dir())
 """
     done = run(sys.executable, "-c", code, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(wheel)})
     where, facts = done.stdout.splitlines()
@@ -128,7 +128,7 @@ def test_the_app_starts_from_a_wheel(wheel, tmp_path, monkeypatch):
 
 
 def evaluated(name: str, steps: int, eps: float, miou: float):
-    from robviz.report import Report
+    from robviz.results.report import Report
 
     plan = {
         "model": {"name": "m"},
@@ -140,7 +140,7 @@ def evaluated(name: str, steps: int, eps: float, miou: float):
 
 
 def test_the_readme_names_the_fewest_steps_that_reach_the_papers_figure():
-    from robviz.report import enough
+    from robviz.paper.generated_tables import enough
 
     reports = [evaluated("paper", 300, eps, 0.4) for eps in (1, 4, 8)]
     reports += [evaluated(f"strong-{n}", n, 4, miou) for n, miou in ((30, 0.45), (100, 0.4), (200, 0.38), (300, 0.37))]

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from robviz import paper
-from robviz.report import Report
+from robviz.results.report import Report
 
 
 @pytest.mark.parametrize("number", paper.TABLES)

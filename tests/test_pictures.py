@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from robviz.pictures import largest_change, quantise, read_picture, to_bytes, to_tensor
+from robviz.files.images import largest_change, quantise, read_picture, to_bytes, to_tensor
 
 
 def save(tmp_path, image, name="x.png", **options):

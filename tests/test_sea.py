@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from robviz.records import Records
-from robviz.report import Report
-from robviz.sea import PAPER, PAPER_V1, QUICK, STRONG, Run, SeaSettings, evaluate
+from robviz.results.plan import Run, SeaSettings
+from robviz.results.records import Records
+from robviz.results.report import Report
+from robviz.sea import PAPER, PAPER_V1, QUICK, STRONG, evaluate
 from robviz.types import Dataset, Sample
 from tests.conftest import Bends
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robviz.evidence import pack, unpack, unzipped
-from robviz.setting import BREAK, CHANGE, Setting, compare, model_of
+from robviz.interactive.bundle import pack, unpack, unzipped
+from robviz.interactive.scenario import BREAK, CHANGE, Setting, compare, model_of
 
 BOX = "40, 30, 120, 90"
 

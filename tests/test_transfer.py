@@ -6,10 +6,10 @@ import pytest
 import torch
 from gradio_client.exceptions import AppError
 
-from robviz.comparison import finish, unattacked
-from robviz.ensemble import CLEAN
+from robviz.interactive.comparison import finish, unattacked
+from robviz.interactive.ensemble import CLEAN
+from robviz.interactive.transfer import Contender, transfer_steps
 from robviz.models import Card
-from robviz.transfer import Contender, transfer_steps
 from robviz.types import Sample
 from robviz.viewer.transfer import transfer_data
 from tests.conftest import SCREENSHOTS, PixelwiseLinear

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robviz.comparison import Comparison, Moment, Scores, compare_steps, finish
+from robviz.app.plots import attack_curve
 from robviz.datasets import load_dataset
-from robviz.figures import attack_curve, overlay
+from robviz.files.images import overlay, to_tensor
+from robviz.interactive.comparison import Comparison, Moment, Scores, compare_steps, finish
 from robviz.models import card_of, load_model
-from robviz.pictures import to_tensor
+from robviz.notebook.widget import Explorer, Viewer, show, still
 from robviz.viewer import HERE, viewer_data
-from robviz.viewer.widget import Explorer, Viewer, show, still
 
 PALETTE = ((0, 0, 0), (255, 0, 0))
 

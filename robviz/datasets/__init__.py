@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from robviz.datasets import ade20k, camvid, folder, photos, voc
+from robviz.datasets import ade20k, camvid, photos, voc
+from robviz.datasets import custom as folder
 from robviz.datasets.augment import augmented as augmented
-from robviz.datasets.problems import check as check
 from robviz.datasets.sources import Source, data_home
+from robviz.datasets.validation import check as check
 from robviz.datasets.weights import class_weights as class_weights
-from robviz.types import Dataset
+from robviz.types import Dataset, InputError
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ def available() -> list[str]:
 
 
 def entry_of(name: str) -> Entry:
-    """The row of a name. Raises ValueError for an unknown one."""
+    """The row of a name. Raises InputError for an unknown one."""
     if name not in DATASETS:
-        raise ValueError(
+        raise InputError(
             f"unknown dataset {name!r}; choose from: {', '.join(DATASETS)}, "
             f"or give the path of your own folder with its {folder.CARD}"
         )
@@ -59,18 +60,18 @@ def load_dataset(name: str | Path, split: str = "val", root: str | Path | None =
 
     name: one of `available()`, or the path of a folder with a `dataset.yaml`, or of such a card (`datasets.folder`
     tells what it says). split: one of its splits. root: the folder it lies in; for a name `data_home()` by default, for
-    a path the working directory. Raises ValueError for an unknown name or split, for files that are not there, and for
+    a path the working directory. Raises InputError for an unknown name or split, for files that are not there, and for
     what is wrong with a card.
     """
     root = Path(root) if root is not None else None
     if name not in DATASETS and (path := Path(root or ".", name)).exists():
         own = folder.load(path, split)
         if own.name in DATASETS:
-            raise ValueError(f"{own.card.path}: the name {own.name!r} is that of a published dataset; give it another")
+            raise InputError(f"{own.card.path}: the name {own.name!r} is that of a published dataset; give it another")
         return own
     entry = entry_of(str(name))
     if split not in entry.splits:
-        raise ValueError(f"{name} has no split {split!r}; choose from: {', '.join(entry.splits)}")
+        raise InputError(f"{name} has no split {split!r}; choose from: {', '.join(entry.splits)}")
     return entry.load(split, root)
 
 
@@ -92,6 +93,6 @@ def overview(root: Path | None = None) -> str:
 def get(name: str, root: Path | None = None) -> list[Path]:
     """Download the files of a dataset that are not there yet, into `root` or `data_home()`; returns their folders.
 
-    Raises ValueError for an unknown name and for what cannot be had.
+    Raises InputError for an unknown name and for what cannot be had.
     """
     return [source.get(root) for source in entry_of(name).sources]

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from robviz.datasets.labels import read_table
 from robviz.datasets.pairs import Pair, Pairs, read_indices
 from robviz.datasets.sources import Source
-from robviz.datasets.tables import read_table
-from robviz.types import VOID
+from robviz.types import VOID, InputError
 
 SOURCE = Source(
     "ade20k",
@@ -38,7 +38,7 @@ def read_void(path: Path) -> np.ndarray:
 
 
 def pairs_of(split: str, root: Path | None) -> list[Pair]:
-    """The images of a split and their masks. Raises ValueError where there is none."""
+    """The images of a split and their masks. Raises InputError where there is none."""
     folder = SOURCE.locate(root)
     images = folder / "images" / FOLDERS[split]
     pairs = [
@@ -46,7 +46,7 @@ def pairs_of(split: str, root: Path | None) -> list[Pair]:
         for image in sorted(images.glob("*.jpg"))
     ]
     if not pairs:
-        raise ValueError(f"{images} holds no .jpg: expected the {split} images of ADE20K there")
+        raise InputError(f"{images} holds no .jpg: expected the {split} images of ADE20K there")
     return pairs
 
 

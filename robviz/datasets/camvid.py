@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from robviz.datasets.labels import read_table
 from robviz.datasets.pairs import Pair, Pairs, names_in, read_indices
 from robviz.datasets.sources import Source
-from robviz.datasets.tables import read_table
-from robviz.types import VOID
+from robviz.types import VOID, InputError
 
 SOURCE = Source(
     "camvid",
@@ -36,7 +36,7 @@ def read_labels(path: Path) -> np.ndarray:
 def load(split: str, root: Path | None) -> Pairs:
     """The split `train`, `val`, `test` or `test-16`: 16 images of the test split, evenly spaced over its sequences.
 
-    Raises ValueError where it has no image.
+    Raises InputError where it has no image.
     """
     folder, (split, _, some) = SOURCE.locate(root), split.partition("-")
     images, masks, listed = folder / split / "images", folder / split / "labels", folder / f"{split}.txt"
@@ -47,7 +47,7 @@ def load(split: str, root: Path | None) -> Pairs:
     else:
         found = [path for path in sorted(images.glob("*")) if path.suffix in (".png", ".jpg")]
     if not found:
-        raise ValueError(f"{images} holds no .png or .jpg: expected the {split} images of CamVid there")
+        raise InputError(f"{images} holds no .png or .jpg: expected the {split} images of CamVid there")
     if some:
         found = [found[i * len(found) // int(some)] for i in range(int(some))]
     pairs = [Pair(path.stem, path, masks / f"{path.stem}.png") for path in found]

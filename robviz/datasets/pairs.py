@@ -12,8 +12,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from robviz.pictures import DAMAGED, to_rgb, to_tensor
-from robviz.types import VOID, Dataset, Sample
+from robviz.files.images import DAMAGED, to_rgb, to_tensor
+from robviz.types import VOID, Dataset, InputError, Sample
 
 T = TypeVar("T")
 
@@ -28,14 +28,14 @@ class Pair:
 
 
 def decoded(path: Path, convert: Callable[[Image.Image], T]) -> T:
-    """What `convert` makes of a picture file. Raises ValueError, naming the file, where it is missing or damaged."""
+    """What `convert` makes of a picture file. Raises InputError, naming the file, where it is missing or damaged."""
     if not path.is_file():
-        raise ValueError(f"{path} is missing")
+        raise InputError(f"{path} is missing")
     try:
         with Image.open(path) as opened:
             return convert(opened)
     except (*DAMAGED, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is no picture that can be read: {error}") from error
+        raise InputError(f"{path} is no picture that can be read: {error}") from error
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -46,12 +46,12 @@ def upright(image: Image.Image) -> Image.Image:
 def read_indices(path: Path) -> np.ndarray:
     """(H, W) int64: the numbers in a mask of one channel, palette or grey, 8 or 16 bits.
 
-    Raises ValueError for a file that is none.
+    Raises InputError for a file that is none.
     """
 
     def indices(image: Image.Image) -> np.ndarray:
         if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
-            raise ValueError(
+            raise InputError(
                 f"{path} is a mask in {image.mode}: expected one channel of class numbers, palette or grey"
             )
         return np.asarray(image).astype(np.int64)
@@ -60,9 +60,9 @@ def read_indices(path: Path) -> np.ndarray:
 
 
 def names_in(path: Path) -> list[str]:
-    """The lines of a list of images, blank ones left out. Raises ValueError where it is missing."""
+    """The lines of a list of images, blank ones left out. Raises InputError where it is missing."""
     if not path.is_file():
-        raise ValueError(f"{path} is missing: it lists the images of a split")
+        raise InputError(f"{path} is missing: it lists the images of a split")
     return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
@@ -84,7 +84,7 @@ class Pairs(Dataset):
 
     read_labels: a mask file to (H, W) int64 of class indices and `VOID`. size: of the paper's squares (`fit`); None
     keeps the pictures whole. orient: a picture to RGB; `to_rgb` leaves the pixels as stored, as the masks of the
-    published datasets are drawn, `upright` turns them. `[i]` raises ValueError, naming the file, for what is missing or
+    published datasets are drawn, `upright` turns them. `[i]` raises InputError, naming the file, for what is missing or
     damaged, for a mask of another size than its picture's, and for labels outside the classes.
     """
 
@@ -114,13 +114,13 @@ class Pairs(Dataset):
         pair = self.pairs[index]
         image, labels = decoded(pair.image, self.orient), self.read_labels(pair.mask)
         if image.size != labels.shape[::-1]:
-            raise ValueError(
+            raise InputError(
                 f"{pair.mask} has {labels.shape[1]} x {labels.shape[0]} pixels, "
                 f"but its picture {pair.image.name} has {image.width} x {image.height}"
             )
         outside = np.unique(labels[(labels != VOID) & ((labels < 0) | (labels >= len(self.classes)))])
         if len(outside):
-            raise ValueError(
+            raise InputError(
                 f"{pair.mask} holds {', '.join(map(str, outside[:5]))}{', ...' if len(outside) > 5 else ''}: expected "
                 f"class numbers 0 .. {len(self.classes) - 1} or void"
             )

@@ -6,8 +6,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from robviz.datasets.archives import require_sha1, unpack
-from robviz.downloads import cache_folder, fetch
+from robviz.files.archives import require_sha1, unpack
+from robviz.files.download import fetch
+from robviz.files.paths import cache_folder
+from robviz.types import InputError
 
 
 def data_home() -> Path:
@@ -35,10 +37,10 @@ class Source:
         return None
 
     def locate(self, root: Path | None = None) -> Path:
-        """The folder; raises ValueError where it is not."""
+        """The folder; raises InputError where it is not."""
         found = self.find(root)
         if found is None:
-            raise ValueError(
+            raise InputError(
                 f"{self.name} is not in {root if root is not None else data_home()}: expected a folder with "
                 f"{' or '.join(self.marks)} there, or in {', '.join(self.places[1:])} below; give the root it lies in, "
                 f"set ROBVIZ_DATA, or download it with `robviz data get`"
@@ -48,7 +50,7 @@ class Source:
     def get(self, root: Path | None = None) -> Path:
         """Download and unpack it into `root` or `data_home()` unless it is there; returns its folder.
 
-        Raises ValueError when it cannot be had.
+        Raises InputError when it cannot be had.
         """
         base = root if root is not None else data_home()
         if self.find(base) is None:

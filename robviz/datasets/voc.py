@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from robviz.datasets.labels import read_table
 from robviz.datasets.pairs import Pair, Pairs, names_in, read_indices
 from robviz.datasets.sources import Source
-from robviz.datasets.tables import read_table
-from robviz.types import VOID
+from robviz.types import VOID, InputError
 
 SOURCE = Source(
     "voc",
@@ -60,11 +60,11 @@ def read_either(path: Path) -> np.ndarray:
     from scipy.io import loadmat
 
     if not path.is_file():
-        raise ValueError(f"{path} is missing")
+        raise InputError(f"{path} is missing")
     try:
         return loadmat(path)["GTcls"]["Segmentation"][0, 0].astype(np.int64)
     except Exception as error:  # loadmat raises all kinds for damaged files
-        raise ValueError(f"{path} is no mask of SBD: {error!r}") from error
+        raise InputError(f"{path} is no mask of SBD: {error!r}") from error
 
 
 def pair_of(folder: Path, name: str) -> Pair:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from robviz.types import Dataset
+from robviz.types import Dataset, InputError
 
 
 def class_weights(dataset: Dataset) -> Tensor:
@@ -17,7 +17,7 @@ def class_weights(dataset: Dataset) -> Tensor:
 
     Only their ratios matter to an attack; the published weights sum to 1 too. A class without any pixel has no 1 / N_y:
     it gets the weight of the rarest class that has some, so that its pixels elsewhere are neither left alone nor
-    infinitely dear, and a warning names it. Raises ValueError where nothing is labelled.
+    infinitely dear, and a warning names it. Raises InputError where nothing is labelled.
     """
     samples = tqdm(dataset, total=len(dataset), desc=f"class weights of {dataset.name}", unit="image", disable=None)
     count = len(dataset.classes)
@@ -27,7 +27,7 @@ def class_weights(dataset: Dataset) -> Tensor:
         pixels += torch.from_numpy(np.bincount(sample.labels.numpy().ravel() + 1, minlength=count + 1)[1:])
     occurs = pixels > 0
     if not occurs.any():
-        raise ValueError(f"{dataset.name} ({dataset.split}) has no labelled pixel to compute class weights from")
+        raise InputError(f"{dataset.name} ({dataset.split}) has no labelled pixel to compute class weights from")
     if not occurs.all():
         absent = ", ".join(name for name, has_pixels in zip(dataset.classes, occurs.tolist()) if not has_pixels)
         warnings.warn(

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 from robviz.datasets import augmented, load_dataset
 from robviz.datasets.photos import Composites, Objects
 from robviz.finetune.recipes import Recipe
-from robviz.types import Dataset
+from robviz.types import Dataset, InputError
 
 ORDER, AUGMENTATION, NOISE, DROPOUT = range(4)  # what the randomness is for
 
@@ -35,7 +35,7 @@ def order(seed: int, epoch: int, length: int) -> list[int]:
 class TrainingImages(TorchDataset[tuple[Tensor, Tensor]]):
     """Image number n, and its labels: the n-th of one shuffled pass after the other, augmented.
 
-    len() is that of a pass. Raises ValueError where the training would not have an iteration.
+    len() is that of a pass. Raises InputError where the training would not have an iteration.
     """
 
     def __init__(self, recipe: Recipe, dataset: Dataset) -> None:
@@ -46,7 +46,7 @@ class TrainingImages(TorchDataset[tuple[Tensor, Tensor]]):
             assert recipe.iterations is not None
             self.iterations = recipe.iterations
         if len(dataset) == 0 or self.iterations == 0:
-            raise ValueError(
+            raise InputError(
                 f"{dataset.name} has {len(dataset)} training images, too few for {recipe.epochs} epochs in batches of "
                 f"{recipe.batch_size}; lower batch_size"
             )
@@ -79,7 +79,7 @@ class TrainingComposites(TrainingImages):
 
     def __init__(self, recipe: Recipe) -> None:
         if recipe.iterations is None:
-            raise ValueError(f"{recipe.dataset} is endless: set iterations of {recipe.name} instead of epochs")
+            raise InputError(f"{recipe.dataset} is endless: set iterations of {recipe.name} instead of epochs")
         length = recipe.iterations * recipe.batch_size
         # Seeds shift the stretch of the endless training set, so two seeds share no image.
         self.offset = recipe.seed * length
@@ -89,13 +89,13 @@ class TrainingComposites(TrainingImages):
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         size = self.size(number)
         if not isinstance(size, int):
-            raise ValueError(f"photos are squares: expected sizes as numbers, got {size}")
+            raise InputError(f"photos are squares: expected sizes as numbers, got {size}")
         sample = self.drawn("train", self.offset + number + 1, size)[self.offset + number]
         return sample.image, sample.labels
 
 
 def training_images(recipe: Recipe, root: Path | None = None) -> TrainingImages:
-    """Those of a recipe. root: the folder that the dataset lies in. Raises ValueError where they are not there."""
+    """Those of a recipe. root: the folder that the dataset lies in. Raises InputError where they are not there."""
     if recipe.dataset in ENDLESS:
         return TrainingComposites(recipe)
     return TrainingImages(recipe, load_dataset(recipe.dataset, "train", root))

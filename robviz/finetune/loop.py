@@ -17,11 +17,12 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from robviz.files.atomic import replacing
 from robviz.finetune.images import DROPOUT, TrainingImages, generator_of, loader, numbers_of, passes_after
 from robviz.finetune.objectives import autocast, noise_of, objective_of, pgd_examples
 from robviz.finetune.optimisation import choose_trained, into_training_mode, learning_rate_factor, optimizer_of
 from robviz.finetune.recipes import Recipe
-from robviz.records import replacing
+from robviz.types import InputError
 
 STATE = "state.pt"
 TOO_FEW = "more than 1 value per channel"  # what torch says of batch norm
@@ -76,7 +77,7 @@ class Training:
         return len(self.losses)
 
     def save(self, folder: Path) -> None:
-        """Keep the state in a folder, in place of the last one. Raises ValueError, that one intact, on a full disk."""
+        """Keep the state in a folder, in place of the last one. Raises InputError, that one intact, on a full disk."""
         if not self.accelerator.is_main_process:
             return
         state = {
@@ -92,13 +93,13 @@ class Training:
             torch.save(state, file)
 
     def load(self, folder: Path) -> None:
-        """Go on from the state in a folder, if there is one. Raises ValueError for a damaged one."""
+        """Go on from the state in a folder, if there is one. Raises InputError for a damaged one."""
         if not (folder / STATE).exists():
             return
         try:
             state = torch.load(folder / STATE, map_location=self.accelerator.device, weights_only=True)
         except Exception as error:  # a damaged file raises just about anything
-            raise ValueError(f"{folder / STATE} is damaged; begin anew with resume=False or --restart") from error
+            raise InputError(f"{folder / STATE} is damaged; begin anew with resume=False or --restart") from error
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -112,7 +113,7 @@ def must_fit(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ValueError(
+        raise InputError(
             f"cannot save the training in {folder} ({error}); the last one there is intact: make room and go on"
         ) from error
 
@@ -161,13 +162,13 @@ def train(
     clean and robust mIoU of a model. micro_batch: images that a process takes at a time; gradients add up to those of
     the whole batch, but batch norm sees no more than these. workers: processes that read images.
 
-    Raises ValueError, the last state intact, when loss or gradient stop being finite, the disk is full, or a batch is
+    Raises InputError, the last state intact, when loss or gradient stop being finite, the disk is full, or a batch is
     too small.
     """
     accelerator, recipe, model = training.accelerator, training.recipe, training.model
     device, process, processes = accelerator.device, accelerator.process_index, accelerator.num_processes
     if recipe.batch_size < processes:
-        raise ValueError(f"a batch of {recipe.batch_size} images is too small for {processes} processes; raise it")
+        raise InputError(f"a batch of {recipe.batch_size} images is too small for {processes} processes; raise it")
     if folder is not None:
         training.load(folder)
     network = accelerator.prepare(training.objective.network)
@@ -252,24 +253,24 @@ def backpropagate(
 
 
 def answers(network: nn.Module, images: Tensor) -> Any:
-    """Outputs in train mode. Raises ValueError, saying what to do, where batch norm has one value a channel."""
+    """Outputs in train mode. Raises InputError, saying what to do, where batch norm has one value a channel."""
     try:
         return network(images)
     except ValueError as error:
         if TOO_FEW not in str(error):
             raise
-        raise ValueError(
+        raise InputError(
             f"batch norm cannot learn from {len(images)} image a time, of which pooling leaves one value a channel; "
             "give each process at least 2 by batch_size or micro_batch"
         ) from error
 
 
 def update(training: Training, loss: float, iterations: int) -> None:
-    """One step of the optimizer and of the average. Raises ValueError before it unless loss and gradient are finite."""
+    """One step of the optimizer and of the average. Raises InputError before it unless loss and gradient are finite."""
     recipe, parameters = training.recipe, [p for group in training.optimizer.param_groups for p in group["params"]]
     norm = nn.utils.clip_grad_norm_(parameters, recipe.clip or inf).item()
     if not (isfinite(loss) and isfinite(norm)):
-        raise ValueError(
+        raise InputError(
             f"the loss became {loss:.3g}, its gradient's norm {norm:.3g}, at iteration {training.iteration + 1} of "
             f"{recipe.name}; what was saved before is intact: lower the learning rate or set precision=fp32"
         )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from robviz.attacks import frozen, project
 from robviz.finetune.images import NOISE, generator_of
 from robviz.finetune.recipes import Recipe
-from robviz.types import VOID
+from robviz.types import VOID, InputError
 
 
 def segmentation_loss(outputs: Tensor | tuple[Tensor, Tensor], labels: Tensor, auxiliary_weight: float) -> Tensor:
@@ -79,13 +79,13 @@ class Objective:
 
 
 def objective_of(model: nn.Module, recipe: Recipe) -> Objective:
-    """The recipe's. Raises ValueError where the architecture does not offer what it needs."""
+    """The recipe's. Raises InputError where the architecture does not offer what it needs."""
     if recipe.trains != "backbone":
         loss = partial(segmentation_loss, auxiliary_weight=recipe.auxiliary_weight)
         network = answering(model, recipe)
         return Objective(network, lambda images, labels: labels, loss, lambda labels: (labels != VOID).sum())
     if not hasattr(model, "features"):
-        raise ValueError(f"trains='backbone' needs a UPerNet, got {recipe.architecture}; choose another architecture")
+        raise InputError(f"trains='backbone' needs a UPerNet, got {recipe.architecture}; choose another architecture")
     network = Features(model)
     teacher = deepcopy(network).eval().requires_grad_(False)
 

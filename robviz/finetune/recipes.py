@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from robviz.types import InputError
+
 Size = int | tuple[int, int]  # a square's side, or height and width
 
 #: The values that some settings choose from.
@@ -64,16 +66,16 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose from: {', '.join(known)}")
+                raise InputError(f"unknown {name} {getattr(self, name)!r}; choose from: {', '.join(known)}")
         lengths = [length for length in (self.iterations, self.epochs) if length is not None]
         if len(lengths) != 1 or lengths[0] < 1:
-            raise ValueError(
+            raise InputError(
                 f"a recipe needs either iterations or epochs, at least 1, got iterations={self.iterations} and "
                 f"epochs={self.epochs}"
             )
         for name in ("batch_size", "attack_steps"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
 #: Ours, for the small architecture: what a CPU can do.
@@ -230,10 +232,10 @@ def of_seed(recipe: Recipe, seed: int) -> Recipe:
 
 
 def recipe_of(name: str) -> Recipe:
-    """The recipe of a name. Raises ValueError, naming the closest, for an unknown one."""
+    """The recipe of a name. Raises InputError, naming the closest, for an unknown one."""
     if name not in RECIPES:
         closest = get_close_matches(name, RECIPES, 3, 0.0)
-        raise ValueError(f"unknown recipe {name!r}; closest are {', '.join(closest)}, and `robviz finetune` lists all")
+        raise InputError(f"unknown recipe {name!r}; closest are {', '.join(closest)}, and `robviz finetune` lists all")
     return RECIPES[name]
 
 
@@ -247,13 +249,13 @@ def overview() -> str:
 
 
 def changed(recipe: Recipe, changes: list[str]) -> Recipe:
-    """The recipe with other settings, each as `name=value`, the value as YAML. Raises ValueError for what is none."""
+    """The recipe with other settings, each as `name=value`, the value as YAML. Raises InputError for what is none."""
     known = recipe.__dataclass_fields__
     values = {}
     for change in changes:
         name, equals, value = change.partition("=")
         if not equals or name not in known:
-            raise ValueError(f"cannot set {change!r}; expected name=value with a name among {', '.join(known)}")
+            raise InputError(f"cannot set {change!r}; expected name=value with a name among {', '.join(known)}")
         values[name] = plain(yaml.safe_load(value))
     return replace(recipe, **values)
 

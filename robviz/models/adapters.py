@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -13,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robviz.models.upernet import resize
-from robviz.types import Dataset
+from robviz.datasets.photos import PALETTE
+from robviz.models.card import Card
+from robviz.models.layers import device_of, resize
+from robviz.types import Dataset, InputError
 
 Output = str | int | Callable[[Any], Any] | None
 #: Where a dictionary keeps its logits: transformers, torchvision.
@@ -24,14 +25,14 @@ FAR = 30.0
 
 
 def chosen_output(answer: Any, output: Output) -> Any:
-    """What `output` chooses from a module's answer. Raises ValueError where that is not there."""
+    """What `output` chooses from a module's answer. Raises InputError where that is not there."""
     if callable(output):
         return output(answer)
     if output is not None:
         try:
             return answer[output]
         except (LookupError, TypeError) as error:
-            raise ValueError(f"output={output!r} is not in what the module returned, {told(answer)}") from error
+            raise InputError(f"output={output!r} is not in what the module returned, {told(answer)}") from error
     if isinstance(answer, Mapping):
         return next((answer[key] for key in KEYS if key in answer), answer)
     return answer
@@ -46,14 +47,14 @@ def told(answer: Any) -> str:
 
 
 def checked(logits: Any, channels: int) -> Tensor:
-    """The logits (B, C, h, w) a module gave. Raises ValueError when they are something else."""
+    """The logits (B, C, h, w) a module gave. Raises InputError when they are something else."""
     if not (isinstance(logits, Tensor) and logits.is_floating_point() and logits.ndim == 4):
-        raise ValueError(
+        raise InputError(
             "the module must return logits, a float tensor (B, K, h, w) or a dictionary with one under "
             f"{' or '.join(map(repr, KEYS))}; got {told(logits)}; output= chooses, by a key or a function of the answer"
         )
     if logits.shape[1] != channels:
-        raise ValueError(
+        raise InputError(
             f"the module returned {logits.shape[1]} channels, but {channels} classes were given; "
             "name each channel, that of void_index included"
         )
@@ -63,11 +64,6 @@ def checked(logits: Any, channels: int) -> Tensor:
 def look_like_probabilities(outputs: Tensor) -> bool:
     """Whether outputs (B, K, H, W) are at least 0 and sum to 1 over the classes."""
     return outputs.min().item() >= 0 and (outputs.sum(1) - 1).abs().max().item() <= 1e-3
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where a model's weights lie; the CPU when it has none."""
-    return next((tensor.device for tensor in chain(model.parameters(), model.buffers())), torch.device("cpu"))
 
 
 class Adapted(nn.Module):
@@ -126,16 +122,16 @@ class Adapted(nn.Module):
 
 
 def opened(path: Path) -> nn.Module:
-    """The module in a TorchScript or torch.export file. Raises ValueError when it is neither."""
+    """The module in a TorchScript or torch.export file. Raises InputError when it is neither."""
     if not path.is_file():
-        raise ValueError(f"there is no file {path}; give a module, or a TorchScript or .pt2 (torch.export) file")
+        raise InputError(f"there is no file {path}; give a module, or a TorchScript or .pt2 (torch.export) file")
     try:
         if path.suffix == ".pt2":
             return torch.export.load(path).module()
         return torch.jit.load(path, map_location="cpu")
     except (RuntimeError, BadZipFile) as error:
         kind = "torch.export" if path.suffix == ".pt2" else "TorchScript"
-        raise ValueError(
+        raise InputError(
             f"{path} is no {kind} file: {str(error).splitlines()[0]}; "
             "open a state dict or a pickled module yourself and give the module"
         ) from error
@@ -155,7 +151,7 @@ def channels_of(key: str | int, names: Mapping[int, str], whose: str) -> list[in
     """The channels a key of a class map means: that index, or all of that name."""
     found = [i for i, name in names.items() if key in (i, name)]
     if not found:
-        raise ValueError(f"class_map holds {key!r}, which is no class of {whose}; it has {', '.join(names.values())}")
+        raise InputError(f"class_map holds {key!r}, which is no class of {whose}; it has {', '.join(names.values())}")
     return found
 
 
@@ -167,14 +163,14 @@ def targets_of(
 ) -> list[int]:
     """Of each channel, the class it stands for, -1 for none."""
     if void_index is not None and not 0 <= void_index < len(classes):
-        raise ValueError(
+        raise InputError(
             f"void_index must be one of the {len(classes)} channels, counted from 0, got {void_index}; "
             "leave it out when the module does not predict void"
         )
     names = {i: name for i, name in enumerate(classes) if i != void_index}
     targets = [-1] * len(classes)
     if dataset is None and class_map is not None:
-        raise ValueError("class_map leads to the classes of a dataset; give dataset= too")
+        raise InputError("class_map leads to the classes of a dataset; give dataset= too")
     if dataset is None or (class_map is None and list(names.values()) == list(dataset.classes)):
         for k, i in enumerate(names):
             targets[i] = k
@@ -190,7 +186,7 @@ def targets_of(
                 stacklevel=3,
             )
     if not class_map:
-        raise ValueError(
+        raise InputError(
             f"no class of the model is mapped to one of {dataset.name}'s; the model has {', '.join(names.values())}, "
             f"{dataset.name} has {', '.join(dataset.classes)}; give class_map="
         )
@@ -202,8 +198,6 @@ def targets_of(
 
 def generated_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
     """Colours told apart without colour vision, darker on each round through them."""
-    from robviz.datasets.photos import PALETTE
-
     rounds = -(-num_classes // len(PALETTE))
     shades = [1 - 0.75 * (k // len(PALETTE)) / rounds for k in range(num_classes)]
     return tuple(
@@ -213,13 +207,13 @@ def generated_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
 
 
 def check_colours(mean: Sequence[float], std: Sequence[float]) -> None:
-    """Raise ValueError unless mean and std are those of colours in [0, 1]."""
+    """Raise InputError unless mean and std are those of colours in [0, 1]."""
     if not len(mean) == len(std) == 3:
-        raise ValueError(f"mean and std must hold 3 numbers each, for R, G and B; got {mean} and {std}")
+        raise InputError(f"mean and std must hold 3 numbers each, for R, G and B; got {mean} and {std}")
     if not all(value <= 1 for value in (*mean, *std)):
-        raise ValueError(f"mean and std must be those of colours in [0, 1], got {mean} and {std}; divide by 255")
+        raise InputError(f"mean and std must be those of colours in [0, 1], got {mean} and {std}; divide by 255")
     if not min(std) > 0:
-        raise ValueError(f"std must be above 0, got {std}; (1, 1, 1) leaves the colours as they are")
+        raise InputError(f"std must be above 0, got {std}; (1, 1, 1) leaves the colours as they are")
 
 
 def try_out(model: Adapted, size: tuple[int, int]) -> None:
@@ -228,23 +222,23 @@ def try_out(model: Adapted, size: tuple[int, int]) -> None:
     try:
         with torch.enable_grad():
             logits = model.own_logits(draw.to(model.mean).requires_grad_())
-    except ValueError:
+    except InputError:
         raise
     except Exception as error:
         said = (str(error).splitlines() or [""])[0]
-        raise ValueError(
+        raise InputError(
             f"the module failed on a picture of {size[0]} x {size[1]}: {type(error).__name__}: {said}; "
             "size= is the picture's size, multiple_of= pads every picture"
         ) from error
     if not logits.isfinite().all():
-        raise ValueError("the module returned NaN or infinite logits for a random picture; check its weights")
+        raise InputError("the module returned NaN or infinite logits for a random picture; check its weights")
     if look_like_probabilities(logits):
-        raise ValueError(
+        raise InputError(
             "the module's outputs sum to 1 like probabilities; return logits, before the softmax, "
             "or take the logarithm with output="
         )
     if not logits.requires_grad:
-        raise ValueError(
+        raise InputError(
             "no gradient leads from the module's logits to the picture, so no attack can start; "
             "is there a torch.no_grad, an argmax or numpy on the way?"
         )
@@ -289,20 +283,18 @@ def adapt(
     none goes to lies 30 below the lowest logit and is never predicted. palette: colours of the resulting classes; by
     default the dataset's, or generated.
 
-    Raises ValueError when the parts do not fit, or the module fails, gives no logits or passes no gradient back.
+    Raises InputError when the parts do not fit, or the module fails, gives no logits or passes no gradient back.
     """
-    from robviz.models import Card
-
     check_colours(mean, std)
     if multiple_of < 1:
-        raise ValueError(f"multiple_of must be at least 1, got {multiple_of}")
+        raise InputError(f"multiple_of must be at least 1, got {multiple_of}")
     targets = targets_of(classes, void_index, dataset, class_map)
     resulting = (
         dataset.classes if dataset is not None else tuple(name for name, target in zip(classes, targets) if target >= 0)
     )
     colours = palette or (dataset.palette if dataset is not None else generated_palette(len(resulting)))
     if len(colours) != len(resulting):
-        raise ValueError(f"the palette has {len(colours)} colours for {len(resulting)} classes; give one for each")
+        raise InputError(f"the palette has {len(colours)} colours for {len(resulting)} classes; give one for each")
     if isinstance(module, (str, Path)):
         path, module = Path(module), opened(Path(module))
         kind, origin = path.stem, path.name

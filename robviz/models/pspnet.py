@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robviz.models.upernet import ConvNormAct
+from robviz.models.layers import ConvNormAct
 
 STRIDE = 8
 _AFTER_THE_STEM = (

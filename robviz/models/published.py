@@ -12,10 +12,14 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from robviz.downloads import Listener, cache_folder, fetch
-from robviz.models import Card, build, load_checkpoint
+from robviz.datasets.labels import read_table
+from robviz.files.atomic import write_atomically
+from robviz.files.download import Listener, fetch
+from robviz.files.paths import cache_folder
+from robviz.models.architectures import build, load_checkpoint
+from robviz.models.card import Card
 from robviz.models.checkpoints import state_of
-from robviz.records import write_atomically
+from robviz.types import InputError
 
 HOST = "https://nc.mlcloud.uni-tuebingen.de"
 PAPER = "Croce, Singh and Hein, arXiv:2306.12941"
@@ -88,10 +92,10 @@ BACKBONES: dict[str, Published] = {
 
 
 def row_of(name: str) -> Published:
-    """The row of a name. Raises ValueError for an unknown one."""
+    """The row of a name. Raises InputError for an unknown one."""
     rows = {**CHECKPOINTS, **BACKBONES}
     if name not in rows:
-        raise ValueError(f"unknown checkpoint {name!r}; choose from: {', '.join(rows)}")
+        raise InputError(f"unknown checkpoint {name!r}; choose from: {', '.join(rows)}")
     return rows[name]
 
 
@@ -108,8 +112,6 @@ def is_here(name: str) -> bool:
 
 def labels(dataset: str) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
     """Classes and palette of a dataset, which need not be on this machine."""
-    from robviz.datasets.tables import read_table
-
     table = read_table(dataset)
     return table["classes"], table["palette"]
 
@@ -129,7 +131,7 @@ def download(name: str, listener: Listener = lambda received, total: None) -> Pa
     that was put into the cache by hand is taken instead. Its SHA-256 must be the published one or, where there is
     none, the one of the first time. The result is checked against the SHA-256 it was written with, in full, each time.
     listener: told how far the download is, in bytes.
-    Raises ValueError, in a sentence that says what to do, where anything of this fails.
+    Raises InputError, in a sentence that says what to do, where anything of this fails.
     """
     row, path = row_of(name), path_of(name)
     try:
@@ -140,7 +142,7 @@ def download(name: str, listener: Listener = lambda received, total: None) -> Pa
                     add(name, row, path, listener)
         verify(name)
     except (OSError, SafetensorError) as error:  # this is how safetensors reports a full disk
-        raise ValueError(f"cannot use the cache ({error}); make room there or set ROBVIZ_CACHE to a folder") from error
+        raise InputError(f"cannot use the cache ({error}); make room there or set ROBVIZ_CACHE to a folder") from error
     return path
 
 
@@ -154,11 +156,11 @@ def add(name: str, row: Published, path: Path, listener: Listener) -> None:
         digest = sha256(file)
         check(name, row, digest)
         save_file(tensors_of(name, row, file), part)
-    except ValueError as error:
+    except InputError as error:
         if was_put_there:
-            raise ValueError(f"{file} was put there by hand and should be replaced: {error}") from error
+            raise InputError(f"{file} was put there by hand and should be replaced: {error}") from error
         file.unlink()
-        raise ValueError(f"{row.url} gave a file that was refused and deleted: {error}") from error
+        raise InputError(f"{row.url} gave a file that was refused and deleted: {error}") from error
     # First the sums, then the tensors: whoever finds these finds those.
     write_atomically(sums_path(name), f"{digest}  {row.file}\n{sha256(part)}  {path.name}\n")
     part.replace(path)
@@ -166,11 +168,11 @@ def add(name: str, row: Published, path: Path, listener: Listener) -> None:
 
 
 def check(name: str, row: Published, digest: str) -> None:
-    """Raise ValueError unless a file's SHA-256 is the published one or, where there is none, that of the first time."""
+    """Raise InputError unless a file's SHA-256 is the published one or, where there is none, that of the first time."""
     expected = row.sha256 or sums(name).get(row.file, digest)
     if digest != expected:
         advice = "" if row.sha256 else f"; if its authors replaced it, delete {sums_path(name)}"
-        raise ValueError(f"expected the SHA-256 {expected} for {row.file}, got {digest}{advice}")
+        raise InputError(f"expected the SHA-256 {expected} for {row.file}, got {digest}{advice}")
 
 
 def tensors_of(name: str, row: Published, file: Path) -> dict[str, Tensor]:
@@ -184,10 +186,10 @@ def tensors_of(name: str, row: Published, file: Path) -> dict[str, Tensor]:
 
 
 def verify(name: str) -> None:
-    """Raise ValueError unless the tensors in the cache are the bytes that were written there."""
+    """Raise InputError unless the tensors in the cache are the bytes that were written there."""
     path = path_of(name)
     if sha256(path) != sums(name).get(path.name):
-        raise ValueError(f"{path} is not as it was written, by its SHA-256; delete it, and it will be fetched anew")
+        raise InputError(f"{path} is not as it was written, by its SHA-256; delete it, and it will be fetched anew")
 
 
 def sums_path(name: str) -> Path:

@@ -9,7 +9,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from robviz.models.checkpoints import State, renamed, without_normalisation
-from robviz.models.upernet import resize
+from robviz.models.layers import resize
 
 PATCH = 16
 GRID = 32  # of the position embeddings: 512 x 512 pixels

@@ -13,6 +13,8 @@ from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
 from robviz.models.checkpoints import State, renamed, without_normalisation
+from robviz.models.layers import ConvNormAct, resize
+from robviz.types import InputError
 
 
 @dataclass(frozen=True)
@@ -98,19 +100,6 @@ class ConvNeXtPyramid(nn.Module):
         return features
 
 
-class ConvNormAct(nn.Sequential):
-    """Convolution, batch norm, ReLU."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
-        super().__init__(
-            nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
-        )
-
-
-def resize(x: Tensor, size: torch.Size) -> Tensor:
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
-
-
 class UPerNetHead(nn.Module):
     """Pyramid pooling on the coarsest features, then a feature pyramid down to 1/4 (Xiao et al., 2018)."""
 
@@ -175,7 +164,7 @@ class UPerNet(nn.Module):
     def features(self, images: Tensor) -> list[Tensor]:
         """What the backbone makes of images: at 1/4, 1/8, 1/16 and 1/32."""
         if min(images.shape[2:]) < self.smallest_side:
-            raise ValueError(
+            raise InputError(
                 f"UPerNet needs images of at least {self.smallest_side} x {self.smallest_side} pixels, "
                 f"got {images.shape[2]} x {images.shape[3]}; enlarge them first"
             )

@@ -2,21 +2,19 @@
 
 `viewer.js` and `style.css` are plain files without a build step. `viewer(element, data)` of the first fills an element
 and returns a handle whose `update(data)` shows the next frame in place: zoom, layers and toggles stay. In notebooks,
-`show` and `Explorer` of `robviz.viewer.widget` show it; they need the extra `notebooks`.
+`show` and `Explorer` of `robviz.notebook.widget` show it; they need the extra `notebooks`.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from robviz.comparison import Comparison
-from robviz.types import VOID, Palette
+from robviz.files.images import index_picture, picture
+from robviz.interactive.comparison import Comparison
+from robviz.types import Palette
 
 HERE = Path(__file__).parent
 STYLE = (HERE / "style.css").read_text()
@@ -31,21 +29,6 @@ SCRIPT = "\n".join(
         "})();",
     ]
 )
-VOID_BYTE = 255  # void in an index PNG
-
-
-def picture(array: np.ndarray, compress_level: int = 1) -> str:
-    """(H, W, 3) or (H, W) uint8 as a data URL. PNG: lossy formats would drown the perturbation."""
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "PNG", compress_level=compress_level)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def index_picture(labels: np.ndarray) -> str:
-    """(H, W) labels below 255 as a grey PNG of their numbers; void is 255. Raises ValueError for larger labels."""
-    if labels.max() >= VOID_BYTE:
-        raise ValueError(f"the viewer shows at most {VOID_BYTE} classes, got label {labels.max()}; merge some")
-    return picture(np.where(labels == VOID, VOID_BYTE, labels).astype(np.uint8))
 
 
 def percent(value: float) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from robviz.comparison import Comparison
-from robviz.ensemble import CLEAN, WORST, breakdown
+from robviz.interactive.comparison import Comparison
+from robviz.interactive.ensemble import CLEAN, WORST, breakdown
 from robviz.models import Card
 from robviz.viewer import viewer_data
 

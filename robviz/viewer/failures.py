@@ -12,14 +12,13 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from robviz.comparison import scores
-from robviz.failures import Failures, flip_matrix
-from robviz.figures import overlay
-from robviz.kept import Kept
-from robviz.pictures import largest_change, to_bytes
-from robviz.sea import CLEAN, key_of
-from robviz.types import Dataset
-from robviz.viewer import arrow, index_picture, percent, picture
+from robviz.files.images import index_picture, largest_change, overlay, picture, to_bytes
+from robviz.interactive.comparison import scores
+from robviz.results.failures import Failures, flip_matrix
+from robviz.results.images import Kept
+from robviz.results.plan import CLEAN, key_of
+from robviz.types import Dataset, InputError
+from robviz.viewer import arrow, percent
 
 THUMBNAIL = 168  # pixels, the longer side
 MOST_CLASSES = 12  # that the matrix shows
@@ -108,9 +107,9 @@ def heatmap_data(found: Failures) -> dict[str, Any]:
 
 
 def failure_data(found: Failures, dataset: Dataset, row: int) -> dict[str, Any]:
-    """What `viewer` in `viewer.js` shows of one row, ready for JSON. Raises ValueError where masks were not kept."""
+    """What `viewer` in `viewer.js` shows of one row, ready for JSON. Raises InputError where masks were not kept."""
     if found.flips is None:
-        raise ValueError(found.missing)
+        raise InputError(found.missing)
     entry, kept = found.rows.loc[row], Kept(found.folder)
     sample, key = dataset[entry["index"]], key_of(entry["index"], entry["run"])
     image, reference = to_bytes(sample.image), sample.labels.numpy()

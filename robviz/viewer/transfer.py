@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from robviz.ensemble import CLEAN
+from robviz.interactive.ensemble import CLEAN
+from robviz.interactive.transfer import Transfer
 from robviz.models import Card
-from robviz.transfer import Transfer
 from robviz.viewer import percent, viewer_data
 
 

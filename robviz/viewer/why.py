@@ -8,10 +8,9 @@ import numpy as np
 from scipy import ndimage
 
 from robviz.attribution import Contrast, TopLogits
-from robviz.comparison import Comparison
-from robviz.figures import attribution_overlay, overlay
+from robviz.files.images import attribution_overlay, overlay, picture
+from robviz.interactive.comparison import Comparison
 from robviz.types import Palette
-from robviz.viewer import picture
 
 
 def outlined(image: np.ndarray, region: np.ndarray | None) -> np.ndarray:

@@ -26,6 +26,7 @@ from skimage.morphology import disk
 from skimage.segmentation import random_walker
 
 from robviz.datasets.photos import CLASSES, PALETTE, read_photo
+from robviz.types import InputError
 
 HERE = Path(__file__).parent
 VOID_INDEX = 255
@@ -43,7 +44,7 @@ def refine(image: np.ndarray, outline: np.ndarray, band: int, beta: float) -> np
     seeds[ndimage.binary_erosion(outline, disk(band), border_value=1)] = 1
     seeds[~ndimage.binary_dilation(outline, disk(band))] = 2
     if not (seeds == 1).any() or not (seeds == 2).any():
-        raise ValueError(f"band {band} leaves no seed; use a smaller one for this outline")
+        raise InputError(f"band {band} leaves no seed; use a smaller one for this outline")
     colour = rgb2lab(gaussian(image, 0.7, channel_axis=-1)) / 100
     inside = random_walker(colour, seeds, beta=beta, mode="cg_j", prob_tol=0.1, channel_axis=-1) == 1
     return ndimage.binary_opening(ndimage.binary_fill_holes(inside), disk(1)) | (seeds == 1)

@@ -1,0 +1,231 @@
+"""Why did it flip? Where in a picture, and in its attacked version, the logit of a class comes from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import gradio as gr
+import numpy as np
+import torch
+from PIL import Image
+
+from robviz.app.work import (
+    FRAME_SECONDS,
+    UPLOAD,
+    Work,
+    class_weights,
+    drawn_by,
+    in_turn,
+    model_of,
+    photos,
+    queue_line,
+    refusing,
+    sample_of,
+    started_by,
+)
+from robviz.attribution import METHODS, Contrast, check_pixel, estimate, region_at, top_logits
+from robviz.attribution import compare_steps as contrast_steps
+from robviz.files.images import to_tensor
+from robviz.interactive.comparison import Comparison, compare_steps, finish, unattacked
+from robviz.models import available
+from robviz.types import InputError
+from robviz.viewer.why import why_data
+
+WORK = Work()
+STEPS, LOSS, MOST_EPS = 20, "mask-ce", 16
+WHAT_IT_WAS = -1  # among class numbers
+CLICK = "Click a pixel in either picture."
+#: Beyond the methods' defaults: a noise tunnel for integrated gradients.
+OPTIONS: dict[str, dict[str, Any]] = {"integrated-gradients": {"steps": 16, "samples": 4}}
+
+
+def pixel_at(mask: np.ndarray, y: int, x: int) -> np.ndarray:
+    is_it = np.zeros(mask.shape, bool)
+    is_it[y, x] = True
+    return is_it
+
+
+#: What of the clean mask is explained, given (mask, y, x).
+REGIONS: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
+    "the region around the pixel": region_at,
+    "the pixel alone": pixel_at,
+    "the whole class": lambda mask, y, x: mask == mask[y, x],
+}
+WHY = """
+const shown = robviz.why(element.firstChild, props.value, (pixel) => trigger("select", pixel));
+watch('value', () => shown.update(props.value));
+"""
+
+
+class Subject(NamedTuple):
+    """The attack whose outcome is explained, as the widgets say."""
+
+    photo: str = "chelsea"
+    upload: str | None = None
+    model: str = "photos-clean"
+    eps: float = 4  # in 1/255
+
+
+@lru_cache(maxsize=32)
+def attacked(subject: Subject) -> Comparison:
+    """The quick attack; the 8-bit picture is what is explained."""
+    if subject.eps is None or not 0 <= subject.eps <= MOST_EPS:
+        raise InputError(f"ε must lie in 0 .. {MOST_EPS}, got {subject.eps}")
+    model, card = model_of(subject.model)
+    sample, _ = sample_of(subject.photo, subject.upload, model)
+    classes = len(card.classes)
+    *_, last = compare_steps(model, sample, classes, subject.eps / 255, STEPS, LOSS, class_weights(card.dataset))
+    return finish(model, sample, last, classes)
+
+
+class Asked(NamedTuple):
+    """A question about a subject, checked."""
+
+    shown: Comparison
+    point: tuple[int, int]  # x, y
+    region: np.ndarray
+    target: int
+    images: torch.Tensor  # (2, 3, H, W): clean, attacked
+
+
+def asked(subject: Subject, x: int | None, y: int | None, label: int, where: str) -> Asked:
+    """Raises InputError for a pixel or a class that there is not."""
+    shown, classes = attacked(subject), model_of(subject.model)[1].classes
+    if x is None or y is None:
+        raise InputError("no pixel was chosen yet; click one, or give its x and y")
+    check_pixel(shown.before.shape, y, x)
+    if not WHAT_IT_WAS <= label < len(classes):
+        raise InputError(f"there is no class number {label}; choose one of the list")
+    images = torch.stack([to_tensor(Image.fromarray(image)) for image in (shown.image, shown.attacked)])
+    target = int(shown.before[y, x]) if label == WHAT_IT_WAS else label
+    return Asked(shown, (x, y), REGIONS[where](shown.before, y, x), target, images)
+
+
+@lru_cache
+def seconds(model: str, method: str, height: int, width: int) -> float:
+    """That a method takes for a picture and its attacked version."""
+    noise = torch.rand(3, height, width, generator=torch.Generator().manual_seed(0))
+    return 2 * estimate(model_of(model)[0], method, noise, **OPTIONS.get(method, {}))
+
+
+def view_of(subject: Subject, question: Asked, note: str, contrast: Contrast | None = None) -> dict[str, Any]:
+    model, card = model_of(subject.model)
+    shown, (x, y), region, target, images = question
+    top = top_logits(model, images, y, x)
+    return why_data(shown, card.classes, card.palette, note, (x, y), region, target, top, contrast)
+
+
+def choices_of(classes: tuple[str, ...]) -> list[tuple[str, int]]:
+    return [("the class it was", WHAT_IT_WAS), *((name, number) for number, name in enumerate(classes))]
+
+
+@refusing
+def attack(photo: str, upload: str | None, model: str, eps: float) -> tuple[dict[str, Any], Any, None, None]:
+    """The picture and its attacked version, to click a pixel in."""
+    subject, card = Subject(photo, upload, model, eps), model_of(model)[1]
+    shown = attacked(subject)
+    note = f"{STEPS} steps of {LOSS} at ε = {eps:g}/255, in 8 bits. {CLICK}"
+    return why_data(shown, card.classes, card.palette, note), gr.Dropdown(choices_of(card.classes)), None, None
+
+
+@refusing
+def pick(event: gr.EventData) -> tuple[int, int]:
+    """A pixel was clicked."""
+    return int(event.x), int(event.y)
+
+
+@refusing
+def point(
+    photo: str,
+    upload: str | None,
+    model: str,
+    eps: float,
+    x: int | None,
+    y: int | None,
+    label: int,
+    where: str,
+    method: str,
+) -> dict[str, Any]:
+    """What the model says about the pixel, and how long an answer to the question will take."""
+    subject = Subject(photo, upload, model, eps)
+    question = asked(subject, x, y, label, where)
+    took = seconds(model, method, *question.region.shape)
+    name = model_of(model)[1].classes[question.target]
+    how_long = f"about {took:.0f} s" if took >= 1 else "less than a second"
+    note = f"Why {name}, or not? For both pictures, {method} takes {how_long}. Press Explain."
+    return view_of(subject, question, note)
+
+
+@refusing
+def explain(
+    photo: str,
+    upload: str | None,
+    model: str,
+    eps: float,
+    x: int | None,
+    y: int | None,
+    label: int,
+    where: str,
+    method: str,
+    request: gr.Request,
+) -> Iterator[dict[str, Any]]:
+    """Stream both maps; ends early, keeping what is known, on Stop or when the tab closes."""
+    subject = Subject(photo, upload, model, eps)
+    with WORK.begin(request) as stopped:
+        question = asked(subject, x, y, label, where)
+        name = model_of(model)[1].classes[question.target]
+        note = f"Where the mean logit of {name} in the outlined region comes from, by {method}; one scale for both."
+        network, options, due = model_of(model)[0], OPTIONS.get(method, {}), 0.0
+        clean, changed = question.images
+        steps = contrast_steps(network, clean, changed, question.region, question.target, method, **options)
+        with closing(steps):
+            for contrast in steps:
+                if stopped.is_set():
+                    note += " Stopped: this is what was known by then."
+                    break
+                if time.monotonic() >= due:
+                    yield view_of(subject, question, note, contrast)
+                    due = time.monotonic() + FRAME_SECONDS
+        yield view_of(subject, question, note, contrast)
+
+
+def build() -> None:
+    start = Subject()
+    model, card = model_of(start.model)
+    first = unattacked(model, photos()[start.photo], len(card.classes), start.eps / 255, STEPS)
+    with gr.Row():
+        with gr.Column(scale=1, min_width=280):
+            photo = gr.Dropdown([*photos(), UPLOAD], value=start.photo, label="Picture", elem_id="why-photo")
+            upload = gr.UploadButton("Upload a picture", file_count="single", size="sm", elem_id="why-upload")
+            chosen = gr.Dropdown(available(offline=True), value=start.model, label="Model", elem_id="why-model")
+            eps = gr.Slider(0, MOST_EPS, start.eps, step=0.25, label="ε, in 1/255", elem_id="why-eps")
+            attack_button = gr.Button("Attack it", elem_id="why-attack")
+            with gr.Row():
+                x = gr.Number(None, precision=0, label="x", min_width=80, elem_id="why-x")
+                y = gr.Number(None, precision=0, label="y", min_width=80, elem_id="why-y")
+            where = gr.Dropdown(list(REGIONS), value=next(iter(REGIONS)), label="Explain", elem_id="why-where")
+            label = gr.Dropdown(choices_of(card.classes), value=WHAT_IT_WAS, label="as", elem_id="why-class")
+            method = gr.Dropdown(list(METHODS), value=next(iter(METHODS)), label="Method", elem_id="why-method")
+            with gr.Row():
+                go_button = gr.Button("Explain", variant="primary", elem_id="why-explain")
+                stop_button = gr.Button("Stop", variant="stop", elem_id="why-stop")
+            line = queue_line("why-queue")
+        with gr.Column(scale=3, min_width=320, elem_classes="rv-result"):
+            note = "Press “Attack it”, then click a pixel."
+            view = drawn_by(WHY, why_data(first, card.classes, card.palette, note), "why")
+
+    subject: list[gr.Component] = [photo, upload, chosen, eps]
+    question: list[gr.Component] = [x, y, label, where, method]
+    # An attack, too: the first question about a picture makes it.
+    turn = in_turn(line)
+    upload.upload(lambda: UPLOAD, None, photo, api_visibility="private")
+    attack_button.click(attack, subject, [view, label, x, y], api_name="quick_attack", **turn)
+    asking = {"fn": point, "inputs": subject + question, "outputs": view, **turn}
+    view.select(pick, None, [x, y], api_visibility="private", show_progress="hidden").then(**asking, api_name="point")
+    changes = [x.submit, y.submit, label.input, where.input, method.input]
+    gr.on(changes, **asking, api_visibility="private")
+    started_by(go_button, stop_button, WORK, "explain", explain, subject + question, view, **turn)

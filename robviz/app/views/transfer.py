@@ -1,0 +1,158 @@
+"""Two models on one picture, under the same perturbation and under each one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from typing import Any
+
+import gradio as gr
+
+from robviz.app.views.attack import measured
+from robviz.app.work import (
+    FRAME_SECONDS,
+    UPLOAD,
+    Work,
+    at_every_change,
+    class_weights,
+    drawn_by,
+    in_turn,
+    model_of,
+    photos,
+    queue_line,
+    refusing,
+    sample_of,
+    started_by,
+)
+from robviz.interactive.scenario import MOST_EPS, MOST_STEPS, Setting
+from robviz.interactive.transfer import Contender, transfer_steps
+from robviz.losses import LOSSES
+from robviz.models import Card, available
+from robviz.types import InputError
+from robviz.viewer.transfer import transfer_data
+
+WORK = Work()
+PAIR = ("photos-clean", "photos-robust")
+TRANSFER = """
+const shown = robviz.interactive.transfer(element.firstChild, props.value);
+watch('value', () => shown.update(props.value));
+"""
+
+
+def check(photo: str, models: tuple[str, str], eps: float, loss: str, steps: int) -> None:
+    """Raises InputError for what the widgets do not offer."""
+    for model in models:
+        Setting(photo, model, eps, loss, steps).check()
+    if models[0] == models[1]:
+        raise InputError(f"both models are {models[0]}; choose two different ones")
+
+
+def contenders_of(
+    photo: str, upload: str | None, models: tuple[str, str]
+) -> tuple[dict[str, Contender], dict[str, Card], dict[str, str]]:
+    """By name: what is attacked, the card, and what the labels are."""
+    contenders, cards, notes = {}, {}, {}
+    for name in models:
+        model, cards[name] = model_of(name)
+        sample, notes[name] = sample_of(photo, upload, model)
+        contenders[name] = Contender(model, sample, len(cards[name].classes), class_weights(cards[name].dataset))
+    return contenders, cards, notes
+
+
+def views(
+    photo: str,
+    upload: str | None,
+    models: tuple[str, str],
+    eps: float,
+    loss: str,
+    steps: int,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> Generator[dict[str, Any], None, None]:
+    """The unattacked picture, and what becomes of it."""
+    check(photo, models, eps, loss, steps)
+    contenders, cards, notes = contenders_of(photo, upload, models)
+    frames = transfer_steps(contenders, eps / 255, int(steps), loss, 0, FRAME_SECONDS, is_stopped)
+    with closing(frames):
+        for found in frames:
+            yield transfer_data(found, cards, notes)
+
+
+def subject_of(photo: str, upload: str | None, one: str, other: str) -> tuple[str, ...]:
+    """What the attacks are about, for `WORK`."""
+    return (photo, upload or "" if photo == UPLOAD else "", one, other)
+
+
+def expect(photo: str, upload: str | None, one: str, other: str, request: gr.Request) -> None:
+    """Attacks join the queue."""
+    WORK.restart(request, subject_of(photo, upload, one, other))
+
+
+@refusing
+def look(
+    photo: str, upload: str | None, one: str, other: str, eps: float, loss: str, steps: int, request: gr.Request
+) -> dict[str, Any]:
+    """Show what both models see in the chosen picture, before any attack; attacks on it stay."""
+    if not WORK.leaves(request, subject_of(photo, upload, one, other)):
+        return gr.skip()
+    with closing(views(photo, upload, (one, other), eps, loss, steps)) as frames:
+        return next(frames)
+
+
+@refusing
+def run(
+    photo: str, upload: str | None, one: str, other: str, eps: float, loss: str, steps: int, request: gr.Request
+) -> Iterator[dict[str, Any]]:
+    """Stream both attacks; Stop keeps the best so far."""
+    subject = subject_of(photo, upload, one, other)
+    with WORK.begin(request, subject) as stopped:
+        for view in views(photo, upload, (one, other), eps, loss, steps, stopped.is_set):
+            if WORK.is_left(request, subject):
+                return
+            yield view
+
+
+@refusing
+def seconds_of(photo: str, one: str, other: str, steps: int) -> str:
+    """How long both attacks will take, from a step made now on each."""
+    picture = next(iter(photos())) if photo == UPLOAD else photo
+    for model in (one, other):
+        Setting(picture, model, steps=steps).check()
+    seconds = steps * sum(measured(model, picture) for model in (one, other))
+    return f"Two attacks, together about {max(1, round(seconds))} s on this machine, by a step measured on it."
+
+
+def build() -> None:
+    start = Setting()
+    with gr.Row():
+        with gr.Column(scale=1, min_width=280):
+            photo = gr.Dropdown([*photos(), UPLOAD], value=start.photo, label="Picture", elem_id="two-photo")
+            upload = gr.UploadButton("Upload a picture", file_count="single", size="sm", elem_id="two-upload")
+            one = gr.Dropdown(available(offline=True), value=PAIR[0], label="One model", elem_id="two-one")
+            other = gr.Dropdown(available(offline=True), value=PAIR[1], label="The other", elem_id="two-other")
+            eps = gr.Slider(0, MOST_EPS, start.eps, step=0.25, label="ε, in 1/255", elem_id="two-eps")
+            loss = gr.Dropdown(list(LOSSES), value=start.loss, label="Loss", elem_id="two-loss")
+            steps = gr.Slider(1, MOST_STEPS, start.steps, step=1, label="Steps an attack", elem_id="two-steps")
+            seconds = gr.Markdown(elem_id="two-seconds")
+            line = queue_line("two-queue")
+            with gr.Row():
+                go_button = gr.Button("Attack both", variant="primary", elem_id="two-run")
+                stop_button = gr.Button("Stop", variant="stop", elem_id="two-stop")
+        with gr.Column(scale=3, min_width=320, elem_classes="rv-result"):
+            first = next(views(start.photo, None, PAIR, start.eps, start.loss, start.steps))
+            view = drawn_by(TRANSFER, first, "transfer")
+
+    inputs: list[Any] = [photo, upload, one, other, eps, loss, steps]
+    subject, turn = [photo, upload, one, other], in_turn(line)
+    started_by(
+        go_button, stop_button, WORK, "transfer", run, inputs, view, expect, subject, trigger_mode="multiple", **turn
+    )
+    looking: dict[str, Any] = {
+        "fn": look,
+        "inputs": inputs,
+        "outputs": view,
+        "api_visibility": "private",
+        "show_progress": "hidden",
+    }
+    gr.on([photo.input, one.input, other.input], **looking)
+    upload.upload(lambda: UPLOAD, None, photo, api_visibility="private").then(**looking)
+    at_every_change(seconds_of, [photo, one, other, steps], seconds)

@@ -1,0 +1,288 @@
+"""Anyone's pictures: a folder with a card, `dataset.yaml`, that tells what lies where.
+
+    name: rooftops                      # optional; else the folder's
+    classes: [ground, roof, tree]       # or, with colours: {ground: [120, 100, 80], roof: [200, 0, 0], ...}
+    labels: numbers                     # optional; or `colours`: then the classes need theirs
+    void: 255                           # optional; a number or a list of them, or colours
+    class_weights: [0.1, 0.5, 0.4]      # optional; else computed from the masks of the split `train`
+    splits:
+      train: {images: images/train, masks: masks/train}
+      val:   {images: "scenes/*/*_photo.jpg", masks: "labels/*/*_ids.png"}
+      test:  {images: images/all, masks: masks/all, list: test.txt}
+
+Paths start at the card. `images` and `masks` are folders, a mask called as its picture but `.png`, or patterns: every
+`*` of `masks` stands for what the same `*` of `images` does. A sample is named by its picture without suffix, or by
+what the `*`s stand for, joined by `/`; `list` is a text file of the names to take, one a line. Masks of numbers have
+one channel, palette or grey, 8 or 16 bits; masks of colours are read as RGB. Pictures are turned upright as their EXIF
+orientation says.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from torch import Tensor, tensor
+
+from robviz.datasets.pairs import Pair, Pairs, decoded, names_in, read_indices, upright
+from robviz.datasets.weights import class_weights
+from robviz.types import VOID, InputError
+
+CARD = "dataset.yaml"
+PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a `dataset.yaml` says, checked."""
+
+    path: Path
+    name: str
+    classes: tuple[str, ...]
+    palette: tuple[Colour, ...]
+    has_colours: bool  # the masks are colours
+    void: tuple[Any, ...]  # numbers, or colours
+    class_weights: tuple[float, ...] | None
+    splits: dict[str, dict[str, str]]
+
+
+# ------------------------------------------------------------------------------------------ reading the card
+
+
+def colour_map(count: int) -> tuple[Colour, ...]:
+    """The colours of VOC's development kit for any number of classes: the bits of the index spread over RGB."""
+
+    def part(index: int, channel: int) -> int:
+        return sum((index >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8))
+
+    return tuple((part(index, 0), part(index, 1), part(index, 2)) for index in range(count))
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_colour(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(is_number(part) and 0 <= part <= 255 for part in value)
+
+
+def require_keys(path: Path, where: str, values: Any, needed: set[str], optional: set[str]) -> None:
+    """Raise InputError unless these are a mapping's keys."""
+    known = ", ".join(sorted(needed | optional))
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected {where} to be a mapping with {known}, got {values!r}")
+    for key in sorted(needed - values.keys()):
+        raise InputError(f"{path}: {where} lacks {key!r}; its keys are {known}")
+    for key in sorted(values.keys() - needed - optional, key=str):
+        raise InputError(f"{path}: {where} has an unknown key {key!r}; its keys are {known}")
+
+
+def read_classes(path: Path, value: Any) -> tuple[tuple[str, ...], tuple[Colour, ...] | None]:
+    """Names, and colours where the card gives them. Raises InputError."""
+    names = list(value) if isinstance(value, (list, dict)) else None
+    if not names or len(names) < 2:
+        raise InputError(f"{path}: expected classes to be a list of at least two names, got {value!r}")
+    for name in names:
+        if not isinstance(name, str):
+            raise InputError(f"{path}: expected every class to be a name, got {name!r}; put it in quotes")
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{path}: the class {name!r} is listed twice; names must differ")
+    if not isinstance(value, dict):
+        return tuple(names), None
+    for name, colour in value.items():
+        if not is_colour(colour):
+            raise InputError(f"{path}: expected the colour of {name!r} as [red, green, blue], 0 .. 255, got {colour!r}")
+    return tuple(names), tuple(tuple(colour) for colour in value.values())
+
+
+def read_void(path: Path, value: Any, has_colours: bool) -> tuple[Any, ...]:
+    """The numbers or colours of void. Raises InputError."""
+    one, what = (is_colour, "[red, green, blue]") if has_colours else (is_number, "a number")
+    values = [value] if one(value) else value
+    if not isinstance(values, list) or not all(map(one, values)):
+        raise InputError(f"{path}: expected void to be {what}, or a list of such, got {value!r}")
+    return tuple(map(tuple, values)) if has_colours else tuple(values)
+
+
+def read_weights(path: Path, value: Any, count: int) -> tuple[float, ...] | None:
+    """The weights, None where the card gives none. Raises InputError."""
+    if value is None:
+        return None
+    if (
+        not isinstance(value, list)
+        or len(value) != count
+        or not all(isinstance(weight, (int, float)) and 0 <= weight < float("inf") for weight in value)
+    ):
+        raise InputError(f"{path}: expected class_weights to be {count} numbers, one a class, got {value!r}")
+    return tuple(map(float, value))
+
+
+def read_splits(path: Path, value: Any) -> dict[str, dict[str, str]]:
+    """split -> {images, masks, list}. Raises InputError."""
+    if not isinstance(value, dict) or not value:
+        raise InputError(f"{path}: expected splits to name at least one split, got {value!r}")
+    for split, places in value.items():
+        if not isinstance(split, str):
+            raise InputError(f"{path}: expected every split to be a name, got {split!r}; put it in quotes")
+        require_keys(path, f"the split {split!r}", places, {"images", "masks"}, {"list"})
+        for key, place in places.items():
+            if not isinstance(place, str):
+                raise InputError(f"{path}: expected {key!r} of the split {split!r} to be a path, got {place!r}")
+    return value
+
+
+def read_card(path: Path) -> Card:
+    """The card of a folder, or at a path. Raises InputError for everything that is wrong with it, one at a time."""
+    path = path / CARD if path.is_dir() else path
+    if not path.is_file():
+        raise InputError(f"{path} is missing: a folder of your own needs this card, see robviz.datasets.custom")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    optional = {"name", "labels", "void", "class_weights"}
+    require_keys(path, "the card", values, {"classes", "splits"}, optional)
+    name = values.get("name", path.resolve().parent.name)
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{path}: expected name to be a text, got {name!r}; put it in quotes")
+    kind = values.get("labels", "numbers")
+    if kind not in ("numbers", "colours"):
+        raise InputError(f"{path}: unknown value {kind!r} of labels; choose from: numbers, colours")
+    has_colours = kind == "colours"
+    classes, palette = read_classes(path, values["classes"])
+    if has_colours and palette is None:
+        raise InputError(
+            f"{path}: masks of colours need the classes' colours; write classes as name: [red, green, blue]"
+        )
+    void = read_void(path, values.get("void", []), has_colours)
+    if has_colours and len({*(palette or ()), *void}) < len(classes) + len(void):
+        raise InputError(
+            f"{path}: two classes, or a class and void, have the same colour; masks of colours need others"
+        )
+    return Card(
+        path=path,
+        name=name,
+        classes=classes,
+        palette=palette or colour_map(len(classes)),
+        has_colours=has_colours,
+        void=void,
+        class_weights=read_weights(path, values.get("class_weights"), len(classes)),
+        splits=read_splits(path, values["splits"]),
+    )
+
+
+# ------------------------------------------------------------------------------------------ finding the pairs
+
+
+def by_pattern(base: Path, pattern: str) -> dict[str, Path]:
+    """What the `*`s stand for, joined by `/` -> the picture."""
+    pieces = pattern.split("*")
+    expression = re.compile("([^/]*)".join(map(re.escape, pieces)))
+    pictures = {}
+    for name in sorted(glob.glob("*".join(map(glob.escape, pieces)), root_dir=base)):
+        match = expression.fullmatch(Path(name).as_posix())
+        if match is not None and Path(name).suffix.lower() in PICTURES:
+            pictures["/".join(match.groups())] = base / name
+    return pictures
+
+
+def by_folder(folder: Path) -> dict[str, Path]:
+    """Name without suffix -> the picture. Raises InputError where two pictures are called the same."""
+    pictures: dict[str, Path] = {}
+    for path in sorted(folder.glob("*")):
+        if path.suffix.lower() in PICTURES:
+            if path.stem in pictures:
+                raise InputError(f"{pictures[path.stem]} and {path.name} would share one mask; rename one of them")
+            pictures[path.stem] = path
+    return pictures
+
+
+def pairs_of(card: Card, split: str) -> list[Pair]:
+    """The pictures of a split with their masks, whether these exist or not. Raises InputError where there is none."""
+    base, places = card.path.parent, card.splits[split]
+    images, masks = places["images"], places["masks"]
+    pictures = by_pattern(base, images) if "*" in images else by_folder(base / images)
+    if not pictures:
+        raise InputError(f"{card.path}: there is no picture of the split {split!r} in {base / images}")
+    pieces = (masks if "*" in masks else f"{masks}/*.png").split("*")
+    if len(pieces) - 1 != max(images.count("*"), 1):
+        raise InputError(
+            f"{card.path}: expected as many * in masks as in images of the split {split!r}, "
+            f"got {masks!r} and {images!r}"
+        )
+    names = names_in(base / places["list"]) if "list" in places else list(pictures)
+    for name in names:
+        if name not in pictures:
+            raise InputError(f"{base / places['list']} lists {name!r}, which is not among {base / images}")
+    return [Pair(name, pictures[name], base / filled(pieces, name)) for name in names]
+
+
+def filled(pieces: list[str], name: str) -> str:
+    """The path between whose pieces stands what a sample's name says."""
+    stars = name.split("/") if len(pieces) > 2 else [name]
+    return "".join(piece + star for piece, star in zip(pieces, [*stars, ""]))
+
+
+# ------------------------------------------------------------------------------------------ reading the masks
+
+
+def numbers(path: Path, void: tuple[int, ...]) -> np.ndarray:
+    """(H, W) int64 of a mask of numbers."""
+    labels = read_indices(path)
+    return np.where(np.isin(labels, void), VOID, labels)
+
+
+def colours(path: Path, palette: tuple[Colour, ...], void: tuple[Colour, ...]) -> np.ndarray:
+    """(H, W) int64 of a mask of colours. Raises InputError for colours that are neither a class's nor void's."""
+    rgb = decoded(path, lambda image: np.asarray(image.convert("RGB")).astype(np.int64))
+    codes = rgb @ (1 << 16, 1 << 8, 1)
+    labels = np.full(codes.shape, len(palette))
+    for label, (red, green, blue) in [*enumerate(palette), *((VOID, colour) for colour in void)]:
+        labels[codes == (red << 16 | green << 8 | blue)] = label
+    unknown = np.unique(rgb[labels == len(palette)], axis=0).tolist()
+    if unknown:
+        raise InputError(
+            f"{path} holds the colour {unknown[0]}{f' and {len(unknown) - 1} more' if len(unknown) > 1 else ''}: "
+            "expected those of the classes and of void"
+        )
+    return labels
+
+
+# ------------------------------------------------------------------------------------------ the dataset
+
+
+class Folder(Pairs):
+    """A split of a folder of one's own."""
+
+    def __init__(self, card: Card, split: str) -> None:
+        read = (
+            partial(colours, palette=card.palette, void=card.void)
+            if card.has_colours
+            else partial(numbers, void=card.void)
+        )
+        pairs = pairs_of(card, split)
+        super().__init__(card.name, split, pairs, read, card.classes, card.palette, orient=upright)
+        self.card = card
+
+    @cached_property
+    def class_weights(self) -> Tensor | None:  # type: ignore[override]
+        """Those of the card, else of the split `train`; None without either."""
+        if self.card.class_weights is not None:
+            return tensor(self.card.class_weights)
+        return class_weights(Folder(self.card, "train")) if "train" in self.card.splits else None
+
+
+def load(path: Path, split: str) -> Folder:
+    """A split of the folder, or of the card, at a path. Raises InputError, in one sentence, for what is wrong."""
+    card = read_card(path)
+    if split not in card.splits:
+        raise InputError(f"{card.path} has no split {split!r}; choose from: {', '.join(card.splits)}")
+    return Folder(card, split)

@@ -1,0 +1,112 @@
+"""Files from the net, whole or not at all, through broken connections, kills and replaced files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from robviz.types import InputError
+
+if TYPE_CHECKING:
+    import httpx
+
+
+TIMEOUT = 30.0  # seconds without a byte
+PAUSES = (1.0, 2.0, 4.0)  # seconds between the attempts
+#: Is told the bytes that are here and those of the whole file, where the server says.
+Listener = Callable[[int, "int | None"], object]
+
+
+class Refused(Exception):
+    """An answer that another attempt would not change."""
+
+
+def fetch(url: str, path: Path, listener: Listener = lambda received, total: None) -> None:
+    """Download a file; `path` is there afterwards, whole, or else it is not.
+
+    What has arrived lies in `<path>.part`. The next attempt, or the next call, goes on from there if the server can and
+    vouches by ETag or date (in `<path>.part.version`) that the file is still the same one; else it begins anew.
+    One call at a time may fetch to a path. Raises InputError that says what to put where by hand.
+    """
+    import httpx
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    final = (Refused, httpx.UnsupportedProtocol, httpx.TooManyRedirects, httpx.InvalidURL)
+    part, version = (path.with_name(path.name + suffix) for suffix in (".part", ".part.version"))
+    with httpx.Client(follow_redirects=True, timeout=TIMEOUT) as client:
+        for pause in (*PAUSES, None):
+            try:
+                receive(client, url, part, version, listener)
+                break
+            except (httpx.HTTPError, httpx.InvalidURL, Refused) as error:
+                if pause is None or isinstance(error, final):
+                    raise InputError(
+                        f"cannot download {url} ({error}); fetch it by other means and put it at {path}"
+                    ) from error
+                time.sleep(pause)
+    part.replace(path)
+    version.unlink(missing_ok=True)
+
+
+def receive(client: httpx.Client, url: str, part: Path, version: Path, listener: Listener) -> None:
+    """One attempt: append to `part` what it lacks, or write it anew. Raises unless it is whole afterwards."""
+    import httpx
+    from tqdm import tqdm
+
+    offset = part.stat().st_size if part.exists() and version.exists() else 0
+    known = version.read_text() if offset else ""
+    asked = {"Range": f"bytes={offset}-", "If-Range": known} if offset else {}
+    # Without the encoding, a server may compress, and lengths and ranges would count other bytes than ours.
+    with client.stream("GET", url, headers={"Accept-Encoding": "identity", **asked}) as response:
+        check_answer(response)
+        if response.status_code == 200:
+            part.write_bytes(b"")
+            if found := version_of(response):
+                version.write_text(found)
+            else:
+                version.unlink(missing_ok=True)
+        elif not goes_on(response, offset, known):
+            version.unlink(missing_ok=True)
+            raise httpx.RemoteProtocolError("it answered with another part than asked for")
+        length = response.headers.get("Content-Range") or response.headers.get("Content-Length", "")
+        total = int(digits) if (digits := length.rpartition("/")[2]).isdigit() else None
+        with (
+            part.open("ab") as file,
+            tqdm(
+                desc=part.stem, total=total, initial=file.tell(), unit="B", unit_scale=True, disable=None, leave=False
+            ) as bar,
+        ):
+            for chunk in response.iter_raw():
+                file.write(chunk)
+                bar.update(len(chunk))
+                listener(file.tell(), total)
+            size = file.tell()
+    if total not in (None, size):
+        raise httpx.RemoteProtocolError(f"{size} of {total} bytes arrived")
+
+
+def check_answer(response: httpx.Response) -> None:
+    """Raise `Refused` where no file comes, httpx's error where it may come next time."""
+    import httpx
+
+    status = f"it answered {response.status_code} {response.reason_phrase}"
+    if response.status_code in (408, 429) or response.status_code >= 500:
+        raise httpx.RemoteProtocolError(status)
+    if response.status_code not in (200, 206, 416):
+        raise Refused(status)
+    if response.headers.get("Content-Type", "").startswith("text/html"):
+        raise Refused("it answered with a web page, no file: the link may have expired")
+
+
+def goes_on(response: httpx.Response, offset: int, known: str) -> bool:
+    """Whether a partial answer begins at our end, in the version of the file that we began."""
+    begins_there = response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
+    return response.status_code == 206 and begins_there and version_of(response) in (None, known)
+
+
+def version_of(response: httpx.Response) -> str | None:
+    """What tells this file from a later one under the same address, in the server's words."""
+    etag = response.headers.get("ETag", "W/")
+    return response.headers.get("Last-Modified") if etag.startswith("W/") else etag

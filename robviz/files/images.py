@@ -1,0 +1,146 @@
+"""Between files, 8-bit pictures and tensors, without surprises."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from robviz.types import VOID, InputError, Palette
+
+#: A picture of more pixels than this is refused from its header, before it is decoded.
+MOST_PIXELS = 50_000_000
+#: The longer side that uploads are shrunk to, and the shorter side that models can take.
+LONGER_SIDE, SHORTEST_SIDE = 256, 32
+#: What Pillow raises for files that are empty, cut short or damaged.
+DAMAGED = (OSError, SyntaxError, EOFError, IndexError, TypeError, OverflowError)
+
+
+def read_picture(path: str | Path, longer_side: int = LONGER_SIDE) -> Image.Image:
+    """Any picture file as 8-bit RGB, upright, its longer side at most `longer_side` pixels.
+
+    16-bit greys are scaled, transparency is laid on white, CMYK is converted, EXIF rotation is applied, and of an
+    animation the first frame is taken. Raises InputError, in one sentence, for what is not a picture, is broken,
+    or is too large or too small.
+    """
+    try:
+        # Pillow's own guard warns or raises by a size of its choosing; ours below is stricter and says what to do.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as opened:
+                check_size(*opened.size)
+                opened.seek(0)
+                image = to_rgb(ImageOps.exif_transpose(opened))
+    except Image.DecompressionBombError:
+        raise InputError(f"this picture has more than {MOST_PIXELS // 10**6} megapixels; shrink it first") from None
+    except UnidentifiedImageError:
+        raise InputError("this file is not a picture that can be read; use PNG, JPEG, WebP, GIF or TIFF") from None
+    except DAMAGED as error:
+        raise InputError("this picture file is empty, cut short or damaged; save it again and retry") from error
+    scale = min(1.0, longer_side / max(image.size))
+    size = (max(SHORTEST_SIDE, round(image.width * scale)), max(SHORTEST_SIDE, round(image.height * scale)))
+    return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
+
+
+def check_size(width: int, height: int) -> None:
+    if width * height > MOST_PIXELS:
+        raise InputError(
+            f"this picture has {width} x {height} pixels, at most {MOST_PIXELS // 10**6} megapixels are taken; "
+            "shrink it first"
+        )
+    if min(width, height) < 8:
+        raise InputError(f"this picture has only {width} x {height} pixels, at least 8 x 8 are needed to see anything")
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB of a picture of any mode; transparency becomes white."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        values = np.asarray(image, dtype=np.float64)
+        full = 65535 if values.max(initial=0) > 255 else 255
+        return Image.fromarray(np.clip(values * (255 / full), 0, 255).round().astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered).convert("RGB")
+    return image.convert("RGB")
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """(H, W) RGB picture to (3, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255).contiguous()
+
+
+def to_bytes(image: Tensor) -> np.ndarray:
+    """(3, H, W) in [0, 1] to (H, W, 3) uint8, rounded."""
+    return (image.detach().cpu() * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+
+
+def quantise(attacked: Tensor, image: Tensor, eps: float) -> np.ndarray:
+    """The 8-bit picture closest to `attacked` that stays within eps of the 8-bit picture of `image`.
+
+    attacked, image: (3, H, W) in [0, 1]. Returns (H, W, 3) uint8. With eps below 1/255 nothing can change.
+    """
+    levels = math.floor(eps * 255 + 1e-6)
+    original = to_bytes(image).astype(int)
+    change = (to_bytes(attacked).astype(int) - original).clip(-levels, levels)
+    return (original + change).astype(np.uint8)
+
+
+def largest_change(a: np.ndarray, b: np.ndarray) -> int:
+    """L-infinity distance of two 8-bit pictures, in levels of 0 .. 255."""
+    return int(np.abs(a.astype(int) - b.astype(int)).max())
+
+
+def png(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "PNG")
+    return file.getvalue()
+
+
+AGAINST, FOR = (86, 180, 233), (230, 159, 0)  # theirs, too
+
+
+def overlay(image: np.ndarray, labels: np.ndarray, palette: Palette, opacity: float = 0.7) -> np.ndarray:
+    """Class colours over the greyed picture; void stays grey.
+
+    image: (H, W, 3) uint8. labels: (H, W) int. Returns (H, W, 3) uint8.
+    """
+    grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
+    colours = np.asarray(palette, float)[np.maximum(labels, 0)]
+    blended = (1 - opacity) * grey + opacity * colours
+    return np.where((labels == VOID)[..., None], grey, blended).round().astype(np.uint8)
+
+
+def attribution_overlay(image: np.ndarray, attribution: np.ndarray, scale: float) -> np.ndarray:
+    """Orange over the greyed picture where it speaks for the class, blue where against; where 0, the picture shows.
+
+    image: (H, W, 3) uint8. attribution: (H, W) float. scale: at plus and minus this, the colours are full.
+    Returns (H, W, 3) uint8.
+    """
+    grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
+    colours = np.where(attribution[..., None] > 0, FOR, AGAINST)
+    opacity = np.minimum(np.abs(attribution) / max(scale, np.finfo(float).tiny), 1)[..., None]
+    return ((1 - opacity) * grey + opacity * colours).round().astype(np.uint8)
+
+
+VOID_BYTE = 255  # void in an index PNG
+
+
+def picture(array: np.ndarray, compress_level: int = 1) -> str:
+    """(H, W, 3) or (H, W) uint8 as a data URL. PNG: lossy formats would drown the perturbation."""
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG", compress_level=compress_level)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def index_picture(labels: np.ndarray) -> str:
+    """(H, W) labels below 255 as a grey PNG of their numbers; void is 255. Raises InputError for larger labels."""
+    if labels.max() >= VOID_BYTE:
+        raise InputError(f"the viewer shows at most {VOID_BYTE} classes, got label {labels.max()}; merge some")
+    return picture(np.where(labels == VOID, VOID_BYTE, labels).astype(np.uint8))

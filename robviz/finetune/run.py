@@ -1,0 +1,218 @@
+"""Follow a recipe from its initial weights to a checkpoint with its card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from torch import nn
+from tqdm import tqdm
+
+import robviz
+from robviz.datasets import load_dataset
+from robviz.files.provenance import versions
+from robviz.finetune.evaluation import measure_attacked, measure_clean
+from robviz.finetune.images import TrainingImages as TrainingImages
+from robviz.finetune.images import training_images
+from robviz.finetune.initialization import initial_model
+from robviz.finetune.loop import Progress as Progress
+from robviz.finetune.loop import Training, must_fit
+from robviz.finetune.loop import train as train
+from robviz.finetune.objectives import answering
+from robviz.finetune.recipes import RECIPES as RECIPES
+from robviz.finetune.recipes import Recipe as Recipe
+from robviz.finetune.recipes import of_seed
+from robviz.models import Card, available, load_model, save_checkpoint
+from robviz.results.records import Records
+from robviz.types import Dataset, Sample
+
+PROBES = 20  # looks at the val split during a training
+PROBE_STEPS = 5  # of the attack in these
+
+
+def run(
+    recipe: Recipe,
+    out: str | Path,
+    attack_steps: int = 50,
+    eps: float = 4 / 255,
+    limit: int = 64,
+    root: str | Path | None = None,
+    resume: bool = True,
+    save_every: int = 100,
+    probe_images: int = 8,
+    micro_batch: int | None = None,
+    workers: int = 1,
+) -> Path:
+    """Train, measure on held-out images and write `<out>/<recipe.name>.safetensors` with its card.
+
+    While it trains, the state and the checkpoint so far, which `load_model` opens too, lie in
+    `<out>/<recipe.name>.training`, renewed every `save_every` iterations; the same call goes on from there, unless
+    resume=False, and returns at once where this recipe was trained already. The figures in the card belong to the
+    weights as written (float16).
+
+    attack_steps, eps: the attack that the card reports (APGD, mask-ce). limit: measure on the first so many images of
+    each split. root: the folder that the dataset lies in. probe_images: of the val split, looked at 20 times during the
+    training. micro_batch, workers: see `train`. Returns the path of the weights, written by the main process.
+    Raises InputError, the last good checkpoint intact, for what cannot be trained.
+    """
+    out, root = Path(out), Path(root) if root is not None else None
+    path = out / f"{recipe.name}.safetensors"
+    if resume and is_trained(path, recipe):
+        print(f"{path} is there already; resume=False or --restart trains it again", file=sys.stderr)
+        return path
+    start = replace(recipe, initial=first_stage(recipe, out, root=root, micro_batch=micro_batch, workers=workers))
+    images, held_out = training_images(recipe, root), held_out_of(recipe, root)
+    with torch.random.fork_rng([]):  # it is built on the CPU
+        torch.manual_seed(recipe.seed)
+        training = Training(initial_model(start, len(images.classes)), recipe, len(images.classes))
+    is_main = training.accelerator.is_main_process
+    folder = out / f"{recipe.name}.training"
+    with training.accelerator.main_process_first():
+        begin(folder, recipe, images, resume or not is_main)
+    probe = probe_of(recipe, held_out["val"], probe_images, eps) if recipe.trains != "backbone" and is_main else None
+    card = Card(
+        name=recipe.name,
+        architecture=recipe.architecture,
+        dataset=recipe.held_out or images.name,
+        classes=images.classes,
+        palette=images.palette,
+        source=f"trained on {images.name} by robviz {robviz.__version__}",
+    )
+    every = max(1, images.iterations // PROBES)
+    with (
+        telling_of_a_stop(folder),
+        closing(train(training, images, folder, save_every, probe, every, micro_batch, workers)) as progresses,
+        tqdm(total=images.iterations, desc=recipe.name, disable=not is_main) as bar,
+    ):
+        for progress in progresses:
+            bar.update(progress.iteration - bar.n)
+            bar.set_postfix(loss=f"{fmean(training.losses[-50:]):.3f}")
+            if progress.probe is not None:
+                clean, robust = progress.probe
+                bar.write(f"iteration {progress.iteration}: val mIoU {clean}, attacked {robust}", file=sys.stderr)
+            if progress.saved and is_main:
+                with must_fit(folder):
+                    save_checkpoint(training.averaged.module, card, folder)
+    if is_main:
+        with must_fit(out):
+            save_checkpoint(training.averaged.module, card, out)
+        metrics = measured(recipe, path, held_out, eps, attack_steps, limit) if recipe.trains != "backbone" else {}
+        with must_fit(out):
+            replace(card, metrics=metrics, training=history(training, probe_images)).save(path.with_suffix(".json"))
+        shutil.rmtree(folder)
+        print(f"{path}: {metrics}", file=sys.stderr)
+    return path
+
+
+def is_trained(path: Path, recipe: Recipe) -> bool:
+    """Whether a training by this very recipe has ended there: its card is written last."""
+    card = path.with_suffix(".json")
+    return card.exists() and Card.load(card).training.get("recipe") == as_json(recipe)
+
+
+def as_json(recipe: Recipe) -> dict[str, Any]:
+    """Its settings as a file will give them back: lists for tuples."""
+    return json.loads(json.dumps(asdict(recipe)))
+
+
+@contextmanager
+def telling_of_a_stop(folder: Path) -> Iterator[None]:
+    """What to do after Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"stopped; the same command goes on from the last good state in {folder}", file=sys.stderr)
+        raise
+
+
+def first_stage(recipe: Recipe, out: Path, **options: Any) -> str | None:
+    """What to start from: where that is another recipe, its checkpoint in `out`, trained first unless it is there.
+
+    Another seed than the table's is that of the first stage too, whose name then tells it.
+    """
+    if recipe.initial not in RECIPES or recipe.initial in available():
+        return recipe.initial
+    stage, stages = of_seed(RECIPES[recipe.initial], recipe.seed), out / "stages"  # apart from what was asked for
+    path = next((p for p in (folder / f"{stage.name}.safetensors" for folder in (out, stages)) if p.exists()), None)
+    if path is None:
+        path = run(stage, stages, **options)
+        PartialState().wait_for_everyone()
+    return str(path)
+
+
+def held_out_of(recipe: Recipe, root: Path | None) -> dict[str, Dataset]:
+    """The splits that a model is measured on. Raises InputError where there is no `val`."""
+    splits = ("val", "photographs") if recipe.dataset == "photos" else ("val",)
+    return {split: load_dataset(recipe.held_out or recipe.dataset, split, root) for split in splits}
+
+
+def begin(folder: Path, recipe: Recipe, images: TrainingImages, resume: bool) -> None:
+    """Make the folder of a training, or see that it is the one's there. Raises InputError where it is another's."""
+    if not resume:
+        shutil.rmtree(folder, ignore_errors=True)
+    plan = {"recipe": as_json(recipe), "dataset": {"name": images.name, "images": len(images)}}
+    with must_fit(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        Records.claim(folder / "plan.json", plan)
+
+
+def first(dataset: Dataset, count: int) -> list[Sample]:
+    return [dataset[i] for i in range(min(len(dataset), count))]
+
+
+def probe_of(recipe: Recipe, dataset: Dataset, count: int, eps: float) -> Callable[[nn.Module], tuple[float, float]]:
+    """Clean and robust mIoU of a model on a few images, as a function of the model."""
+    samples, classes = first(dataset, count), len(dataset.classes)
+
+    def probe(model: nn.Module) -> tuple[float, float]:
+        model = answering(model, recipe)
+        clean = measure_clean(model, samples, classes)["clean_miou"]
+        return clean, measure_attacked(model, samples, classes, eps, PROBE_STEPS)["attacked_miou"]
+
+    return probe
+
+
+def measured(
+    recipe: Recipe, path: Path, held_out: dict[str, Dataset], eps: float, steps: int, limit: int
+) -> dict[str, Any]:
+    """The metrics of a card: of the weights as written, by split, and the attack."""
+    model = answering(load_model(path, PartialState().device), recipe)
+    metrics: dict[str, Any] = {"attack": {"attack": "apgd", "loss": "mask-ce", "eps": eps, "steps": steps, "seed": 0}}
+    for split, dataset in held_out.items():
+        samples, classes = first(dataset, limit), len(dataset.classes)
+        metrics[split] = measure_clean(model, samples, classes)
+        metrics[split] |= measure_attacked(model, samples, classes, eps, steps)
+    return metrics
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+def history(training: Training, probe_images: int) -> dict[str, Any]:
+    """How a model came to be, for its card."""
+    recipe, losses = training.recipe, training.losses
+    length = max(1, len(losses) // 100)
+    return {
+        "recipe": asdict(recipe),
+        "seed": recipe.seed,
+        "command": f"robviz finetune {recipe.name}",
+        "training_seconds": round(training.seconds),
+        "loss_curve": [round(fmean(losses[i : i + length]), 4) for i in range(0, len(losses), length)],
+        "val_miou_curve": [clean for clean, _ in training.probes],
+        "attacked_val_miou_curve": [robust for _, robust in training.probes],
+        "probe": {"images": probe_images, "attack_steps": PROBE_STEPS},
+        "versions": versions(),
+        "device": device_name(training.accelerator.device),
+        "threads": torch.get_num_threads(),
+        "processes": training.accelerator.num_processes,
+    }

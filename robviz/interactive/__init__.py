@@ -1,0 +1,1 @@
+"""One picture attacked, or one model trained, while somebody watches: generators of frames."""

@@ -1,0 +1,175 @@
+"""An attack as a zip to take along: pictures, masks, the perturbation, and how it was made; re-checked when read back.
+
+In it: `picture.png` and `attacked.png`, RGB; `mask_clean.png`, `mask_attacked.png` and `reference.png`, grey, a class
+number a pixel, 255 where there is none; `perturbation.npy`, (H, W, 3) int16, their difference; `config.json`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from robviz.files.images import DAMAGED, LONGER_SIDE, largest_change, png, to_tensor
+from robviz.files.provenance import versions
+from robviz.interactive.comparison import Comparison, scores, seen, unattacked
+from robviz.interactive.scenario import Setting, model_of
+from robviz.models import fingerprint
+from robviz.types import VOID, InputError, Sample
+
+VOID_BYTE = 255
+PICTURES = {"picture.png": "image", "attacked.png": "attacked"}
+MASKS = {"mask_clean.png": "before", "mask_attacked.png": "after", "reference.png": "reference"}
+NAMES = {*PICTURES, *MASKS, "perturbation.npy", "config.json"}
+#: A file in the zip holds at most so many bytes, packed and unpacked.
+MOST_BYTES = 4 * 2**20
+
+
+def perturbation(image: np.ndarray, attacked: np.ndarray) -> bytes:
+    """The `.npy` file of attacked minus image, int16."""
+    file = io.BytesIO()
+    np.save(file, attacked.astype(np.int16) - image.astype(np.int16), allow_pickle=False)
+    return file.getvalue()
+
+
+def pack(setting: Setting, shown: Comparison) -> bytes:
+    """The zip of a finished attack; the same attack gives the same bytes. Raises InputError for an unfinished one."""
+    if not shown.is_final:
+        raise InputError("there is no finished attack to save yet; press Attack first")
+    model, card = model_of(setting.model)
+    config = {
+        "setting": asdict(setting),
+        "model": {"name": card.name, "sha256": fingerprint(model)},
+        "classes": card.classes,
+        "steps_made": shown.step,
+        "largest_change": shown.largest_change,
+        "clean": asdict(shown.scores_before),
+        "attacked": asdict(shown.scores_after),
+        "accuracy_of_each_step": shown.curve,
+        "loss_of_each_step": shown.losses,
+        "versions": versions(),
+    }
+    files = {name: png(getattr(shown, field)) for name, field in PICTURES.items()}
+    for name, field in MASKS.items():
+        labels = getattr(shown, field)
+        files[name] = png(np.where(labels == VOID, VOID_BYTE, labels).astype(np.uint8))
+    files["perturbation.npy"] = perturbation(shown.image, shown.attacked)
+    files["config.json"] = (json.dumps(config, indent=1) + "\n").encode()
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content in files.items():
+            packed.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)  # no date in it
+    return out.getvalue()
+
+
+def unzipped(file: str | Path | io.BytesIO) -> dict[str, bytes]:
+    """The files of a zip that `pack` made. Raises InputError for any other, before anything large is unpacked."""
+    try:
+        with zipfile.ZipFile(file) as packed:
+            entries = packed.infolist()
+            if sorted(entry.filename for entry in entries) != sorted(NAMES):
+                raise InputError(
+                    f"this zip was not saved by robviz: expected {', '.join(sorted(NAMES))} in it, no more"
+                )
+            if any(entry.file_size > MOST_BYTES for entry in entries):
+                raise InputError(
+                    f"a file in this zip is larger than {MOST_BYTES // 2**20} MiB; robviz saves none of that size"
+                )
+            found = {entry.filename: packed.open(entry).read(MOST_BYTES + 1) for entry in entries}
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+        raise InputError("this file is no zip, or a damaged one; choose one that robviz saved") from error
+    return found
+
+
+def decoded(name: str, content: bytes, mode: str) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as opened:
+            if opened.mode != mode or max(opened.size) > LONGER_SIDE:
+                raise InputError(
+                    f"{name} must be a {mode} picture of at most {LONGER_SIDE} pixels a side, "
+                    f"got {opened.mode} {opened.width} x {opened.height}"
+                )
+            return np.array(opened)
+    except DAMAGED as error:
+        raise InputError(f"{name} in this zip is no PNG, or a damaged one; save the attack again") from error
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a zip says, re-checked: `shown` holds what the model sees in its pictures now."""
+
+    setting: Setting
+    shown: Comparison
+    agrees: bool  # the masks in the zip are those seen now
+
+    @property
+    def verdict(self) -> str:
+        """One sentence on the file itself."""
+        before, after = (100 * found.accuracy for found in (self.shown.scores_before, self.shown.scores_after))
+        fooled = "it still fools the model" if after < before else "it does not fool the model"
+        masks = "" if self.agrees else " The masks in the file are others than the model's: another version made them."
+        return (
+            f"Read back from the file: the attacked picture differs by {self.shown.largest_change}/255 at most and "
+            f"{fooled}: {before:.1f} % of the pixels right before, {after:.1f} % after.{masks}"
+        )
+
+
+def unpack(file: str | Path | io.BytesIO) -> Evidence:
+    """Read a zip that `pack` made and look at its pictures with the model anew. Raises InputError for any other."""
+    files = unzipped(file)
+    setting, steps_made, curve, losses = settings_of(files["config.json"])
+    model, card = model_of(setting.model)
+    pictures = {field: decoded(name, files[name], "RGB") for name, field in PICTURES.items()}
+    masks = {field: decoded(name, files[name], "L").astype(np.int64) for name, field in MASKS.items()}
+    image, attacked = pictures["image"], pictures["attacked"]
+    if any(part.shape[:2] != image.shape[:2] for part in (attacked, *masks.values())) or min(image.shape[:2]) < 8:
+        raise InputError("the pictures and masks in this zip differ in size; save the attack again")
+    if files["perturbation.npy"] != perturbation(image, attacked):
+        raise InputError("the perturbation in this zip is not the difference of its pictures; save the attack again")
+    for name, labels in masks.items():
+        labels[labels == VOID_BYTE] = VOID
+        if labels.max() >= len(card.classes):
+            raise InputError(f"{name} in this zip holds class {labels.max()}, {card.name} has {len(card.classes)}")
+    if (change := largest_change(image, attacked)) > setting.eps + 1e-6:
+        raise InputError(f"the pictures in this zip differ by {change}/255, more than its ε of {setting.eps:g}/255")
+    reference = torch.from_numpy(masks["reference"])
+    sample = Sample(setting.photo, to_tensor(Image.fromarray(image)), reference)
+    start = unattacked(model, sample, len(card.classes), setting.eps / 255, int(setting.steps))
+    after, confidence = seen(model, to_tensor(Image.fromarray(attacked)))
+    shown = replace(
+        start,
+        attacked=attacked,
+        after=after.numpy(),
+        confidence_after=confidence,
+        scores_after=scores(after, reference, len(card.classes)),
+        curve=curve,
+        losses=losses,
+        step=steps_made,
+        largest_change=change,
+        is_final=True,
+    )
+    agrees = np.array_equal(masks["before"], shown.before) and np.array_equal(masks["after"], shown.after)
+    return Evidence(setting, shown, agrees)
+
+
+def settings_of(config: bytes) -> tuple[Setting, int, tuple[float, ...], tuple[float, ...]]:
+    """Setting, steps made, and both curves of a `config.json`. Raises InputError."""
+    try:
+        values: dict[str, Any] = json.loads(config)
+        setting = Setting.parse(dict(values["setting"]))
+        curves = [tuple(map(float, values[f"{name}_of_each_step"])) for name in ("accuracy", "loss")]
+        made = int(values["steps_made"])
+    except (KeyError, TypeError, UnicodeDecodeError, RecursionError, json.JSONDecodeError, OverflowError) as error:
+        raise InputError("config.json in this zip is not what robviz saves; save the attack again") from error
+    if not (0 <= made <= setting.steps and all(1 <= len(curve) <= setting.steps + 1 for curve in curves)):
+        raise InputError("config.json in this zip tells of other steps than its setting; save the attack again")
+    if not all(np.isfinite(curve).all() for curve in curves):
+        raise InputError("config.json in this zip holds values that are no numbers; save the attack again")
+    return setting, made, curves[0], curves[1]

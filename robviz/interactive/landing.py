@@ -1,0 +1,64 @@
+"""The app's first view: masks of a few photographs under attacks of growing radius, computed once and shipped."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor, nn
+
+from robviz.attacks import attack_steps, predicted, share_equal
+from robviz.datasets import load_dataset
+from robviz.files.images import picture
+from robviz.files.provenance import versions
+from robviz.models import fingerprint, load_model
+from robviz.results.records import Records
+from robviz.types import Sample
+
+FOLDER = "checkpoints/landing"
+#: name in `photos` -> how the page calls it
+PHOTOS = {
+    "chelsea": "cat",
+    "motorcycle_right": "motorbike",
+    "coffee": "cup of coffee",
+    "lion": "lions",
+    "astronaut": "astronaut",
+}
+#: name -> how the page calls it, and the colour of its curve in `style.css`
+MODELS = {"photos-clean": ("ordinary model", "ordinary"), "photos-robust": ("robust model", "robust")}
+EPS = (0, 0.5, 1, 2, 3, 4, 6, 8, 10, 12)  # in 1/255
+ATTACK = {"attack": "red-eps-apgd", "loss": "mask-ce", "steps": 50, "seed": 0}
+
+
+def attacked_mask(model: nn.Module, sample: Sample, eps: float) -> Tensor:
+    """(H, W) int64: what the model sees once `ATTACK` is done. eps in [0, 1]; 0 is the picture itself."""
+    images, labels = sample.image[None], sample.labels[None]
+    if eps == 0:
+        return predicted(model, images)[0]
+    steps = attack_steps(model=model, images=images, labels=labels, eps=eps, **ATTACK)  # type: ignore[arg-type]
+    return deque(steps, maxlen=1).pop().predictions[0]
+
+
+def samples() -> dict[str, Sample]:
+    """The photographs of the view, by name; those that the installed packages no longer carry are left out."""
+    found = {sample.name: sample for sample in load_dataset("photos", "photographs")}
+    return {name: found[name] for name in PHOTOS if name in found}
+
+
+def compute(folder: Path, resume: bool = True) -> None:
+    """Attack every photograph of both models at every radius and keep the masks; goes on where it was stopped.
+
+    Raises InputError where the folder holds masks of other models, settings or versions, unless resume is False.
+    """
+    models = {name: load_model(name) for name in MODELS}
+    fingerprints = {name: fingerprint(model) for name, model in models.items()}
+    records = Records(folder, {"models": fingerprints, "eps": list(EPS), **ATTACK, "versions": versions()}, resume)
+    for sample in samples().values():
+        for name, model in models.items():
+            key = f"{sample.name}.{name}"
+            if records.read(key) is None:
+                masks = [attacked_mask(model, sample, eps / 255) for eps in EPS]
+                accuracy = [share_equal(mask[None], sample.labels[None]).item() for mask in masks]
+                strip = np.concatenate([mask.numpy() for mask in masks]).astype(np.uint8)  # one below the other
+                records.write(key, {"accuracy": accuracy, "masks": picture(strip, compress_level=9)})

@@ -1,0 +1,208 @@
+"""One attack on one picture, as a setting that fits into an address, a file or a line of code."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import torch
+from torch import Tensor, nn
+
+from robviz.attacks import OPTIMISERS, predicted
+from robviz.datasets import load_dataset
+from robviz.datasets.labels import read_table
+from robviz.files.images import LONGER_SIDE, read_picture, to_tensor
+from robviz.interactive.comparison import Comparison, compare_steps, finish
+from robviz.losses import LOSSES
+from robviz.models import Card, available, card_of, load_model
+from robviz.types import InputError, Sample
+
+UPLOAD = "my own picture"
+TRUTH_NOTE = "Scores compare with the drawn label mask."
+OWN_NOTE = (
+    "This picture has no label mask in the model's classes: scores compare with its own mask of the unattacked picture."
+)
+MOST_EPS, MOST_STEPS, MOST_SEED = 16, 300, 2**31 - 1
+TABLES = ("voc", "ade20k", "camvid")  # whose class weights are on file
+BREAK, CHANGE = "break", "change"
+
+
+@lru_cache
+def model_of(name: str) -> tuple[nn.Module, Card]:
+    """A model that `load_model` opens, kept, and its card."""
+    model = load_model(name)
+    return model, card_of(model)
+
+
+@lru_cache
+def class_weights(dataset: str) -> Tensor | None:
+    """Of the dataset's classes, whether its pictures are on this machine or not; None where nobody counted them."""
+    if dataset == "photos":
+        return load_dataset("photos").class_weights
+    table = dataset.partition("-")[0]  # two protocols, one table
+    return read_table(table)["weights"] if table in TABLES else None
+
+
+@lru_cache
+def photos() -> dict[str, Sample]:
+    """The labelled photographs by name."""
+    return {sample.name: sample for sample in load_dataset("photos", "photographs")}
+
+
+def sample_of(photo: str, upload: str | Path | None, model: nn.Module) -> tuple[Sample, str]:
+    """The chosen picture with its reference labels, and what they are."""
+    if photo != UPLOAD:
+        sample = photos()[photo]
+        if card_of(model).dataset == "photos":
+            return sample, TRUTH_NOTE
+        image = sample.image
+    elif upload is None:
+        raise InputError("no picture was uploaded yet; choose one with “Upload a picture”")
+    else:
+        image = to_tensor(read_picture(upload))
+    return Sample(photo, image, predicted(model, image[None])[0]), OWN_NOTE
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All that decides an attack on a picture; the defaults are the app's first view.
+
+    eps: in 1/255. target: a class of the model, "" for any other than the right one. region: a box of pixels
+    `left, top, right, bottom`, the last two not in it, or "" for the whole picture. where: what the box means, the
+    only pixels to `break` or the only ones to `change`.
+    """
+
+    photo: str = "chelsea"
+    model: str = "photos-clean"
+    eps: float = 4
+    loss: str = "mask-ce"
+    steps: int = 20
+    seed: int = 0
+    attack: str = "apgd"
+    target: str = ""
+    region: str = ""
+    where: str = BREAK
+
+    def check(self) -> None:
+        """Raise InputError for what the widgets do not offer: fields may be empty, requests come from anywhere."""
+        if None in (self.eps, self.steps, self.seed):
+            raise InputError("ε, steps and seed must each hold a number")
+        if not (0 <= self.eps <= MOST_EPS and 1 <= self.steps <= MOST_STEPS and 0 <= self.seed <= MOST_SEED):
+            raise InputError(
+                f"ε must lie in 0 .. {MOST_EPS}, steps in 1 .. {MOST_STEPS} and the seed in 0 .. {MOST_SEED}, "
+                f"got {self.eps}, {self.steps} and {self.seed}"
+            )
+        choices = {
+            "photo": [*photos(), UPLOAD],
+            "model": available(offline=True),
+            "loss": list(LOSSES),
+            "attack": list(OPTIMISERS),
+            "where": [BREAK, CHANGE],
+        }
+        for name, offered in choices.items():
+            if getattr(self, name) not in offered:
+                raise InputError(f"{name} must be one of {', '.join(offered)}; got {str(getattr(self, name))[:40]!r}")
+        self.box()
+
+    def box(self) -> tuple[int, int, int, int] | None:
+        """The region, or None for the whole picture. Raises InputError for what is no box."""
+        if not self.region.strip():
+            return None
+        parts = self.region.split(",")
+        if len(parts) != 4 or not all(part.strip().isascii() and part.strip().isdigit() for part in parts):
+            raise InputError(
+                f"a region is left, top, right, bottom in pixels, as 20, 30, 90, 80; got {self.region[:40]!r}"
+            )
+        left, top, right, bottom = (min(int(part), LONGER_SIDE) for part in parts)
+        if left >= right or top >= bottom:
+            raise InputError(f"the region {self.region[:40]!r} holds no pixel; expected left < right and top < bottom")
+        return left, top, right, bottom
+
+    def arguments(self, classes: tuple[str, ...], labels: Tensor) -> dict[str, Any]:
+        """What an attack is told about target and region. labels: (H, W). Raises InputError for an unknown class."""
+        if self.target and self.target not in classes:
+            raise InputError(f"the target must be a class of the model, got {self.target[:40]!r}")
+        target = classes.index(self.target) if self.target else None
+        if (box := self.box()) is None:
+            return {"target": target}
+        left, top, right, bottom = box
+        inside = torch.zeros_like(labels, dtype=torch.bool)
+        inside[top:bottom, left:right] = True
+        if not inside.any():
+            raise InputError(
+                f"the region {self.region!r} lies outside the picture of {labels.shape[1]} x {labels.shape[0]}"
+            )
+        return {"target": target, "aimed" if self.where == BREAK else "changeable": inside}
+
+    def query(self) -> str:
+        """Of an address: what differs from the defaults."""
+        start = asdict(Setting())
+        return urlencode({name: value for name, value in asdict(self).items() if value != start[name]})
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> Setting:
+        """Of an address or a file, from anyone. Raises InputError for what is no setting; other names are ignored."""
+        kinds = {"float": float, "int": int, "str": str}
+        found: dict[str, Any] = {}
+        for field in fields(cls):
+            if field.name in values:
+                try:
+                    found[field.name] = kinds[str(field.type)](values[field.name])
+                except (TypeError, ValueError, OverflowError):
+                    raise InputError(f"{field.name} must be a number, got {str(values[field.name])[:40]!r}") from None
+        if not math.isfinite(found.get("eps", 0)):
+            raise InputError("ε must be a finite number")
+        setting = cls(**found)
+        setting.check()
+        return setting
+
+    def cell(self) -> str:
+        """The same attack as a few lines of Python."""
+        upload = ', upload="my_picture.png"' if self.photo == UPLOAD else ""
+        return (
+            "from robviz.interactive.scenario import Setting, compare\n\n"
+            f"setting = {self!r}\n"
+            f"shown = compare(setting{upload})\n"
+            "print(shown.scores_before, shown.scores_after, shown.largest_change)\n"
+        )
+
+
+def setting_steps(
+    setting: Setting,
+    upload: str | Path | None = None,
+    frame_seconds: float = 0.0,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> Generator[Comparison, None, None]:
+    """Frames of the attack that a setting tells, the last one measured on the 8-bit picture."""
+    setting.check()
+    model, card = model_of(setting.model)
+    sample, _ = sample_of(setting.photo, upload, model)
+    shown = None
+    for shown in compare_steps(
+        model,
+        sample,
+        len(card.classes),
+        setting.eps / 255,
+        int(setting.steps),
+        setting.loss,
+        class_weights(card.dataset),
+        int(setting.seed),
+        frame_seconds,
+        is_stopped,
+        setting.attack,
+        **setting.arguments(card.classes, sample.labels),
+    ):
+        yield shown
+    assert shown is not None
+    yield finish(model, sample, shown, len(card.classes))
+
+
+def compare(setting: Setting, upload: str | Path | None = None) -> Comparison:
+    """Run the attack that a setting tells. upload: the picture file of `my own picture`. Raises InputError."""
+    *_, last = setting_steps(setting, upload, math.inf)
+    return last

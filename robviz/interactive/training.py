@@ -1,0 +1,180 @@
+"""Make it robust: a small adversarial training, and what one attacked picture looks like to the model as it learns.
+
+`heal_steps` trains here; `heal_apart` does the same in a process of its own, which ends when the generator is closed.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import robviz
+from robviz.attacks import apgd
+from robviz.datasets import load_dataset
+from robviz.finetune import TrainingImages, train
+from robviz.finetune.images import training_images
+from robviz.finetune.initialization import initial_model
+from robviz.finetune.loop import Training
+from robviz.finetune.recipes import PHOTOS, RECIPES, Recipe
+from robviz.finetune.run import history, probe_of
+from robviz.metrics import counts, pixel_accuracy
+from robviz.models import Card, save_checkpoint, shipped_models
+from robviz.types import InputError, Sample
+
+PROBE_SPLIT, PROBE_IMAGES = "val-128", 4
+PICTURE_STEPS = 10  # of the attack on the picture, each round anew
+PATIENCE = 0.2  # seconds between two looks at the other process
+
+
+def small_recipes() -> list[str]:
+    """Names of the recipes that start from a model that is here."""
+    return [recipe.name for recipe in PHOTOS if recipe.initial in shipped_models()]
+
+
+def small(name: str, iterations: int, eps: float, attack_steps: int) -> Recipe:
+    """One of `small_recipes`, as long as somebody may wait for it: of small images, with an average over fewer weights.
+
+    The attack's step size follows from eps, in [0, 1], and steps. Raises InputError for what cannot be trained.
+    """
+    if name not in small_recipes():
+        raise InputError(f"unknown recipe {name!r}; choose from: {', '.join(small_recipes())}")
+    recipe = RECIPES[name]
+    return replace(
+        recipe,
+        iterations=iterations,
+        eps=eps,
+        attack_steps=attack_steps,
+        attack_step_size=1.25 * eps if attack_steps == 1 else 2 * eps / attack_steps,
+        averaging=max(0.0, min(recipe.averaging, 1 - 4 / iterations)),  # as photos-onestep has it
+        sizes=(128,),
+    )
+
+
+@dataclass(frozen=True)
+class Round:
+    """How far the training has come. iteration 0 is the model it starts from.
+
+    miou, attacked_miou: of a few held-out images. mask: (H, W) int64, what the model sees in the picture, attacked
+    anew. accuracy: that mask's share of right pixels. path: the weights by now, with their card.
+    """
+
+    miou: float
+    attacked_miou: float
+    mask: np.ndarray
+    accuracy: float
+    path: Path
+
+
+@dataclass(frozen=True)
+class Healing:
+    """One iteration done. loss and seconds_left are NaN before the first; round: where it was looked at."""
+
+    iteration: int
+    iterations: int
+    loss: float
+    seconds_left: float
+    round: Round | None
+
+
+def heal_steps(recipe: Recipe, sample: Sample, folder: Path, rounds: int = 8) -> Generator[Healing, None, None]:
+    """Train by a recipe of `photos` and look at the model before it and about `rounds` times, in equal steps.
+
+    sample: the picture that is attacked each round, at the recipe's radius. folder: where the weights are kept, each
+    round in place of the last. Raises InputError for what cannot be trained.
+    """
+    images, eps = training_images(recipe), recipe.eps
+    with torch.random.fork_rng([]):
+        torch.manual_seed(recipe.seed)
+        training = Training(initial_model(recipe, len(images.classes)), recipe, len(images.classes))
+    probe = probe_of(recipe, load_dataset(images.name, PROBE_SPLIT), PROBE_IMAGES, eps)
+
+    def look() -> Round:
+        model = training.averaged.module.eval()
+        training.probes.append(probe(model))
+        pair = (part[None].to(training.accelerator.device) for part in (sample.image, sample.labels))
+        mask = apgd(model, *pair, eps, PICTURE_STEPS, "mask-ce").predictions.cpu()
+        right = counts(mask, sample.labels[None], len(images.classes))
+        accuracy = pixel_accuracy(right.correct, right.valid).item()
+        path = save_checkpoint(model, card_of(training, images), folder)
+        return Round(*training.probes[-1], mask[0].numpy(), accuracy, path)
+
+    yield Healing(0, images.iterations, float("nan"), float("nan"), look())
+    due = {round(images.iterations * number / rounds) for number in range(1, rounds + 1)}
+    with closing(train(training, images, workers=0)) as progresses:
+        for progress in progresses:
+            done = look() if progress.iteration in due else None
+            yield Healing(progress.iteration, progress.iterations, progress.loss, progress.seconds_left, done)
+
+
+def card_of(training: Training, images: TrainingImages) -> Card:
+    recipe = training.recipe
+    return Card(
+        name=recipe.name,
+        architecture=recipe.architecture,
+        dataset=images.name,
+        classes=images.classes,
+        palette=images.palette,
+        source=f"trained for {training.iteration} iterations from {recipe.initial} by robviz {robviz.__version__}",
+        training=history(training, PROBE_IMAGES) | {"command": "robviz app, Make it robust"},
+    )
+
+
+def send(connection: Connection, recipe: Recipe, sample: Sample, folder: Path, rounds: int) -> None:
+    """In the process apart: send every step, at the end None, or a sentence in place of either."""
+    tqdm.set_lock(threading.RLock())  # its own is shared among processes, and would outlive this one
+    try:
+        for step in heal_steps(recipe, sample, folder, rounds):
+            connection.send(step)
+        connection.send(None)
+    except InputError as error:
+        connection.send(str(error))
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # nobody listens any more
+
+
+def heal_apart(
+    recipe: Recipe,
+    sample: Sample,
+    folder: Path,
+    rounds: int = 8,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> Generator[Healing, None, None]:
+    """`heal_steps` in a process of its own: its memory comes back, and whatever ends it ends it alone.
+
+    is_stopped is asked a few times a second; then, or when the generator is closed, the process is ended and the
+    weights of the last round stay. Raises InputError where it could not train or ended by itself.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=send, args=(theirs, recipe, sample, folder, rounds), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        while not is_stopped():
+            if not ours.poll(PATIENCE):
+                continue
+            step = ours.recv()
+            if step is None:
+                process.join()
+                return
+            if isinstance(step, str):
+                raise InputError(step)
+            yield step
+    except EOFError as error:
+        process.join()
+        raise InputError(
+            f"the training ended by itself (exit code {process.exitcode}); perhaps the memory was too small: try again"
+        ) from error
+    finally:
+        process.terminate()
+        process.join()
+        ours.close()

@@ -1,0 +1,135 @@
+"""Architectures by name, and checkpoints loaded into them under their own or the published keys."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from robviz.models import pspnet, segmenter, upernet
+from robviz.models.checkpoints import Keys, State, fill, listed, mismatches, renamed, state_of
+from robviz.models.efficientnet import efficientnet_lite0, load_imagenet
+from robviz.models.upernet import convnext
+from robviz.types import InputError
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One row of `ARCHITECTURES`: the model of a number of classes, and how published checkpoints name its tensors."""
+
+    build: Callable[[int], nn.Module]
+    published_keys: Keys = ()
+    load_imagenet: Callable[[Any], None] | None = None  # fills the backbone, for trainings to start from
+    from_imagenet: Callable[[State], State] | None = None  # a published robust classifier to our backbone's tensors
+
+
+#: To add an architecture, write its file and add its row.
+ARCHITECTURES: dict[str, Architecture] = {
+    "upernet-convnext-small-cvst": Architecture(partial(convnext, upernet.SMALL)),
+    "upernet-efficientnet-lite0": Architecture(efficientnet_lite0, load_imagenet=load_imagenet),
+    "upernet-convnext-t-cvst": Architecture(
+        partial(convnext, upernet.TINY_512), upernet.PUBLISHED_KEYS, from_imagenet=upernet.from_imagenet
+    ),
+    "upernet-convnext-s-cvst": Architecture(
+        partial(convnext, upernet.SMALL_512), upernet.PUBLISHED_KEYS, from_imagenet=upernet.from_imagenet
+    ),
+    "segmenter-vit-s": Architecture(
+        segmenter.vit_small, segmenter.PUBLISHED_KEYS, from_imagenet=segmenter.from_imagenet
+    ),
+    "pspnet-50": Architecture(partial(pspnet.resnet50, "resnet50"), pspnet.PUBLISHED_KEYS),
+    "pspnet-50-deepstem": Architecture(partial(pspnet.resnet50, "resnet50s"), pspnet.PUBLISHED_DEEPSTEM_KEYS),
+}
+
+#: The tensors that an ImageNet classifier has too; the norms after the stages are the segmenter's.
+BACKBONE = re.compile(r"backbone\.(?!norms\.)")
+UNMISTAKABLE = 12347  # a number of classes that no tensor has as a side by chance
+
+
+def build(architecture: str, num_classes: int) -> nn.Module:
+    """A freshly initialised model: images (B, 3, H, W) in [0, 1] to logits (B, K, H, W)."""
+    if architecture not in ARCHITECTURES:
+        raise InputError(f"unknown architecture {architecture!r}; choose from: {', '.join(ARCHITECTURES)}")
+    if num_classes < 2:
+        raise InputError(f"num_classes must be at least 2, got {num_classes}")
+    model = ARCHITECTURES[architecture].build(num_classes)
+    model.architecture = architecture  # type: ignore[assignment]
+    return model
+
+
+def load_checkpoint(model: nn.Module, source: str | Path | State) -> nn.Module:
+    """Fill a model that `build` made with a checkpoint, under its own keys or the published ones; returns the model.
+
+    source: a path (`.safetensors`, or a `.pth` of tensors alone: code in it is never run) or a state dict. The
+    dictionary may lie under "state_dict" or "model", its keys behind "module.". Strict: raises InputError that names
+    the first keys that are missing, unknown or of another shape, and what to build instead.
+    """
+    name, here = str(model.architecture), model.state_dict()
+
+    def opened() -> State:
+        return under_our_keys(state_of(source), name, here)
+
+    if problems := mismatches(here, opened()):
+        advice = what_fits(state_of(source), model)
+        raise InputError(f"the checkpoint does not hold a {name}: {listed(problems)}; {advice}")
+    fill(here, opened)
+    return model
+
+
+def load_backbone(model: nn.Module, source: str | Path | State) -> nn.Module:
+    """Fill the backbone of a model that `build` made with a robust ImageNet classifier (PIR-AT, paper, section 4).
+
+    source: as for `load_checkpoint`. The classifier's head is left out, its normalisation goes into the first
+    convolution. The rest of the model stays as it is. Strict: raises InputError that names the first keys that are
+    missing, unknown or of another shape. Returns the model.
+    """
+    name = str(model.architecture)
+    convert = ARCHITECTURES[name].from_imagenet
+    if convert is None:
+        known = ", ".join(name for name, row in ARCHITECTURES.items() if row.from_imagenet)
+        raise InputError(f"no robust ImageNet backbone is published for {name}; choose from: {known}")
+    state = convert(state_of(source))
+    here = {key: value for key, value in model.state_dict().items() if BACKBONE.match(key)}
+    if problems := mismatches(here, state):
+        raise InputError(f"the checkpoint does not hold an ImageNet backbone for {name}: {listed(problems)}")
+    model.load_state_dict(state, strict=False)
+    return model
+
+
+def under_our_keys(state: State, architecture: str, here: State) -> State:
+    """A published checkpoint under the keys of `here`, the state dict of such a model; one of ours as it is."""
+    return state if state.keys() <= here.keys() else renamed(state, ARCHITECTURES[architecture].published_keys)
+
+
+def what_fits(state: State, model: nn.Module) -> str:
+    """What to do about a checkpoint that does not fit the model."""
+    fitting = {name: classes for name in ARCHITECTURES if (classes := classes_in(state, name))}
+    name = str(model.architecture)
+    if name in fitting:
+        here = classes_in(model.state_dict(), name)
+        return f"it has {fitting[name]} classes, the model {here}: build it with num_classes={fitting[name]}"
+    if fitting:
+        other, classes = next(iter(fitting.items()))
+        return f"it holds a {other} of {classes} classes: build({other!r}, {classes}) makes the model for it"
+    if any(key.startswith("base_model.") for key in state):
+        return "it looks like an ImageNet classifier: load_backbone takes those"
+    return f"it holds none of {', '.join(ARCHITECTURES)}"
+
+
+def classes_in(state: State, architecture: str) -> int | None:
+    """The number of classes with which an architecture has exactly these tensors, if there is one."""
+    with torch.device("meta"):
+        here = build(architecture, UNMISTAKABLE).state_dict()
+    state = under_our_keys(state, architecture, here)
+    if state.keys() != here.keys():
+        return None
+    sides = {pair for key in here for pair in zip_longest(state[key].shape, here[key].shape)}
+    classes = {side for side, wanted in sides if wanted == UNMISTAKABLE}
+    fits = all(side == wanted or wanted == UNMISTAKABLE for side, wanted in sides)
+    return classes.pop() if fits and len(classes) == 1 else None

@@ -1,0 +1,64 @@
+"""The card of a model: what it is, and how it came to be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from robviz.files.atomic import write_atomically
+from robviz.types import InputError
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a checkpoint is and how it came to be; written by the run that trained it, beside the weights."""
+
+    name: str
+    architecture: str
+    dataset: str
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    source: str
+    metrics: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)  # recipe, seed, command, duration, versions, curve
+
+    def save(self, path: Path) -> None:
+        write_atomically(path, json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Card:
+        """Raises InputError when the file is no card."""
+        try:
+            values = json.loads(path.read_text())
+            known = {key.name: values[key.name] for key in fields(cls)}
+        except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise InputError(f"{path} is not a robviz model card: {error!r}") from error
+        known["classes"] = tuple(known["classes"])
+        known["palette"] = tuple(tuple(colour) for colour in known["palette"])
+        return cls(**known)
+
+
+def card_of(model: nn.Module) -> Card:
+    """The card of a model that `load_model` opened or `adapt` made."""
+    card = getattr(model, "card", None)
+    if not isinstance(card, Card):
+        raise InputError(f"{type(model).__name__} has no card; use robviz.load_model or robviz.models.adapt")
+    return card
+
+
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 of a model's class and of every parameter and buffer, by name: which weights are these?
+
+    What else decides its answers, such as the code of a function behind `adapt`, is not in it.
+    """
+    digest = hashlib.sha256(type(model).__qualname__.encode())
+    for key, value in sorted(model.state_dict().items()):
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

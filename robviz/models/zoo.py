@@ -1,0 +1,116 @@
+"""Models by name: those that ship with robviz, those a user has kept, and the published ones."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from robviz.files.atomic import replacing
+from robviz.files.paths import cache_folder, shipped
+from robviz.models import published
+from robviz.models.architectures import (
+    build,
+    load_checkpoint,
+)
+from robviz.models.card import Card
+from robviz.types import InputError
+
+#: What models that a user keeps are called, and how many there may be.
+KEPT_NAME, MOST_KEPT = re.compile(r"[a-z0-9][a-z0-9-]{0,39}"), 50
+
+
+def shipped_models() -> list[str]:
+    """Names of the checkpoints that are part of the installation."""
+    return sorted(path.stem for path in shipped("checkpoints").glob("*.safetensors"))
+
+
+def kept_folder() -> Path:
+    """Where the models lie that a user has trained and kept under a name."""
+    return cache_folder() / "models"
+
+
+def kept_models() -> list[str]:
+    """Names of the models that this user has kept."""
+    return sorted(path.stem for path in kept_folder().glob("*.safetensors") if path.with_suffix(".json").exists())
+
+
+def keep_model(path: Path, name: str) -> Path:
+    """Keep a checkpoint and its card under a name that `load_model` opens from now on; returns the path.
+
+    Raises InputError for a name that is taken or no name, and where there are too many already.
+    """
+    if not KEPT_NAME.fullmatch(name):
+        raise InputError(f"a name has 1 to 40 small letters, digits and dashes, such as my-model; got {name!r}")
+    if name in available():
+        raise InputError(f"there is a model named {name!r} already; choose another name")
+    if len(kept_models()) >= MOST_KEPT:
+        raise InputError(f"{MOST_KEPT} models are kept in {kept_folder()}; delete some of them first")
+    target = kept_folder() / f"{name}.safetensors"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as file:
+        file.write(path.read_bytes())
+    replace(Card.load(path.with_suffix(".json")), name=name).save(target.with_suffix(".json"))
+    return target
+
+
+def available(offline: bool = False) -> list[str]:
+    """Names that `load_model` opens: models shipped, kept by this user, and published, downloaded on first use.
+
+    offline: only those that open without a download, being shipped or in the cache.
+    """
+    here = (name for name in published.CHECKPOINTS if not offline or published.is_here(name))
+    return [*shipped_models(), *kept_models(), *here]
+
+
+def save_checkpoint(model: nn.Module, card: Card, folder: Path) -> Path:
+    """Write `<name>.safetensors`, floats as float16, and `<name>.json`; returns the path of the weights.
+
+    Each file is there whole or as it was. Raises OSError on a full disk.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{card.name}.safetensors"
+    halved: dict[str, Tensor] = {
+        key: (value.half() if value.is_floating_point() else value).contiguous()
+        for key, value in model.state_dict().items()
+    }
+    with replacing(path) as file:
+        file.write(save(halved))
+    card.save(path.with_suffix(".json"))
+    return path
+
+
+def path_of(name: str | Path) -> Path:
+    """Where the weights of a model lie that needs no download. Raises InputError for an unknown name."""
+    folder = kept_folder() if name in kept_models() else shipped("checkpoints")
+    path = Path(name) if str(name).endswith(".safetensors") else folder / f"{name}.safetensors"
+    if not path.is_file():
+        raise InputError(
+            f"unknown model {str(name)!r}; choose from: {', '.join(available())}, or give a .safetensors path"
+        )
+    return path
+
+
+def card_named(name: str | Path) -> Card:
+    """The card of what `load_model` opens under this name, without opening it."""
+    return published.card(str(name)) if name in published.CHECKPOINTS else Card.load(path_of(name).with_suffix(".json"))
+
+
+def load_model(name: str | Path, device: str | torch.device | None = None) -> nn.Module:
+    """A trained model, frozen and in eval mode, with its `Card` as `.card`.
+
+    name: one of `available()`, or the path of a `.safetensors` file with its card beside it, as `finetune` writes. A
+    published model is downloaded on first use (`robviz.models.published.download`).
+    device: where to put it; the CPU by default. The model maps images (B, 3, H, W) float RGB in [0, 1] to logits
+    (B, K, H, W). Raises InputError for an unknown name, a damaged file or a failed download.
+    """
+    path = published.download(str(name)) if name in published.CHECKPOINTS else path_of(name)
+    card = card_named(name)
+    model = build(card.architecture, len(card.classes))
+    load_checkpoint(model, path)
+    model.card = card  # type: ignore[assignment]
+    return model.eval().requires_grad_(False).to(device or "cpu")

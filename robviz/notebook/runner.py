@@ -1,0 +1,269 @@
+"""The course: notebooks that run, check their own exercises, and know what they took.
+
+`robviz course check` runs every notebook of `notebooks/`, each exercise as its student finds it, with mistakes, then
+solved; `render` makes HTML of the solved copies, `solve` writes one, `strip` clears outputs before a commit.
+
+How a notebook is written
+-------------------------
+What lies in git is the student's copy, without outputs. `tests/test_course.py` holds each to these rules:
+
+- The first cell, Markdown, has the title, `**Goals**` and `**Prerequisites**`; the last ones a `## Summary` and a link
+  into the app, `http://127.0.0.1:7860/?photo=chelsea&model=photos-clean&eps=4&loss=mask-ce&steps=20&seed=0`.
+- The first code cell is tagged `parameters` and holds `MODE = None`; the second ends in
+  `lesson = course.begin("NN_name", MODE)` and `lesson`, which shows mode, seed and measured runtime. What differs
+  between the modes is written `lesson.pick(quick, full)`; `lesson.out("name")` is a folder for what full mode resumes.
+- Say, run, see, interpret. `ruff` holds for cells, too. Code cells are short (median at most 4 lines); a `def` only
+  where the student writes one.
+- Prose holds no digits but settings in `code` and places (Table 6, section 3.4, Exercise 1): whatever a sentence
+  claims in numbers, a cell prints. At least once a `**Predict:**` comes before the cell that reveals.
+- An exercise is a code cell tagged `exercise`. As it is, running it raises NotImplementedError: `def f(x): raise
+  NotImplementedError("...")` and below it a call. Its metadata holds `robviz: {"solution": "...", "wrong": ["...",
+  ...]}`: the cell's whole text once solved, and solutions with mistakes worth explaining.
+- The next code cell, tagged `check`, asserts; the message explains the mistake in one sentence. It fails for each
+  `wrong`. It is left out where the exercise is not solved, and so is every cell tagged `after`: those use the student's
+  answer. No other cell may. `lesson.solution(1)` folds out the solution of Exercise 1.
+- Charts are those of `robviz.notebook.charts` (matplotlib: they show everywhere), the viewer is `show` or `Explorer` of
+  `robviz.notebook.widget`, a table of the paper beside ours `robviz.paper.beside(...)` as a cell's last line. What two
+  notebooks need is in the library, not in cells.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import symtable
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from robviz.files.paths import shipped
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+from robviz.notebook.lesson import RUNTIMES, names, read, role, runtimes
+
+LIMIT = 90  # seconds a notebook may take in quick mode
+
+
+def student(notebook: NotebookNode) -> NotebookNode:
+    """The copy that students open: no outputs, no execution counts."""
+    copy = deepcopy(notebook)
+    for cell in copy.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+        cell.metadata.pop("execution", None)
+    copy.metadata.pop("widgets", None)
+    copy.metadata.get("language_info", {}).pop("version", None)  # of whoever saved it last
+    return copy
+
+
+def solved(notebook: NotebookNode) -> NotebookNode:
+    """The copy with every exercise done."""
+    copy = student(notebook)
+    for cell in copy.cells:
+        if role(cell) == "exercise":
+            cell.source = cell.metadata.robviz.solution
+    return copy
+
+
+def strip(path: Path) -> None:
+    """Make a notebook that was run and saved a student's copy again."""
+    import nbformat
+
+    nbformat.write(student(nbformat.read(path, as_version=4)), path)
+
+
+# ------------------------------------------------------------------------------------------ running them
+
+#: Runs in the kernel first: whoever asks another machine for something learns that the course does not.
+OFFLINE = """
+def _offline():
+    import sys
+    places = {"socket.connect": lambda _, address: address[0], "socket.getaddrinfo": lambda host, *_: host}
+    def refuse(event, arguments):
+        if event in places and (host := places[event](*arguments)) not in (None, "127.0.0.1", "::1", "localhost"):
+            if not str(host).startswith("/"):
+                raise OSError(f"the course runs offline, but a cell asked {host} for something")
+    sys.addaudithook(refuse)
+_offline()
+del _offline
+"""
+
+
+@dataclass
+class Outcome:
+    """What running a copy showed. problems: a sentence each. notebook: with its outputs. seconds: of its own cells."""
+
+    notebook: NotebookNode
+    problems: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def failure(cell: NotebookNode) -> str | None:
+    """`NameError: ...` of a cell that failed, or None."""
+    errors = (output for output in cell.outputs if output.output_type == "error")
+    return next((f"{error.ename}: {error.evalue}" for error in errors), None)
+
+
+@contextmanager
+def kernel(notebook: NotebookNode) -> Iterator[Callable[[int, str], NotebookNode]]:
+    """A function of (index, source) that runs a cell and returns it; offline, in a folder that is then dropped."""
+    from nbclient import NotebookClient
+
+    quiet = ["--log-level=ERROR"]
+    client = NotebookClient(notebook, timeout=None, kernel_name="python3", allow_errors=True, extra_arguments=quiet)
+    client.store_widget_state = False
+
+    def run(index: int, source: str) -> NotebookNode:
+        cell = notebook.cells[index]
+        cell.source, cell.outputs = source, []
+        client.execute_cell(cell, index)
+        return cell
+
+    with tempfile.TemporaryDirectory() as folder, client.setup_kernel(cwd=folder, env=dict(os.environ)):
+        if os.environ.get("ROBVIZ_MODE", "quick") == "quick":
+            index = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code")
+            source = notebook.cells[index].source
+            run(index, OFFLINE).source = source
+        yield run
+
+
+def names_of(table: symtable.SymbolTable) -> tuple[set[str], set[str]]:
+    """Which global names a piece of code binds, and which it uses, in functions too."""
+    bound = {one.get_name() for one in table.get_symbols() if one.is_assigned() or one.is_imported()}
+    used = {one.get_name() for one in table.get_symbols() if one.is_referenced()}
+    inside = list(table.get_children())
+    while inside:
+        scope = inside.pop()
+        used |= {one.get_name() for one in scope.get_symbols() if one.is_global()}
+        inside += scope.get_children()
+    return bound, used
+
+
+def leaks(notebook: NotebookNode) -> list[str]:
+    """What fails for a student who leaves exercises out: cells that use an answer and are not tagged so."""
+    answers: set[str] = set()
+    ours: set[str] = set()
+    problems = []
+    for index, cell in enumerate(solved(notebook).cells):
+        if cell.cell_type != "code":
+            continue
+        bound, used = names_of(symtable.symtable(cell.source, f"cell {index}", "exec"))
+        if role(cell) is not None:
+            answers |= bound
+            continue
+        ours |= bound
+        if taken := sorted((used & answers) - ours):
+            problems.append(f"cell {index} uses {', '.join(taken)}, the student's answer; tag it `after`")
+    return problems
+
+
+def run(notebook: NotebookNode, try_mistakes: bool = True) -> Outcome:
+    """Run the solved copy: nothing fails or warns, and no cell without a tag needs an answer.
+
+    try_mistakes: before its solution, each exercise must raise NotImplementedError as it is, and its check explain
+    the wrong solutions.
+    """
+    outcome = Outcome(solved(notebook), leaks(notebook))
+    cells = outcome.notebook.cells
+    with kernel(outcome.notebook) as execute:
+        for index, cell in enumerate(cells):
+            if cell.cell_type != "code":
+                continue
+            source = cell.source
+            if try_mistakes and role(cell) == "exercise":
+                failed = failure(execute(index, notebook.cells[index].source)) or "nothing"
+                if not failed.startswith("NotImplementedError"):
+                    outcome.problems.append(f"cell {index}, an exercise, must raise NotImplementedError, not {failed}")
+                check = next(i for i in range(index, len(cells)) if role(cells[i]) == "check")
+                asserts = cells[check].source
+                for number, wrong in enumerate(cell.metadata.robviz.wrong, 1):
+                    failed = failure(execute(index, wrong)) or failure(execute(check, asserts)) or "nothing"
+                    if not is_explained(failed):
+                        problem = f"cell {check} answers the wrong solution {number} of cell {index} with {failed}"
+                        outcome.problems.append(f"{problem}; expected an AssertionError of one sentence")
+                cells[check].outputs = []
+            started = time.perf_counter()
+            done = execute(index, source)
+            outcome.seconds += time.perf_counter() - started
+            outcome.problems += [f"cell {index} fails: {failed}" for failed in [failure(done)] if failed]
+            outcome.problems += [
+                f"cell {index} writes to stderr: {output.text.strip()}"
+                for output in done.outputs
+                if output.output_type == "stream" and output.name == "stderr"
+            ]
+    return outcome
+
+
+def is_explained(failed: str) -> bool:
+    """Whether a failure is an assertion with a sentence."""
+    kind, _, message = failed.partition(": ")
+    return kind == "AssertionError" and len(message.split()) >= 5 and message.rstrip().endswith((".", "?"))
+
+
+def check(chosen: Sequence[str] = (), write: bool = False) -> list[str]:
+    """Run notebooks (all by default); returns the problems, a sentence each. Prints what each took.
+
+    write: keep the seconds of those without problems in `runtimes.json`. Raises InputError for an unknown name.
+    """
+    mode = os.environ.get("ROBVIZ_MODE", "quick")
+    problems: list[str] = []
+    for name in chosen or names():
+        outcome = run(read(name))
+        if mode == "quick" and outcome.seconds > LIMIT:
+            outcome.problems.append(f"takes {outcome.seconds:.0f} s, at most {LIMIT} in quick mode")
+        problems += [f"{name}: {problem}" for problem in outcome.problems]
+        print(f"{name}, {mode}: {outcome.seconds:.1f} s, {len(outcome.problems)} problems", flush=True)
+        if write and not outcome.problems:
+            measured = runtimes()
+            measured.setdefault(name, {})[mode] = {"seconds": round(outcome.seconds, 1), "machine": machine(mode)}
+            (shipped("notebooks") / RUNTIMES).write_text(json.dumps(measured, indent=1, sort_keys=True) + "\n")
+    return problems
+
+
+def machine(mode: str) -> str:
+    """On what a mode was run, in a few words."""
+    if mode == "full":
+        import torch
+
+        return torch.cuda.get_device_name()
+    threads = os.environ.get("OMP_NUM_THREADS") or os.cpu_count()
+    return f"a CPU ({threads} {'thread' if str(threads) == '1' else 'threads'})"
+
+
+def render(out: Path, chosen: Sequence[str] = ()) -> list[Path]:
+    """Write the solved copies, run, as HTML with pictures that asks nobody for anything; returns the paths."""
+    paths = []
+    for name in chosen or names():
+        paths.append(write_html(run(read(name), try_mistakes=False).notebook, out / f"{name}.html"))
+        print(paths[-1], flush=True)
+    return paths
+
+
+def write_html(notebook: NotebookNode, path: Path) -> Path:
+    """A run notebook as one HTML page; of widgets their still pictures."""
+    from nbconvert import HTMLExporter
+
+    shown = deepcopy(notebook)
+    for cell in shown.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+    exporter = HTMLExporter(
+        exclude_input_prompt=True, exclude_output_prompt=True, mathjax_url="", require_js_url="", mermaid_js_url=""
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(exporter.from_notebook_node(shown, {"metadata": {"name": path.stem}})[0])
+    return path
+
+
+def solve(name: str, out: Path) -> None:
+    """Write the solved copy of a notebook, not run."""
+    import nbformat
+
+    nbformat.write(solved(read(name)), out)

@@ -1,0 +1,120 @@
+"""The viewer in a notebook: the app's JavaScript as an anywidget, and a still picture wherever no widget shows."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import anywidget
+import ipywidgets
+import numpy as np
+import traitlets
+from PIL import Image
+from torch import Tensor, nn
+
+from robviz.files.images import VOID_BYTE, overlay
+from robviz.interactive.comparison import Comparison, compare
+from robviz.losses import LOSSES
+from robviz.models import card_of
+from robviz.notebook import charts
+from robviz.types import VOID, Sample
+from robviz.viewer import HERE, STYLE, viewer_data
+
+RENDER = """
+export default {
+  render({ model, el }) {
+    const shown = viewer(el, model.get("data"));
+    const update = () => shown.update(model.get("data"));
+    model.on("change:data", update);
+    return () => model.off("change:data", update);
+  },
+};
+"""
+
+
+def decoded(url: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))))
+
+
+def still(data: dict[str, Any]) -> bytes:
+    """The attacked picture and the masks before and after with their scores, side by side, as PNG."""
+    pictures = {name: decoded(data["pictures"][name]) for name in ("image", "attacked", "before", "after")}
+    values = {score["name"]: score["value"] for score in data["scores"]}
+    rights = values["accuracy"].split(" → ")
+
+    def mask(name: str, picture: str) -> np.ndarray:
+        labels = np.where(pictures[name] == VOID_BYTE, VOID, pictures[name].astype(int))
+        return overlay(pictures[picture], labels, data["palette"])
+
+    titles = (
+        f"attacked, largest change {values['change']}",
+        f"before: {rights[0]} right",
+        f"after: {rights[-1]} right",
+    )
+    shown = (pictures["attacked"], mask("before", "image"), mask("after", "attacked"))
+    return charts.pictures(dict(zip(titles, shown)), height=3)._repr_png_()
+
+
+def with_still(bundle: Any, data: dict[str, Any]) -> Any:
+    """A widget's MIME bundle with the still picture, for pages without widgets."""
+    picture = {"image/png": base64.b64encode(still(data)).decode()}
+    if isinstance(bundle, tuple):
+        return bundle[0] | picture, bundle[1]
+    return bundle | picture
+
+
+class Viewer(anywidget.AnyWidget):
+    """The linked viewer; setting `data` shows the next frame in place."""
+
+    _esm = (HERE / "viewer.js").read_text() + RENDER
+    _css = STYLE
+    data = traitlets.Dict().tag(sync=True)
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        return with_still(super()._repr_mimebundle_(**options), self.data)
+
+
+class Explorer(ipywidgets.VBox):
+    """Controls above a viewer: each change attacks the picture anew. `.comparison` is what is shown."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        sample: Sample,
+        eps: float = 4,
+        loss: str = "mask-ce",
+        steps: int = 20,
+        seed: int = 0,
+        class_weights: Tensor | None = None,
+    ) -> None:
+        self.model, self.sample, self.seed, self.class_weights = model, sample, seed, class_weights
+        wait = {"continuous_update": False}  # an attack on release, not at every pixel of the way
+        losses = [name for name in LOSSES if class_weights is not None or name != "mask-ce-bal"]
+        self.eps = ipywidgets.FloatSlider(eps, min=0, max=16, step=0.25, description="ε in 1/255", **wait)
+        self.loss = ipywidgets.Dropdown(options=losses, value=loss, description="loss")
+        self.steps = ipywidgets.IntSlider(steps, min=1, max=100, description="steps", **wait)
+        self.viewer = Viewer(data=self.attacked())
+        super().__init__([ipywidgets.HBox([self.eps, self.loss, self.steps]), self.viewer])
+        for control in (self.eps, self.loss, self.steps):
+            control.observe(self.attack, "value")
+
+    def attacked(self) -> dict[str, Any]:
+        card, eps = card_of(self.model), self.eps.value / 255
+        classes = len(card.classes)
+        self.comparison = compare(
+            self.model, self.sample, classes, eps, self.steps.value, self.loss.value, self.class_weights, self.seed
+        )
+        return viewer_data(self.comparison, card.classes, card.palette, "Scores compare with the label mask.")
+
+    def attack(self, change: Any = None) -> None:
+        self.viewer.data = self.attacked()
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        return with_still(super()._repr_mimebundle_(**options), self.viewer.data)
+
+
+def show(shown: Comparison, model: nn.Module, note: str = "Scores compare with the label mask.") -> Viewer:
+    """A comparison in the viewer. model: whose classes and colours these are; it has a card. note: the line below."""
+    card = card_of(model)
+    return Viewer(data=viewer_data(shown, card.classes, card.palette, note))

@@ -1,0 +1,132 @@
+"""The tables of the documentation, written from cards and reports, never by hand."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import pandas as pd
+
+from robviz.files.paths import shipped
+from robviz.models import Card, shipped_models
+from robviz.paper.ours import ours
+from robviz.results.report import Report, markdown
+from robviz.types import InputError
+
+
+def trainings() -> pd.DataFrame:
+    """The shipped models from their cards: training, and mIoU in % on the splits that were measured."""
+    rows = []
+    for name in shipped_models():
+        card = Card.load(shipped("checkpoints") / f"{name}.json")
+        recipe = card.training["recipe"]
+        initial = recipe["initial"]
+        eps, minutes = round(recipe["eps"] * 255), card.training["training_seconds"] / 60
+        how = f"adversarially, PGD at {eps}/255" if eps else "cleanly"
+        start = {None: "", "imagenet": " from ImageNet weights"}.get(initial, f" from `{initial}`")
+        device = card.training.get("device", "CPU")
+        row = {"model": f"`{name}`", "trained": f"{how}{start}, {minutes:.0f} min on a {device}"}
+        for split, kind in product(("val", "photographs"), ("clean", "attacked")):
+            if split in card.metrics:
+                row[f"{split} mIoU, {kind}"] = f"{100 * card.metrics[split][f'{kind}_miou']:.1f} %"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def reports_in(folder: Path) -> list[Report]:
+    """Every JSON report of a folder, by file name. Raises InputError where there is none."""
+    paths = sorted(folder.glob("*.json"))
+    if not paths:
+        raise InputError(
+            f"there is no report in {folder}; put there the report.json that `robviz evaluate --out` wrote"
+        )
+    return [Report.load(path) for path in paths]
+
+
+def evaluations(reports: list[Report]) -> pd.DataFrame:
+    """One line a model and ensemble: its gradient steps an image, and what each radius leaves, in %."""
+    lines: dict[tuple[str, str], dict[str, str]] = {}
+    for report in reports:
+        plan, worst = report.plan, report.rows["worst case"]
+        model, ensemble, data = plan["model"]["name"], plan["settings"]["name"], plan["dataset"]
+        images = f"{data['images']} of {data['name']} {data['split']}"
+        steps = sum(run["steps"] for run in plan["settings"]["runs"])
+        line = lines.setdefault(
+            (model, ensemble),
+            {"model": f"`{model}`", "ensemble": ensemble, "images": images, "steps an image": str(steps)},
+        )
+        figures = f"{100 * worst['accuracy_mean']:.1f} / {100 * worst['miou']:.1f}"
+        line[f"accuracy / mIoU at {255 * plan['eps']:g}/255"] = figures
+    in_order = sorted(lines.values(), key=lambda line: (line["model"], int(line["steps an image"]), line["ensemble"]))
+    radii = [f"accuracy / mIoU at {255 * eps:g}/255" for eps in sorted({report.plan["eps"] for report in reports})]
+    return pd.DataFrame(in_order, columns=["model", "ensemble", "images", "steps an image", *radii])
+
+
+def alone(reports: list[Report]) -> pd.DataFrame:
+    """One line a model, loss, attack and its steps: what it leaves by itself at each radius, accuracy / mIoU in %."""
+    lines: dict[tuple[str, str, str, int], dict[str, str]] = {}
+    for report in reports:
+        model, radius = report.plan["model"]["name"], f"{255 * report.plan['eps']:g}/255"
+        for run in report.plan["settings"]["runs"]:
+            row = report.rows[f"{run['loss']}.{run['attack']}.{run['steps']}"]
+            line = lines.setdefault((model, run["loss"], run["attack"], run["steps"]), {})
+            line[radius] = f"{100 * row['accuracy_mean']:.1f} / {100 * row['miou']:.1f}"
+    radii = sorted({radius for line in lines.values() for radius in line}, key=lambda radius: float(radius[:-4]))
+    heads = [dict(zip(("model", "loss", "attack", "steps"), map(str, key))) for key in sorted(lines)]
+    return pd.DataFrame([head | lines[key] for head, key in zip(heads, sorted(lines))], columns=[*heads[0], *radii])
+
+
+def enough(reports: list[Report]) -> pd.DataFrame:
+    """Of each model and radius where `strong` was given the steps of `paper`, too: the fewest that reach its mIoU."""
+    found: dict[tuple[str, float], dict[int, float]] = {}
+    published: dict[tuple[str, float], tuple[int, float]] = {}
+    for report in reports:
+        plan, miou = report.plan, report.rows["worst case"]["miou"]
+        key, name = (plan["model"]["name"], plan["eps"]), plan["settings"]["name"]
+        steps = sum(run["steps"] for run in plan["settings"]["runs"])
+        if name == "paper":
+            published[key] = steps, miou
+        elif name.startswith("strong"):
+            found.setdefault(key, {})[steps] = miou
+    rows = []
+    for (model, eps), (steps, miou) in sorted(published.items()):
+        strong = found.get((model, eps), {})
+        if steps not in strong:
+            continue
+        first = min((count for count, left in strong.items() if left <= miou), default=None)
+        rows.append(
+            {
+                "model": f"`{model}`",
+                "radius": f"{255 * eps:g}/255",
+                "`paper`": f"{100 * miou:.2f} % after {steps} steps an image",
+                "`strong` is there": "not within the steps tried" if first is None else f"after {first}",
+                "with": "" if first is None else f"{100 * strong[first]:.2f} %",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def shipped_tables() -> dict[str, str]:
+    """The tables of the README, as Markdown, by the name of their place there."""
+    folder = shipped("checkpoints") / "reports"
+    reports = reports_in(folder)
+    return {
+        "models": markdown(trainings()),
+        "evaluations": markdown(evaluations(reports)),
+        "enough": markdown(enough(reports)),
+        "alone": markdown(alone(reports)),
+        "miniature": markdown(ours(3, reports_in(folder / "miniature")).drop(columns="Setting")),
+    }
+
+
+def fill(readme: Path) -> None:
+    """Put the tables of a file, each between its two markers, up to date. Raises InputError where it has none."""
+    text = readme.read_text()
+    here = {name: table for name, table in shipped_tables().items() if f"<!-- {name}: begin -->" in text}
+    if not here:
+        raise InputError(f"{readme} has no place for a table: expected a line such as <!-- models: begin -->")
+    for name, table in here.items():
+        begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+        before, rest = text.split(begin)
+        text = before + begin + table + end + rest.split(end)[1]
+    readme.write_text(text)

@@ -1,0 +1,48 @@
+"""The paper's Table 3 in miniature: does a robust backbone make adversarial training better, or cheaper?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from robviz.datasets import load_dataset
+from robviz.finetune import run
+from robviz.finetune.recipes import MINIATURE, Recipe, of_seed
+from robviz.models import load_model
+from robviz.results.plan import SeaSettings
+from robviz.results.report import Report
+from robviz.sea import PAPER, evaluate
+
+RADII = (2, 4, 8)  # in 1/255
+
+
+def miniature(
+    out: str | Path,
+    recipes: Sequence[Recipe] = MINIATURE,
+    seeds: Sequence[int] = (0, 1, 2),
+    settings: SeaSettings = PAPER,
+    images: int | None = None,
+    **options: Any,
+) -> Iterator[Report]:
+    """Train and evaluate each recipe with each seed, one report a radius; killed, the same call goes on.
+
+    out: `<name>.safetensors`, `<name>.<radius>/`, the folder of its evaluation on the val composites of 128 pixels, and
+    `reports/`, of which `robviz tables 3 --reports` makes the table. settings, images: of the evaluation, and how many
+    of the first. options: of `robviz.finetune.run`.
+    """
+    out, device = Path(out), PartialState().device
+    for seed in seeds:
+        for recipe in (of_seed(recipe, seed) for recipe in recipes):
+            path = run(recipe, out, **options)
+            model, dataset = load_model(path, device), load_dataset("photos", "val-128")
+            for eps in RADII:
+                folder = out / f"{recipe.name}.{eps}"
+                # Gradients in float32 on GPUs too, so that both kinds of machine attack alike.
+                report = evaluate(
+                    model, dataset, eps / 255, settings, folder, limit=images, batch_size=64, precision="fp32"
+                )
+                report.save(out / "reports" / f"{recipe.name}.{settings.name}.{eps}.json")
+                yield report

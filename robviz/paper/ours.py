@@ -1,0 +1,196 @@
+"""Lines like those of the published tables, from our own evaluations; figures in per cent, radii in /255."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pandas as pd
+
+from robviz.finetune.recipes import RECIPES
+from robviz.models.published import BACKBONES
+from robviz.paper.published import table
+from robviz.results.report import Report
+from robviz.types import InputError
+
+Line = dict[str, Any]
+
+
+def radius_of(report: Report) -> str:
+    return f"{255 * report.plan['eps']:g}/255"
+
+
+def subject_of(report: Report) -> str:
+    """Which model, on what."""
+    data = report.plan["dataset"]
+    return f"{report.plan['model']['name']}, {data['name']} {data['split']}, {data['images']} images"
+
+
+def model_of(report: Report) -> str:
+    """Which model, on what, by which ensemble: the first cell of our lines."""
+    return f"{subject_of(report)}, {report.plan['settings']['name']}"
+
+
+def percentages(report: Report, row: str, prefix: str, accuracy: str = "accuracy_pooled") -> Line:
+    """The two figures of a row, in per cent, under the paper's headings."""
+    figures = report.rows[row]
+    return {
+        f"{prefix} {heading}": None if figures[key] is None else round(100 * figures[key], 1)
+        for heading, key in (("Acc", accuracy), ("mIoU", "miou"))
+    }
+
+
+def worst_case(report: Report, prefix: str) -> Line:
+    """Of the ensemble; its accuracy is the mean over the images, as in the official code."""
+    return percentages(report, "worst case", prefix, "accuracy_mean")
+
+
+def losses(report: Report) -> dict[str, str]:
+    """loss -> the row of the report where it attacks alone."""
+    return {run["loss"]: f"{run['loss']}.{run['attack']}.{run['steps']}" for run in report.plan["settings"]["runs"]}
+
+
+def components(reports: Iterable[Report]) -> list[Line]:
+    """Table 6: each loss alone, and together."""
+    lines = []
+    for report in reports:
+        alone: Line = {}
+        for loss, row in losses(report).items():
+            alone |= percentages(report, row, loss)
+        lines.append({"Model": model_of(report), "eps": radius_of(report), **alone, **worst_case(report, "SEA")})
+    return lines
+
+
+def pairs(reports: Iterable[Report]) -> list[Line]:
+    """Table 7: each pair of losses, and all; a line of its own for each model."""
+    published = {frozenset(pair.split("+")): pair for pair in table(7)["Loss pair"]}
+    lines: dict[tuple[str, str], Line] = {}
+    for report in reports:
+        names = {row: loss for loss, row in losses(report).items()}
+        for row in report.rows:
+            if row == "worst case":
+                pair, figures = "SEA", worst_case(report, radius_of(report))
+            elif " + " in row:
+                pair = published[frozenset(names[one] for one in row.split(" + "))]
+                figures = percentages(report, row, radius_of(report))
+            else:
+                continue
+            line = lines.setdefault((model_of(report), pair), {"Model": model_of(report), "Loss pair": pair})
+            line.update(figures)
+    return list(lines.values())
+
+
+def radii(reports: Iterable[Report]) -> list[Line]:
+    """Table 2: each model under SEA at growing radii."""
+    lines: dict[str, Line] = {}
+    for report in reports:
+        line = lines.setdefault(model_of(report), {"Setting": model_of(report), **percentages(report, "clean", "0")})
+        line.update(worst_case(report, radius_of(report)))
+    return list(lines.values())
+
+
+def start_of(report: Report) -> Line | None:
+    """Which adversarial training made the model of a report; None where that is no recipe of ours."""
+    name, data = re.sub(r"-seed\d+$", "", report.plan["model"]["name"]), report.plan["dataset"]
+    recipe = RECIPES.get(name)
+    if recipe is None or not recipe.eps:
+        return None
+    first = RECIPES.get(recipe.initial or "")
+    is_robust = recipe.initial in BACKBONES or (first is not None and first.eps > 0)
+    where = f"{recipe.architecture} on {data['name']} {data['split']}"
+    return {
+        "Setting": f"{where}, {data['images']} images, {report.plan['settings']['name']}",
+        "Training": "PIR-AT" if is_robust else "AT",
+        "Init.": "robust" if is_robust else "clean",
+        "Steps": recipe.attack_steps,
+        **({"Its.": recipe.iterations} if recipe.epochs is None else {"Ep.": recipe.epochs}),
+    }
+
+
+def trainings(reports: Iterable[Report]) -> list[Line]:
+    """Table 3: each adversarial training by its start, steps and length; the mean and deviation over its seeds."""
+    groups: dict[tuple[Any, ...], dict[str, Line]] = {}
+    for report in reports:
+        if start := start_of(report):
+            models = groups.setdefault(tuple(start.items()), {})
+            line = models.setdefault(report.plan["model"]["name"], {})
+            line |= percentages(report, "clean", "0") | worst_case(report, radius_of(report))
+    headings = {heading for models in groups.values() for line in models.values() for heading in line}
+    in_order = sorted(headings, key=lambda heading: (float(re.split("[/ ]", heading)[0]), heading))
+    lines = []
+    for which, models in groups.items():
+        found = {name: [line[name] for line in models.values() if line.get(name) is not None] for name in in_order}
+        figures = {name: spread(values) if values else None for name, values in found.items()}
+        lines.append(dict(which) | {"Seeds": len(models)} | figures)
+
+    def place(line: Line) -> tuple[Any, ...]:
+        return line["Setting"], line.get("Its.", line.get("Ep.")), line["Steps"], line["Training"]
+
+    return sorted(lines, key=place)
+
+
+#: What Table 1 calls the losses that are not the paper's own.
+BASELINES = {"cospgd": "CosPGD", "segpgd": "SegPGD"}
+
+
+def attacks(reports: Iterable[Report]) -> list[Line]:
+    """Table 1: each loss alone, those of earlier work too, and SEA; reports on one model and radius share a line."""
+    lines: dict[tuple[str, str], Line] = {}
+    for report in reports:
+        subject, eps = subject_of(report), radius_of(report)
+        clean = [f"{value:.1f}" for value in percentages(report, "clean", "").values()]
+        line = lines.setdefault((subject, eps), {"Model": subject, "Clean (Acc / mIoU)": " / ".join(clean), "eps": eps})
+        for loss, row in losses(report).items():
+            line |= percentages(report, row, BASELINES.get(loss, loss))
+        if is_paper(report):
+            line |= worst_case(report, "SEA")
+    return list(lines.values())
+
+
+def seeds(reports: Iterable[Report]) -> list[Line]:
+    """Table 8: mean and deviation of Table 6 over the reports that differ in their seed alone."""
+    groups: dict[tuple[str, str], list[Line]] = {}
+    for line in components(reports):
+        groups.setdefault((line["Model"], line["eps"]), []).append(line)
+    return [
+        {"Model": model, "eps": eps}
+        | {name: spread([line[name] for line in group]) for name in group[0] if name not in ("Model", "eps")}
+        for (model, eps), group in groups.items()
+    ]
+
+
+def spread(values: list[float]) -> str:
+    """`89.2±0.2`; of one value no deviation is known."""
+    mean = f"{statistics.mean(values):.1f}"
+    return f"{mean}±{statistics.stdev(values):.1f}" if len(values) > 1 else mean
+
+
+#: number -> what makes its lines from evaluations
+OURS: dict[int, Callable[[Iterable[Report]], list[Line]]] = {
+    1: attacks,
+    2: radii,
+    3: trainings,
+    6: components,
+    7: pairs,
+    8: seeds,
+}
+
+
+def is_paper(report: Report) -> bool:
+    """Whether the ensemble has the losses of version 2 of the paper, of any number of steps."""
+    return re.fullmatch(r"paper(-\d+)?", report.plan["settings"]["name"]) is not None
+
+
+def ours(number: int, reports: Iterable[Report]) -> pd.DataFrame:
+    """Lines like those of the published Table `number` (1, 2, 3, 6, 7 or 8), from evaluations of ours.
+
+    reports: any; but for Table 1, those of other ensembles than the paper's are left out. Figures in per cent, under
+    the published headings. Raises InputError for a table that evaluations do not make.
+    """
+    if number not in OURS:
+        raise InputError(f"evaluations make Tables {', '.join(map(str, OURS))}, not {number!r}")
+    counted = (report for report in reports if number == 1 or is_paper(report))
+    ordered = sorted(counted, key=lambda report: (model_of(report), report.plan["eps"]))
+    return pd.DataFrame(OURS[number](ordered))

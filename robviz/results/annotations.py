@@ -1,0 +1,52 @@
+"""Notes on the images of an evaluation, beside it, or in the user's cache where its folder cannot be written to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from pathlib import Path
+
+from robviz.files.atomic import write_atomically
+from robviz.files.paths import cache_folder, shipped
+from robviz.types import InputError
+
+LONGEST = 2000  # characters
+_writing = threading.Lock()
+
+
+def notes_path(folder: Path) -> Path:
+    """Where the notes on an evaluation lie. What ships with robviz stays as it is."""
+    is_ours = folder.resolve().is_relative_to(shipped("checkpoints").resolve())
+    if os.access(folder, os.W_OK) and not is_ours:
+        return folder / "notes.json"
+    digest = hashlib.sha256((folder / "plan.json").read_bytes()).hexdigest()
+    return cache_folder() / "notes" / f"{digest[:16]}.json"
+
+
+def read_notes(folder: Path) -> dict[str, str]:
+    """The notes by image number. Raises InputError for a file that holds none."""
+    path = notes_path(folder)
+    try:
+        notes = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise InputError(f"{path} holds no notes ({error}); move it away") from error
+    if not isinstance(notes, dict) or not all(isinstance(text, str) for text in notes.values()):
+        raise InputError(f"{path} holds no notes; expected texts by image number: move it away")
+    return notes
+
+
+def write_note(folder: Path, index: int, text: str) -> None:
+    """Keep the note on an image, or drop it where the text is empty. Raises InputError for one that is too long."""
+    if len(text) > LONGEST:
+        raise InputError(f"a note has at most {LONGEST} characters, this one {len(text)}; shorten it")
+    with _writing:
+        notes = read_notes(folder)
+        if text.strip():
+            notes[str(index)] = text
+        else:
+            notes.pop(str(index), None)
+        path = notes_path(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(notes, indent=1) + "\n")

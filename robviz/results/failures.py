@@ -1,0 +1,299 @@
+"""Where a model breaks: the images, classes and pixels of an evaluation that `robviz evaluate --out` wrote.
+
+`failures` opens the folder as a pandas table with a row an image and attack; `select` filters and sorts it,
+`flip_matrix` counts which class became which, `to_csv` and `export` take the selection away.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from robviz.datasets import load_dataset
+from robviz.files.images import to_bytes
+from robviz.metrics import SIZE_NAMES
+from robviz.results.images import Kept, kept_of
+from robviz.results.plan import CLEAN, Run, key_of
+from robviz.results.records import Records
+from robviz.results.report import Report
+from robviz.results.summary import gathered
+from robviz.types import VOID, Dataset, InputError
+
+#: What `select` sorts by: its name, the column, and whether the largest comes first.
+SORTS = {
+    "accuracy drop": ("drop", True),
+    "class IoU drop": ("class_drop", True),
+    "flipped pixels": ("flipped", True),
+    "accuracy under attack": ("attacked", False),
+    "image": ("index", False),
+}
+
+
+@dataclass(frozen=True)
+class Failures:
+    """An evaluation, row by row.
+
+    rows: one a (image, attack), all rates in [0, 1]. `index`, `image`; `run` and its `loss`; pixel accuracy `clean`,
+    `attacked` and their difference `drop`; `won`, whether no other attack left fewer pixels right (the first of
+    equals); `worst_class` and its `class_drop`; `small`, `medium`, `large`, by how much the IoU of objects of that
+    size fell, NaN where there is none; `flipped`, the number of pixels that were right and are not any more (-1 where
+    unknown). class_drops: by how much the IoU of each labelled class fell, NaN for the others; a row as in `rows`, a
+    column a class number. flips: pixels that were right, as `row`, `label`, `seen_as`, `pixels`; None without masks.
+    missing: one sentence about what the folder does not hold and how to get it; empty where all is there.
+    """
+
+    folder: Path
+    plan: dict[str, Any]
+    classes: tuple[str, ...]
+    rows: pd.DataFrame
+    class_drops: pd.DataFrame
+    flips: pd.DataFrame | None
+    missing: str
+
+    @property
+    def name(self) -> str:
+        plan = self.plan
+        return f"{plan['model']['name']} on {plan['dataset']['name']} at {255 * plan['eps']:g}/255"
+
+
+def failures(folder: str | Path, dataset: Dataset | None = None) -> Failures:
+    """Open the folder of a finished evaluation.
+
+    dataset: the one that was evaluated; by default what `load_dataset` opens by the plan's name. Its labels say which
+    pixels were right. Reads one image at a time. Raises InputError where the folder holds no finished evaluation, or
+    where dataset and masks do not belong to it.
+    """
+    folder = Path(folder)
+    if not (folder / "plan.json").is_file() or not (folder / "report.json").is_file():
+        raise InputError(f"{folder} holds no finished evaluation; expected what `robviz evaluate --out` writes")
+    report = Report.load(folder / "report.json")
+    plan, classes = report.plan, tuple(report.rows[CLEAN]["iou_by_class"])
+    runs = [Run(**run) for run in plan["settings"]["runs"]]
+    tables = {name: gathered(Records(folder, plan), name, plan["dataset"]["images"]) for name in names_of(plan)}
+    rows, class_drops = rows_of(tables, runs, classes)
+    flips, missing = None, what_is_missing(folder, plan)
+    if not missing:
+        try:
+            dataset = dataset or load_dataset(plan["dataset"]["name"], plan["dataset"]["split"])
+        except InputError as error:
+            missing = f"Without the dataset nothing is known about pixels: {error}."
+        else:
+            flips = flips_of(folder, plan, dataset, rows)
+            rows["flipped"] = flips.groupby("row")["pixels"].sum().reindex(rows.index, fill_value=0)
+    return Failures(folder, plan, classes, rows, class_drops, flips, missing)
+
+
+def names_of(plan: dict[str, Any]) -> list[str]:
+    """The unattacked images and every run, as records are named."""
+    return [CLEAN, *(Run(**run).name for run in plan["settings"]["runs"])]
+
+
+def what_is_missing(folder: Path, plan: dict[str, Any]) -> str:
+    """Empty where every mask is there."""
+    kept, names = Kept(folder), names_of(plan)
+    keys = [key_of(i, name) for i in range(plan["dataset"]["images"]) for name in names]
+    absent = sum(not kept.has("masks", key) for key in keys)
+    if not absent:
+        return ""
+    return (
+        f"{absent} of {len(keys)} masks were not kept, so nothing is known about single pixels: run the same "
+        f"`robviz evaluate` again with --out {folder.name} --keep-masks."
+    )
+
+
+def iou(table: dict[str, Any], prefix: str = "") -> np.ndarray:
+    """Per image; NaN where the union is empty."""
+    intersection, union = (table[f"{prefix}{part}"].numpy() for part in ("intersection", "union"))
+    return np.where(union > 0, intersection / np.maximum(union, 1), np.nan)
+
+
+def rows_of(
+    tables: dict[str, dict[str, Any]], runs: list[Run], classes: tuple[str, ...]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`rows` and `class_drops` of `Failures`, from counts alone; row = image * runs + run."""
+    clean, attacked = tables[CLEAN], [tables[run.name] for run in runs]
+    images, valid = len(clean["image"]), clean["valid"].clamp_min(1).numpy()
+    winner = np.stack([table["correct"].numpy() for table in attacked]).argmin(0)
+    is_labelled = clean["labelled"].numpy() > 0
+    drops = np.stack([np.where(is_labelled, iou(clean) - iou(table), np.nan) for table in attacked], 1)
+    sizes = np.stack([iou(clean, "size_") - iou(table, "size_") for table in attacked], 1)
+    right = np.stack([table["correct"].numpy() / valid for table in attacked], 1)
+    of_image = np.repeat(np.arange(images), len(runs))
+    drops, sizes = drops.reshape(-1, len(classes)), sizes.reshape(-1, len(SIZE_NAMES))
+    known = np.where(np.isnan(drops), -np.inf, drops)
+    worst = known.argmax(1)
+    rows = pd.DataFrame(
+        {
+            "index": of_image,
+            "image": np.asarray(clean["image"], dtype=object)[of_image],
+            "run": [run.name for run in runs] * images,
+            "loss": [run.loss for run in runs] * images,
+            "clean": (clean["correct"].numpy() / valid)[of_image],
+            "attacked": right.ravel(),
+            "won": np.tile(np.arange(len(runs)), images) == winner[of_image],
+            "worst_class": np.asarray(classes, dtype=object)[worst],
+            "class_drop": known.max(1, initial=-np.inf),
+        }
+    )
+    rows.insert(6, "drop", rows["clean"] - rows["attacked"])
+    is_empty = np.isneginf(rows["class_drop"])
+    rows.loc[is_empty, "worst_class"], rows.loc[is_empty, "class_drop"] = "", np.nan
+    for name, values in zip(SIZE_NAMES, sizes.T):
+        rows[name] = values
+    rows["flipped"] = -1
+    return rows, pd.DataFrame(drops)
+
+
+def flips_of(folder: Path, plan: dict[str, Any], dataset: Dataset, rows: pd.DataFrame) -> pd.DataFrame:
+    """`flips` of `Failures`. Raises InputError where masks, dataset and records do not belong together."""
+    kept, (_, *runs), num_classes = Kept(folder), names_of(plan), len(dataset.classes)
+    right = rows["attacked"].to_numpy()
+    found = []
+    for i in range(plan["dataset"]["images"]):
+        sample = dataset[i]
+        labels = sample.labels.numpy()
+        before = kept.read("masks", key_of(i, CLEAN))
+        for number, run in enumerate(runs):
+            row, after = i * len(runs) + number, kept.read("masks", key_of(i, run))
+            fits = sample.name == rows["image"][row] and before.shape == after.shape == labels.shape
+            is_valid = labels != VOID
+            if not fits or round(right[row] * max(is_valid.sum(), 1)) != ((after == labels) & is_valid).sum():
+                raise InputError(
+                    f"the mask {kept.path('masks', key_of(i, run))} is not that of its record over {dataset.name} "
+                    f"({dataset.split}); give the dataset that was evaluated, or delete it and evaluate again"
+                )
+            broke = is_valid & (before == labels) & (after != labels)
+            pairs, pixels = np.unique(labels[broke] * num_classes + after[broke], return_counts=True)
+            found.append(np.stack([np.full_like(pairs, row), *np.divmod(pairs, num_classes), pixels], 1))
+    return pd.DataFrame(np.concatenate(found), columns=["row", "label", "seen_as", "pixels"])
+
+
+# --------------------------------------------------------------------------------------- selection
+
+
+def select(
+    found: Failures,
+    *,
+    worst_only: bool = True,
+    loss: str | None = None,
+    label: int | None = None,
+    seen_as: int | None = None,
+    size: str | None = None,
+    sort_by: str = "accuracy drop",
+) -> pd.DataFrame:
+    """The rows that broke in a certain way, the worst first; their index is that of `found.rows`.
+
+    worst_only: of each image the attack that won alone, else every attack. loss: that of the attack. label, seen_as:
+    class numbers; with `label` alone, rows in which its IoU fell (`class_drop` and `worst_class` then tell of it);
+    with `seen_as`, rows in which pixels of `label`, or of any class, became that class (`flipped` counts those alone).
+    size: "small", "medium" or "large", rows in which objects of that size lost. sort_by: a key of `SORTS`. Raises
+    ValueError for what there is not.
+    """
+    losses = sorted(set(found.rows["loss"]))
+    for what, value, known in (("loss", loss, losses), ("size", size, SIZE_NAMES), ("sort", sort_by, SORTS)):
+        if value is not None and value not in known:
+            raise InputError(f"unknown {what} {value!r}; choose from: {', '.join(known)}")
+    for number in (label, seen_as):
+        if number is not None and not 0 <= number < len(found.classes):
+            raise InputError(f"class numbers lie in 0 .. {len(found.classes) - 1}, got {number}")
+    if seen_as is not None and found.flips is None:
+        raise InputError(found.missing)
+    rows = found.rows.copy()
+    if label is not None:
+        rows["class_drop"], rows["worst_class"] = found.class_drops[label], found.classes[label]
+    if seen_as is not None or (label is not None and found.flips is not None):
+        rows["flipped"] = flipped(found, label, seen_as).reindex(rows.index, fill_value=0)
+    is_chosen = pd.Series(True, rows.index)
+    if worst_only:
+        is_chosen &= rows["won"]
+    if loss is not None:
+        is_chosen &= rows["loss"] == loss
+    if seen_as is not None:
+        is_chosen &= rows["flipped"] > 0
+    elif label is not None:
+        is_chosen &= rows["class_drop"] > 0
+    if size is not None:
+        is_chosen &= rows[size] > 0
+    column, largest_first = SORTS[sort_by]
+    return rows[is_chosen].sort_values(column, ascending=not largest_first, kind="stable")
+
+
+def flipped(found: Failures, label: int | None, seen_as: int | None) -> pd.Series:
+    """Pixels that were right and became `seen_as`, those of `label` alone if given, by row."""
+    flips = found.flips
+    assert flips is not None
+    is_meant = pd.Series(True, flips.index)
+    for column, number in (("label", label), ("seen_as", seen_as)):
+        if number is not None:
+            is_meant &= flips[column] == number
+    return flips[is_meant].groupby("row")["pixels"].sum()
+
+
+def flip_matrix(found: Failures, rows: pd.DataFrame) -> np.ndarray:
+    """(K, K) int64: over some rows, the pixels of class a that were right and are seen as class b under attack.
+
+    Raises InputError where masks were not kept.
+    """
+    if found.flips is None:
+        raise InputError(found.missing)
+    flips = found.flips[found.flips["row"].isin(rows.index)]
+    matrix = np.zeros((len(found.classes),) * 2, dtype=np.int64)
+    np.add.at(matrix, (flips["label"], flips["seen_as"]), flips["pixels"])
+    return matrix
+
+
+# --------------------------------------------------------------------------------------- taking it away
+
+
+def inert(text: str) -> str:
+    """Text that a spreadsheet shows instead of calculating it."""
+    return f"'{text}" if text[:1] in tuple("=+-@\t\r") else text
+
+
+def to_csv(found: Failures, rows: pd.DataFrame, notes: Mapping[str, str] | None = None) -> str:
+    """Some rows as CSV, with the IoU drop of every class and the note of each image (`notes` is by image number)."""
+    table = rows.copy()
+    for number, name in enumerate(found.classes):
+        table[f"IoU drop: {name}"] = found.class_drops[number].reindex(rows.index)
+    table["note"] = [(notes or {}).get(str(index), "") for index in rows["index"]]
+    for column in ("image", "run", "loss", "worst_class", "note"):
+        table[column] = [inert(str(value)) for value in table[column]]
+    return table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+
+
+def export(
+    found: Failures,
+    dataset: Dataset,
+    rows: pd.DataFrame,
+    file: IO[bytes],
+    notes: Mapping[str, str] | None = None,
+) -> None:
+    """Write some rows as a zip: the CSV, the plan, and of each row its picture, masks and attacked picture if kept.
+
+    Files are named by image number and attack. Writes one picture at a time.
+    """
+    kept, written = Kept(found.folder), set()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("selection.csv", to_csv(found, rows, notes), zipfile.ZIP_DEFLATED)
+        archive.writestr("plan.json", json.dumps(found.plan, indent=1) + "\n")
+        for index, run in zip(rows["index"], rows["run"]):
+            if index not in written:
+                buffer = io.BytesIO()
+                Image.fromarray(to_bytes(dataset[index].image)).save(buffer, "PNG")
+                archive.writestr(f"pictures/{index:06d}.png", buffer.getvalue())
+                written.add(index)
+            for name in (CLEAN, run):
+                for kind in kept_of(name):
+                    path = kept.path(kind, key_of(index, name))
+                    if path.is_file() and path not in written:
+                        archive.write(path, f"{kind}/{path.name}")
+                        written.add(path)

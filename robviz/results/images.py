@@ -1,0 +1,68 @@
+"""What an evaluation saw, as PNG files beside its records: a mask of every attack, and the attacked picture."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from robviz.files.atomic import replacing
+from robviz.files.images import DAMAGED
+from robviz.results.plan import CLEAN
+from robviz.types import InputError, Palette
+
+MOST_BYTE_CLASSES = 255  # beyond that, a class takes two bytes
+KINDS = ("masks", "pictures")
+
+
+class Kept:
+    """The folders `masks` and `pictures` of an evaluation, a file under each key.
+
+    Masks are index PNGs: the values are class numbers, in the dataset's colours up to 255 classes, of 16 bits beyond.
+    Pictures are 8-bit RGB. kinds: which of the two to keep. resume: keep what is there; else begin anew.
+    """
+
+    def __init__(self, folder: Path, kinds: tuple[str, ...] = (), resume: bool = True) -> None:
+        self.folder, self.kinds = folder, kinds
+        for kind in () if resume else KINDS:
+            shutil.rmtree(folder / kind, ignore_errors=True)
+        for kind in kinds:
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+
+    def path(self, kind: str, key: str) -> Path:
+        return self.folder / kind / f"{key}.png"
+
+    def has(self, kind: str, key: str) -> bool:
+        return self.path(kind, key).is_file()
+
+    def write_mask(self, key: str, predictions: Tensor, palette: Palette) -> None:
+        """Keep predictions (H, W) of the palette's classes."""
+        labels = predictions.cpu().numpy()
+        if len(palette) > MOST_BYTE_CLASSES:
+            self.write("masks", key, Image.fromarray(labels.astype(np.uint16)))
+            return
+        image = Image.fromarray(labels.astype(np.uint8)).convert("P")
+        image.putpalette([value for colour in palette for value in colour])
+        self.write("masks", key, image)
+
+    def write(self, kind: str, key: str, image: Image.Image) -> None:
+        with replacing(self.path(kind, key)) as file:
+            image.save(file, "PNG", optimize=True)
+
+    def read(self, kind: str, key: str) -> np.ndarray:
+        """A mask (H, W) int64 or a picture (H, W, 3) uint8. Raises InputError where it is missing or damaged."""
+        path = self.path(kind, key)
+        try:
+            with Image.open(path) as image:
+                array = np.array(image)
+        except DAMAGED as error:
+            raise InputError(f"{path} is missing or damaged; delete it and run the same evaluation again") from error
+        return array if kind == "pictures" else array.astype(np.int64)
+
+
+def kept_of(run: str) -> tuple[str, ...]:
+    """The kinds of files that there are of a run; nothing changes in the unattacked picture."""
+    return ("masks",) if run == CLEAN else KINDS

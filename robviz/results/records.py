@@ -1,0 +1,77 @@
+"""What was computed so far, one small file each, so that a run can be killed at any moment and go on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from robviz.files.atomic import write_atomically
+from robviz.types import InputError
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf of nested dictionaries with its dotted path."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+class Records:
+    """A folder of results, each under a key, all of one plan.
+
+    plan: what decides the results, as JSON would give it. Opening a folder made for another plan raises InputError and
+    lists the differences. resume: keep what is there; else begin anew.
+    """
+
+    def __init__(self, folder: Path, plan: dict[str, Any], resume: bool = True) -> None:
+        self.folder = folder / "records"
+        if not resume:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            (folder / "plan.json").unlink(missing_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.claim(folder / "plan.json", plan)
+
+    @staticmethod
+    def claim(path: Path, plan: dict[str, Any]) -> None:
+        if path.exists():
+            here, asked = dict(flat(json.loads(path.read_text()))), dict(flat(plan))
+            differences = [
+                f"{key}: {here.get(key)!r} there, {asked.get(key)!r} asked for"
+                for key in sorted(here.keys() | asked.keys())
+                if here.get(key) != asked.get(key)
+            ]
+            if differences:
+                raise InputError(
+                    f"{path.parent} holds the records of another run ({'; '.join(differences)}); "
+                    "give another folder, or resume=False to begin anew"
+                )
+        else:
+            write_atomically(path, json.dumps(plan, indent=1) + "\n")
+
+    def path(self, key: str) -> Path:
+        return self.folder / f"{key}.json"
+
+    def read(self, key: str) -> dict[str, Any] | None:
+        """The values under a key, or None where there are none yet; a damaged record is dropped with a warning."""
+        try:
+            digest, body = self.path(key).read_text().split("\n", 1)
+            if digest != hashlib.sha256(body.encode()).hexdigest():
+                raise InputError("checksum does not match")
+            return json.loads(body)
+        except FileNotFoundError:
+            return None
+        except ValueError as error:  # of the checksum, of JSON, of the encoding
+            warnings.warn(f"record {key} is damaged ({error}) and will be computed again", stacklevel=2)
+            return None
+
+    def write(self, key: str, values: dict[str, Any]) -> None:
+        """Keep the values under a key."""
+        body = json.dumps(values)
+        write_atomically(self.path(key), hashlib.sha256(body.encode()).hexdigest() + "\n" + body)

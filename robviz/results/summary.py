@@ -1,0 +1,128 @@
+"""From the records of an evaluation to its report: integer counts in, ratios out."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robviz.metrics import (
+    SIZE_NAMES,
+    balanced_accuracy,
+    counts,
+    label_counts,
+    miou,
+    size_counts,
+    worst_case_accuracy,
+    worst_case_miou,
+)
+from robviz.results.plan import CLEAN, Run, key_of
+from robviz.results.records import Records
+from robviz.results.report import Report
+from robviz.types import InputError, Sample
+
+
+def measured(sample: Sample, predictions: Tensor, num_classes: int) -> dict[str, Any]:
+    """The counts of one image, all that a report is made of. predictions: (H, W)."""
+    found = counts(predictions[None], sample.labels[None], num_classes)
+    small_to_large = size_counts(predictions[None], sample.labels[None], num_classes)
+    return {
+        "image": sample.name,
+        "intersection": found.intersection[0].tolist(),
+        "union": found.union[0].tolist(),
+        "labelled": label_counts(sample.labels[None], num_classes)[0].tolist(),
+        "correct": found.correct.item(),
+        "valid": found.valid.item(),
+        "size_intersection": small_to_large[0][0].tolist(),
+        "size_union": small_to_large[1][0].tolist(),
+    }
+
+
+def gathered(records: Records, run: str, images: int) -> dict[str, Any]:
+    """The records of one run, stacked over the images; `image` is a list of names."""
+    rows = []
+    for i in range(images):
+        row = records.read(key_of(i, run))
+        if row is None:
+            raise InputError(f"the record of image {i} under {run} is missing; run the same evaluation again")
+        rows.append(row)
+    return {
+        key: [row[key] for row in rows] if key == "image" else torch.tensor([row[key] for row in rows])
+        for key in rows[0]
+        if key != "seconds"
+    }
+
+
+def seconds_of(records: Records, plan: dict[str, Any]) -> dict[str, float]:
+    """What each run took, over all images and processes; apart from the report, which is the same on each machine."""
+    names = [Run(**run).name for run in plan["settings"]["runs"]]
+    every = {name: [records.read(key_of(i, name)) for i in range(plan["dataset"]["images"])] for name in names}
+    return {name: round(sum(row["seconds"] for row in rows if row), 3) for name, rows in every.items()}
+
+
+def chosen(table: dict[str, Any], choice: Tensor) -> dict[str, Any]:
+    """From values stacked (A, N, ...), those of each image's choice."""
+    each = torch.arange(len(choice))
+    return {key: value[choice, each] for key, value in table.items() if isinstance(value, Tensor)}
+
+
+def figures_of(rows: dict[str, Any], classes: tuple[str, ...]) -> dict[str, Any]:
+    """What a report says about one prediction an image; rates in [0, 1], None where nothing can be said."""
+    intersection, union = rows["intersection"].sum(0), rows["union"].sum(0)
+    accuracy = worst_case_accuracy(rows["correct"][None], rows["valid"])
+    sizes = zip(SIZE_NAMES, rows["size_intersection"].sum(0).tolist(), rows["size_union"].sum(0).tolist())
+    rates = {
+        "accuracy_mean": accuracy.mean,
+        "accuracy_pooled": accuracy.pooled,
+        "miou": miou(intersection, union),
+        "balanced_accuracy": balanced_accuracy(intersection, rows["labelled"].sum(0)),
+    }
+    return {
+        **{name: None if math.isnan(rate) else rate for name, rate in rates.items()},
+        "iou_by_size": {name: hits / area if area else None for name, hits, area in sizes},
+        "iou_by_class": {
+            name: hits / area if area else None
+            for name, hits, area in zip(classes, intersection.tolist(), union.tolist())
+        },
+    }
+
+
+def worst_of(tables: list[dict[str, Any]], aggregation: str, seed: int, classes: tuple[str, ...]) -> dict[str, Any]:
+    """The worst case over several runs: accuracy by its own choice, the rest by the choice of lowest mIoU."""
+    stacked = {key: torch.stack([table[key] for table in tables]) for key in tables[0] if key != "image"}
+    least = worst_case_accuracy(stacked["correct"], tables[0]["valid"])
+    by_accuracy = figures_of(chosen(stacked, least.choice), classes)
+    if aggregation == "accuracy":
+        return by_accuracy
+    lowest = worst_case_miou(stacked["intersection"], stacked["union"], seed)
+    accuracies = {key: by_accuracy[key] for key in ("accuracy_mean", "accuracy_pooled")}
+    return figures_of(chosen(stacked, lowest.choice), classes) | accuracies
+
+
+def report_of(records: Records, plan: dict[str, Any], classes: tuple[str, ...]) -> Report:
+    """The report, from the records alone."""
+    images, aggregation, seed = plan["dataset"]["images"], plan["settings"]["aggregation"], plan["seed"]
+    names = [Run(**run).name for run in plan["settings"]["runs"]]
+    clean, *tables = (gathered(records, name, images) for name in (CLEAN, *names))
+    rows = {CLEAN: figures_of(clean, classes)}
+    for name, table in zip(names, tables):
+        rows[name] = figures_of(table, classes)
+    if len(names) > 2:
+        for (first, a), (second, b) in combinations(zip(names, tables), 2):
+            rows[f"{first} + {second}"] = worst_of([a, b], aggregation, seed, classes)
+    rows["worst case"] = worst_of(tables, aggregation, seed, classes)
+    least, choice = torch.stack([table["correct"] for table in tables]).min(0)
+    return Report(
+        plan=plan,
+        rows=rows,
+        images=[
+            {"image": name, "clean": before / max(valid, 1), "worst": after / max(valid, 1), "by": names[by]}
+            for name, before, after, valid, by in zip(
+                clean["image"], clean["correct"].tolist(), least.tolist(), clean["valid"].tolist(), choice.tolist()
+            )
+        ],
+        gradients=int(sum(table["gradients"].sum().item() for table in tables)),
+    )

@@ -1,0 +1,73 @@
+"""The payload of the app's first view: shipped masks over the installed photographs."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from robviz.files.images import to_bytes
+from robviz.files.paths import shipped
+from robviz.interactive.landing import FOLDER, MODELS, PHOTOS, samples
+from robviz.models import Card
+from robviz.results.records import Records
+from robviz.types import InputError
+
+
+def photograph(image: Tensor) -> str:
+    """(3, H, W) in [0, 1] as a data URL. JPEG: here it is only looked at, under the masks."""
+    buffer = io.BytesIO()
+    Image.fromarray(to_bytes(image)).save(buffer, "JPEG", quality=92)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def how_made(plan: dict[str, Any]) -> str:
+    """One paragraph for the page: with what these masks were computed."""
+    models = ", ".join(f"{name} ({digest[:8]})" for name, digest in plan["models"].items())
+    return (
+        "These masks are precomputed, each by an attack of its own on the picture: "
+        f"{plan['attack']} on {plan['loss']}, {plan['steps']} steps, seed {plan['seed']}, in float precision, "
+        f"with robviz {plan['versions']['robviz']} and torch {plan['versions']['torch']} on {models}. Between two of "
+        "the dots the masks fade into each other. Pixels are right when they agree with the drawn label mask. "
+        "Attack any picture yourself below."
+    )
+
+
+def shipped_cell(folder: Path, plan: dict[str, Any], key: str) -> dict[str, Any]:
+    """Masks and accuracy of one photograph and model. Raises InputError where they are missing."""
+    cell = Records(folder, plan).read(key)
+    if cell is None:
+        raise InputError(f"{folder} holds no masks of {key}; compute them with `robviz landing`")
+    return cell
+
+
+def landing_data() -> dict[str, Any]:
+    """What `landing` in `landing.js` shows, ready for JSON: the shipped masks over the installed photographs."""
+    folder = shipped(FOLDER)
+    plan = json.loads((folder / "plan.json").read_text())
+    card = Card.load(shipped("checkpoints") / f"{next(iter(MODELS))}.json")
+    photos = []
+    for sample in samples().values():
+        cells = {name: shipped_cell(folder, plan, f"{sample.name}.{name}") for name in MODELS}
+        photos.append(
+            {
+                "title": PHOTOS[sample.name],
+                "image": photograph(sample.image),
+                "masks": {name: cell["masks"] for name, cell in cells.items()},
+                "accuracy": {name: cell["accuracy"] for name, cell in cells.items()},
+            }
+        )
+    models = [{"name": name, "title": title, "accent": accent} for name, (title, accent) in MODELS.items()]
+    return {
+        "photos": photos,
+        "models": models,
+        "eps": plan["eps"],
+        "classes": card.classes,
+        "palette": card.palette,
+        "made": how_made(plan),
+    }
