@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from inspect import signature
 from itertools import accumulate
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -151,6 +151,16 @@ def project(candidates: Tensor, images: Tensor, eps: float, changeable: Tensor |
     return within if changeable is None else torch.where(changeable.unsqueeze(-3), within, images)
 
 
+class Judge(Protocol):
+    """What an attacker wants to be small, where it is not the pixel accuracy; one row an image of the batch."""
+
+    def __call__(self, predictions: Tensor, labels: Tensor) -> Tensor:
+        """(B, H, W) each to (B,), at least 0."""
+
+    def rows(self, keep: list[int]) -> Judge:
+        """The same for some of the images."""
+
+
 @dataclass(frozen=True)
 class Task:
     """What is to be broken and how far one may go: the arguments of an attack, checked."""
@@ -164,14 +174,15 @@ class Task:
     loss: str
     class_weights: Tensor | None
     seed: int | str
+    judge: Judge | None = None  # what the attacker wants at 0, if it is not the accuracy
 
     def rows(self, keep: list[int]) -> Task:
         """The same task for some of its images."""
         if len(keep) == len(self.images):
             return self
-        cut = [None if rows is None else rows[keep] for rows in (self.target, self.changeable)]
-        images, labels = self.images[keep], self.labels[keep]
-        return replace(self, images=images, labels=labels, target=cut[0], changeable=cut[1])
+        named = {name: getattr(self, name) for name in ("images", "labels", "target", "changeable")}
+        cut = {name: None if rows is None else rows[keep] for name, rows in named.items()}
+        return replace(self, **cut, judge=None if self.judge is None else self.judge.rows(keep))
 
     @property
     def goal(self) -> Tensor:
@@ -192,9 +203,9 @@ def task_of(
     loss: str,
     class_weights: Tensor | None,
     seed: int,
-    target: int | Tensor | None,
-    changeable: Tensor | None,
-    aimed: Tensor | None,
+    target: int | Tensor | None = None,
+    changeable: Tensor | None = None,
+    aimed: Tensor | None = None,
 ) -> Task:
     """The task of an attack's arguments; raises InputError where they make none."""
     check_images(images, labels)
@@ -223,7 +234,7 @@ class Probe(NamedTuple):
     gradient: Tensor | None  # (B, 3, H, W) of the loss to raise
     loss: Tensor  # (B,) tracked loss, mean over the aimed pixels
     accuracy: Tensor  # (B,)
-    survives: Tensor  # (B,) what the attacker wants at 0: the accuracy, or the share of pixels not at the target
+    survives: Tensor  # (B,) what the attacker wants at 0: accuracy, share of pixels not at the target, or the judge's
     predictions: Tensor  # (B, H, W)
 
 
@@ -249,13 +260,12 @@ def probe(task: Task, x: Tensor, progress: float, with_gradient: bool = True) ->
     predictions = logits.max(1).indices
     accuracy = share_equal(predictions, task.labels)
     valid = (task.goal != VOID).flatten(1).sum(1).clamp_min(1)
-    return Probe(
-        gradient,
-        sign * tracked_loss(task.loss, logits, task.goal).flatten(1).sum(1) / valid,
-        accuracy,
-        accuracy if task.target is None else 1 - share_equal(predictions, task.target),
-        predictions,
-    )
+    if task.judge is not None:
+        survives = task.judge(predictions, task.labels)
+    else:
+        survives = accuracy if task.target is None else 1 - share_equal(predictions, task.target)
+    tracked = sign * tracked_loss(task.loss, logits, task.goal).flatten(1).sum(1) / valid
+    return Probe(gradient, tracked, accuracy, survives, predictions)
 
 
 class Ask(NamedTuple):
@@ -370,15 +380,15 @@ def walk(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
     return x
 
 
-def anneal(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
+def anneal(start: Start, project: Project, eps: float, steps: int, reach: float = 2.0) -> Optimiser:
     """Sign steps with momentum while radius and step size shrink: ours, for models on which APGD stalls.
 
-    The radius falls linearly from 2 eps to eps over the first 60 % of the steps, the step size by a cosine from the
-    radius to 2 % of it. It looks at neither loss nor accuracy, so nothing makes it settle early.
+    The radius falls linearly from `reach` eps to eps over the first 60 % of the steps, the step size by a cosine from
+    the radius to 2 % of it. It looks at neither loss nor accuracy, so nothing makes it settle early.
     """
-    x = x_before = start(2 * eps)
+    x = x_before = start(reach * eps)
     for step in range(steps + 1):
-        radius = eps * max(1.0, 2 - step / (0.6 * steps))
+        radius = eps * max(1.0, reach - (reach - 1) * step / (0.6 * steps))
         x = project(x, radius)
         gradient, _, _ = yield Ask(x, radius, step)
         step_size = radius * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
@@ -392,6 +402,7 @@ OPTIMISERS: dict[str, OptimiserOf] = {
     "apgd": climb_within,
     "red-eps-apgd": climb_inwards,
     "annealed-pgd": anneal,
+    "annealed-pgd-near": partial(anneal, reach=1.5),
 }
 
 
@@ -541,10 +552,17 @@ def attack_steps(
     task = task_of(model, images, labels, eps, steps, loss, class_weights, seed, target, changeable, aimed)
     if restarts < 1 or (restarts > 1 and not random_start):
         raise InputError(f"restarts must be at least 1, and 1 without a random start; got {restarts}")
+    yield from task_steps(task, attack, steps, random_start, restarts)
+
+
+def task_steps(
+    task: Task, attack: str, steps: int, random_start: bool = True, restarts: int = 1
+) -> Generator[AttackResult, None, None]:
+    """The steps of `attack_steps` for a checked task, which may have a judge of its own."""
     best = [Best(is_done=not is_aimed) for is_aimed in (task.goal != VOID).flatten(1).any(1).tolist()]
-    with frozen(model):
+    with frozen(task.model):
         for restart in range(restarts):
-            again = replace(task, seed=f"{seed}.{restart}") if restart else task
+            again = replace(task, seed=f"{task.seed}.{restart}") if restart else task
             yield from search(again, OPTIMISERS[attack], steps, random_start, best, restart * steps)
 
 

@@ -110,50 +110,55 @@ def tsallis(logits: Tensor, labels: Tensor, class_weights: Tensor | None, progre
     return -torch.expm1(power * log_p) / power if power > 1e-6 else -log_p
 
 
-def expected_score(logits: Tensor, labels: Tensor, leave: Tensor, enter: Tensor, temperature: float) -> Tensor:
-    """Expected gain of the attacker: sum over j of p_j V[y, j], with p = softmax(z / temperature). Ours, not the paper's.
+#: The temperature that the expected scores end at: there a softmax is nearly the decision itself.
+SHARPEST = 0.1
 
-    V[y, j] = leave[y] + enter[j] for j != y, and V[y, y] = 0: what it is worth that a pixel labelled y is predicted
-    as j. Its gradient by the logit z_j is p_j (V[y, j] - loss) / temperature, so value and gradient are bounded at any
-    gap between logits. leave, enter: (K,). Returns (B, H, W) within 0 .. max leave + max enter, for values of at least 0.
+
+def temperature(softest: float, progress: float) -> float:
+    """The temperature at t / T: from the softest to `SHARPEST`, by the same factor each step."""
+    return softest * (SHARPEST / softest) ** progress
+
+
+def expected_score(logits: Tensor, labels: Tensor, leave: Tensor, enter: Tensor, tau: float) -> Tensor:
+    """What an attacker gains on average, the sum over classes j of p_j V[y, j]; p = softmax(z / tau). Ours.
+
+    V[y, j] = leave[y] + enter[j] for j other than y, and V[y, y] = 0: the worth of predicting j on a pixel labelled y.
+    As tau falls, the loss tends to the worth of the decision itself. Its gradient by z_j, p_j (V[y, j] - loss) / tau,
+    is bounded, whatever the gap between logits. leave, enter: (K,), at least 0. tau: above 0. Returns (B, H, W) in
+    0 .. max leave + max enter.
     """
-    p = (logits / temperature).softmax(1)
+    p = (logits / tau).softmax(1)
     y = labels.clamp_min(0)
     p_label = p.gather(1, y[:, None]).squeeze(1)
-    entered = torch.einsum("bkhw,k->bhw", p, enter.to(p)) - p_label * enter.to(p)[y]
-    return leave.to(p)[y] * (1 - p_label) + entered
-
-
-def annealed(first: float, progress: float) -> float:
-    """The temperature at t / T: from the first one linearly to 1."""
-    return first + (1 - first) * progress
+    leave, enter = leave.to(p), enter.to(p)
+    return leave[y] * (1 - p_label) + torch.einsum("bkhw,k->bhw", p, enter) - enter[y] * p_label
 
 
 def expected_error(
-    logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float, first: float = 1.0
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float, softest: float = 1.0
 ) -> Tensor:
-    """1 - p_y, the expected share of wrong pixels: `expected_score` where all errors are worth 1. Within [0, 1]; ours.
+    """1 - p_y at a falling temperature: the expected share of wrong pixels, in [0, 1]. Ours (`docs/strength.md`).
 
-    first: the temperature that the run begins at. Above 1, pixels far from the decision pull from the start; below 1,
-    those near it, where the loss is close to the error itself.
+    `expected_score` where every error is worth 1. Soft at first, so that pixels far from the decision pull as well;
+    sharp in the end, when the loss is all but the error that is counted.
     """
-    p_label = (logits / annealed(first, progress)).softmax(1).gather(1, labels.clamp_min(0)[:, None]).squeeze(1)
+    p_label = (logits / temperature(softest, progress)).softmax(1).gather(1, labels.clamp_min(0)[:, None]).squeeze(1)
     return 1 - p_label
 
 
 def expected_miou(
-    logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float, first: float = 1.0
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float, softest: float = 1.0
 ) -> Tensor:
-    """`expected_score` with what an error takes from the mIoU: from the class left and from the class entered. Ours.
+    """`expected_score` at a falling temperature, with what an error takes from the mIoU. Ours (`docs/strength.md`).
 
-    class_weights: (K,), w_j = 1 / N_j for both, which is exact to first order while I_j = U_j = N_j; or (2, K), the
-    worth of leaving and of entering a class, such as 1 / U_j and I_j / U_j^2 (`robviz.state`). Raises ValueError
-    without class weights.
+    A pixel that leaves class y for class j takes from both. class_weights: (K,), w_j = 1 / N_j, for both, which is
+    right to first order while nothing is broken; or (2, K), the worths of leaving and of entering a class in the
+    present state of a set (`robviz.blockwise`). Raises InputError without class weights.
     """
     if class_weights is None:
-        raise ValueError("expected-miou needs class_weights (K,), got None; a dataset has them as .class_weights")
+        raise InputError("expected-miou needs class_weights (K,), got None; a dataset has them as .class_weights")
     leave, enter = class_weights.expand(2, -1)
-    return expected_score(logits, labels, leave, enter, annealed(first, progress))
+    return expected_score(logits, labels, leave, enter, temperature(softest, progress))
 
 
 LOSSES: dict[str, Loss] = {
@@ -166,11 +171,9 @@ LOSSES: dict[str, Loss] = {
     "mask-spherical": masked_spherical,
     "tsallis": tsallis,
     "expected-error": expected_error,
-    "expected-error-sharp": partial(expected_error, first=0.3),
-    "expected-error-soft": partial(expected_error, first=2.0),
+    "expected-error-soft": partial(expected_error, softest=3.0),
     "expected-miou": expected_miou,
-    "expected-miou-sharp": partial(expected_miou, first=0.3),
-    "expected-miou-soft": partial(expected_miou, first=2.0),
+    "expected-miou-soft": partial(expected_miou, softest=3.0),
 }
 #: What the step size of APGD follows, where it is not the plain cross-entropy (appendix B.1): the unmasked form.
 TRACKED: dict[str, Loss] = {"mask-spherical": spherical}
