@@ -17,9 +17,10 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from inspect import Signature, getdoc, signature
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -241,6 +242,16 @@ def target_for(labels: Tensor, target: int | Tensor | None) -> Tensor | None:
     return wanted.masked_fill(labels == VOID, VOID)
 
 
+class Judge(Protocol):
+    """What an attacker wants to be small, where it is not the pixel accuracy; one row an image of the batch."""
+
+    def __call__(self, predictions: Tensor, labels: Tensor) -> Tensor:
+        """(B, H, W) each to (B,), at least 0."""
+
+    def rows(self, keep: list[int]) -> Judge:
+        """The same for some of the images."""
+
+
 @dataclass(frozen=True)
 class Task:
     """An attack and what it is for, everything checked; `of` makes one."""
@@ -253,6 +264,7 @@ class Task:
     changeable: Tensor | None  # (B, H, W) bool
     class_weights: Tensor | None
     restart: int = 0  # which run of the spec's steps this is
+    judge: Judge | None = None  # what the attacker wants at 0, if it is not the accuracy
 
     @classmethod
     def of(
@@ -272,9 +284,9 @@ class Task:
         """The same task for some of its images."""
         if len(keep) == len(self.images):
             return self
-        cut = [None if rows is None else rows[keep] for rows in (self.target, self.changeable)]
-        images, labels = self.images[keep], self.labels[keep]
-        return replace(self, images=images, labels=labels, target=cut[0], changeable=cut[1])
+        named = {name: getattr(self, name) for name in ("images", "labels", "target", "changeable")}
+        cut = {name: None if rows is None else rows[keep] for name, rows in named.items()}
+        return replace(self, **cut, judge=None if self.judge is None else self.judge.rows(keep))
 
     @property
     def goal(self) -> Tensor:
@@ -293,7 +305,7 @@ class Probe(NamedTuple):
     gradient: Tensor | None  # (B, 3, H, W) of the loss to raise
     loss: Tensor  # (B,) tracked loss, mean over the aimed pixels
     accuracy: Tensor  # (B,)
-    survives: Tensor  # (B,) what the attacker wants at 0: the accuracy, or the share of pixels not at the target
+    survives: Tensor  # (B,) what the attacker wants at 0: accuracy, share of pixels not at the target, or the judge's
     predictions: Tensor  # (B, H, W)
 
 
@@ -320,13 +332,12 @@ def probe(task: Task, x: Tensor, progress: float, with_gradient: bool = True) ->
     predictions = logits.max(1).indices
     accuracy = share_equal(predictions, task.labels)
     valid = (task.goal != VOID).flatten(1).sum(1).clamp_min(1)
-    return Probe(
-        gradient,
-        sign * tracked_loss(task.spec.loss, logits, task.goal).flatten(1).sum(1) / valid,
-        accuracy,
-        accuracy if task.target is None else 1 - share_equal(predictions, task.target),
-        predictions,
-    )
+    if task.judge is not None:
+        survives = task.judge(predictions, task.labels)
+    else:
+        survives = accuracy if task.target is None else 1 - share_equal(predictions, task.target)
+    tracked = sign * tracked_loss(task.spec.loss, logits, task.goal).flatten(1).sum(1) / valid
+    return Probe(gradient, tracked, accuracy, survives, predictions)
 
 
 class Ask(NamedTuple):
@@ -442,16 +453,16 @@ def walk(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
     return x
 
 
-def anneal(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
+def anneal(start: Start, project: Project, eps: float, steps: int, reach: float = 2.0) -> Optimiser:
     """Sign steps with momentum while radius and step size shrink: ours, for models on which APGD stalls.
 
-    The radius falls linearly from 2 eps to eps over the first 60 % of the steps, the step size by a cosine from the
-    radius to 2 % of it. It looks at neither loss nor accuracy, so nothing makes it settle early.
+    The radius falls linearly from `reach` eps to eps over the first 60 % of the steps, the step size by a cosine from
+    the radius to 2 % of it. It looks at neither loss nor accuracy, so nothing makes it settle early.
     """
-    x, step_size = start(2 * eps), 0.0
+    x, step_size = start(reach * eps), 0.0
     x_before = x
     for step in range(steps + 1):
-        radius = eps * max(1.0, 2 - step / (0.6 * steps))
+        radius = eps * max(1.0, reach - (reach - 1) * step / (0.6 * steps))
         x = project(x, radius)
         gradient, _, _ = yield Ask(x, radius, step, step_size)
         step_size = radius * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
@@ -465,6 +476,7 @@ OPTIMISERS: dict[str, OptimiserOf] = {
     "apgd": climb_within,
     "red-eps-apgd": climb_inwards,
     "annealed-pgd": anneal,
+    "annealed-pgd-near": partial(anneal, reach=1.5),
 }
 
 
@@ -609,6 +621,16 @@ def search(task: Task, best: list[Best], random_start: bool) -> Generator[Attack
         runs.tell(found)
 
 
+def task_steps(task: Task, random_start: bool = True, restarts: int = 1) -> Generator[AttackResult, None, None]:
+    """Yield the steps of `attack_steps` for a checked task, which may have a judge of its own."""
+    if restarts < 1 or (restarts > 1 and not random_start):
+        raise InputError(f"restarts must be at least 1, and 1 without a random start; got {restarts}")
+    best = [Best(is_done=not is_aimed) for is_aimed in (task.goal != VOID).flatten(1).any(1).tolist()]
+    with frozen(task.model):
+        for restart in range(restarts):
+            yield from search(replace(task, restart=restart), best, random_start)
+
+
 def spec_steps(
     spec: AttackSpec,
     model: nn.Module,
@@ -622,13 +644,7 @@ def spec_steps(
 
     Args, Yields and Raises are those of `attack_steps`.
     """
-    if restarts < 1 or (restarts > 1 and not random_start):
-        raise InputError(f"restarts must be at least 1, and 1 without a random start; got {restarts}")
-    task = Task.of(spec, model, images, labels, class_weights)
-    best = [Best(is_done=not is_aimed) for is_aimed in (task.goal != VOID).flatten(1).any(1).tolist()]
-    with frozen(model):
-        for restart in range(restarts):
-            yield from search(replace(task, restart=restart), best, random_start)
+    yield from task_steps(Task.of(spec, model, images, labels, class_weights), random_start, restarts)
 
 
 def attack_steps(  # noqa: PLR0913 - public and documented; `spec_steps` takes them as a record
