@@ -223,7 +223,9 @@ def check(chosen: Sequence[str] = (), write: bool = False) -> list[str]:
         if write and not outcome.problems:
             measured = runtimes()
             measured.setdefault(name, {})[mode] = {"seconds": round(outcome.seconds, 1), "machine": machine(mode)}
-            (shipped("notebooks") / RUNTIMES).write_text(json.dumps(measured, indent=1, sort_keys=True) + "\n")
+            (shipped("notebooks") / RUNTIMES).write_text(
+                json.dumps(measured, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+            )
     return problems
 
 
@@ -258,7 +260,7 @@ def write_html(notebook: NotebookNode, path: Path) -> Path:
         exclude_input_prompt=True, exclude_output_prompt=True, mathjax_url="", require_js_url="", mermaid_js_url=""
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(exporter.from_notebook_node(shown, {"metadata": {"name": path.stem}})[0])
+    path.write_text(exporter.from_notebook_node(shown, {"metadata": {"name": path.stem}})[0], encoding="utf-8")
     return path
 
 

@@ -67,7 +67,7 @@ def with_still(bundle: Any, data: dict[str, Any]) -> Any:
 class Viewer(anywidget.AnyWidget):
     """The linked viewer; setting `data` shows the next frame in place."""
 
-    _esm = (HERE / "viewer.js").read_text() + RENDER
+    _esm = (HERE / "viewer.js").read_text(encoding="utf-8") + RENDER
     _css = STYLE
     data = traitlets.Dict().tag(sync=True)
 

@@ -121,7 +121,7 @@ def shipped_tables() -> dict[str, str]:
 
 def fill(readme: Path) -> None:
     """Put the tables of a file, each between its two markers, up to date. Raises InputError where it has none."""
-    text = readme.read_text()
+    text = readme.read_text(encoding="utf-8")
     here = {name: table for name, table in shipped_tables().items() if f"<!-- {name}: begin -->" in text}
     if not here:
         raise InputError(f"{readme} has no place for a table: expected a line such as <!-- models: begin -->")
@@ -129,4 +129,4 @@ def fill(readme: Path) -> None:
         begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
         before, rest = text.split(begin)
         text = before + begin + table + end + rest.split(end)[1]
-    readme.write_text(text)
+    readme.write_text(text, encoding="utf-8", newline="\n")

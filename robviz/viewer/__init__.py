@@ -17,14 +17,14 @@ from robviz.interactive.comparison import Comparison
 from robviz.types import Palette
 
 HERE = Path(__file__).parent
-STYLE = (HERE / "style.css").read_text()
+STYLE = (HERE / "style.css").read_text(encoding="utf-8")
 #: What the page calls, as the global object `robviz`; the first file holds what the others use.
 FILES = ("viewer.js", "landing.js", "gallery.js", "why.js", "healing.js", "ensemble.js", "transfer.js")
 FUNCTIONS = ("viewer", "landing", "gallery", "matrix", "why", "healing", "ensemble", "heatmap", "transfer")
 SCRIPT = "\n".join(
     [
         "window.robviz = (() => {",
-        *((HERE / file).read_text() for file in FILES),
+        *((HERE / file).read_text(encoding="utf-8") for file in FILES),
         f"return {{ {', '.join(FUNCTIONS)} }};",
         "})();",
     ]
