@@ -20,6 +20,7 @@ from robviz.interactive.scenario import class_weights as class_weights
 from robviz.interactive.scenario import model_of as model_of
 from robviz.interactive.scenario import photos as photos
 from robviz.interactive.scenario import sample_of as sample_of
+from robviz.interactive.scenario import subject_for as subject_for
 from robviz.models import available
 from robviz.types import InputError
 

@@ -10,7 +10,7 @@ from scipy import ndimage
 from robviz.attribution import Contrast, TopLogits
 from robviz.files.images import attribution_overlay, overlay, picture
 from robviz.interactive.comparison import Comparison
-from robviz.types import Palette
+from robviz.models import Card
 
 
 def outlined(image: np.ndarray, region: np.ndarray | None) -> np.ndarray:
@@ -22,8 +22,7 @@ def outlined(image: np.ndarray, region: np.ndarray | None) -> np.ndarray:
 
 def why_data(
     shown: Comparison,
-    classes: tuple[str, ...],
-    palette: Palette,
+    card: Card,
     note: str,
     point: tuple[int, int] | None = None,
     region: np.ndarray | None = None,
@@ -33,7 +32,8 @@ def why_data(
 ) -> dict[str, Any]:
     """A picture and its attacked version, with their masks, or with both maps in one scale; ready for JSON.
 
-    point: x and y. region: (H, W) bool, what is explained. target: its class. top: of both pictures, at the point.
+    card: of the model that is asked. point: x and y. region: (H, W) bool, what is explained. target: its class. top: of
+    both pictures, at the point.
     """
     panes = []
     for title, image, mask, row in (
@@ -42,7 +42,7 @@ def why_data(
     ):
         found = getattr(contrast, row, None)
         if contrast is None:
-            painted, caption = overlay(image, mask, palette), "what the model sees"
+            painted, caption = overlay(image, mask, card.palette), "what the model sees"
         elif found is None:
             painted, caption = image, "comes next"
         else:
@@ -54,8 +54,8 @@ def why_data(
         assert top is not None
         logits.append(
             {
-                "name": classes[label],
-                "colour": list(palette[label]),
+                "name": card.classes[label],
+                "colour": list(card.palette[label]),
                 "logits": top.logits[:, n].tolist(),
                 "probabilities": top.probabilities[:, n].tolist(),
                 "isTarget": label == target,

@@ -32,6 +32,7 @@ from robviz.app.work import (
     refusing,
     sample_of,
     started_by,
+    subject_for,
 )
 from robviz.attacks import OPTIMISERS, TARGETED
 from robviz.interactive.bundle import pack, unpack
@@ -92,20 +93,19 @@ def note_of(setting: Setting) -> str:
 def clean_view(setting: Setting, upload: str | None = None) -> dict[str, Any]:
     """The picture and its mask before any attack."""
     setting.check()
-    model, card = model_of(setting.model)
-    sample, note = sample_of(setting.photo, upload, model)
-    shown = unattacked(model, sample, len(card.classes), setting.eps / 255, int(setting.steps))
-    return viewer_data(shown, card.classes, card.palette, f"{note} Press Attack.")
+    subject, note = subject_for(setting.photo, upload, setting.model)
+    shown = unattacked(subject, setting.spec())
+    return viewer_data(shown, subject.card.classes, subject.card.palette, f"{note} Press Attack.")
 
 
 def result_view(setting: Setting, final: Comparison, note: str) -> dict[str, Any]:
     """A finished attack, with all there is to say about it."""
     card = model_of(setting.model)[1]
-    if setting.eps < 1:
+    if setting.eps_255 < 1:
         note += " An 8-bit picture cannot hold a change below 1/255."
     shown = viewer_data(final, card.classes, card.palette, note)
     if setting.target:
-        aimed = setting.arguments(card.classes, torch.from_numpy(final.reference)).get("aimed")
+        aimed = setting.inside(torch.from_numpy(final.reference)) if setting.where == BREAK else None
         where = ... if aimed is None else aimed.numpy()
         label = card.classes.index(setting.target)
         before, after = ((mask[where] == label).mean() for mask in (final.before, final.after))
@@ -120,7 +120,8 @@ def attack_views(
     """Frames of an attack, at most one every `FRAME_SECONDS`; the last one is the measured result."""
     setting.check()
     card, note = model_of(setting.model)[1], note_of(setting)
-    with closing(setting_steps(setting, upload, FRAME_SECONDS, stopped.is_set)) as frames:
+    steps = setting_steps(setting, upload, frame_seconds=FRAME_SECONDS, is_stopped=stopped.is_set)
+    with closing(steps) as frames:
         for shown in frames:
             if not shown.is_final:
                 yield viewer_data(shown, card.classes, card.palette, note), shown
@@ -266,7 +267,7 @@ def build() -> None:
             photo = gr.Dropdown([*photos(), UPLOAD], value=start.photo, label="Picture", elem_id="photo")
             upload = gr.UploadButton("Upload a picture", file_count="single", size="sm", elem_id="upload")
             model = gr.Radio(available(offline=True), value=start.model, label="Model", elem_id="model")
-            eps = gr.Slider(0, MOST_EPS, start.eps, step=0.25, label="ε, in 1/255", elem_id="eps")
+            eps = gr.Slider(0, MOST_EPS, start.eps_255, step=0.25, label="ε, in 1/255", elem_id="eps")
             preset = gr.Radio(list(PRESETS), value="quick", label="Preset", elem_id="preset")
             steps = gr.Slider(1, MOST_STEPS, start.steps, step=1, label="Steps", elem_id="steps")
             seconds = gr.Markdown(elem_id="estimate")
