@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 p
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& echo $$p && break; done)
 
-.PHONY: app notebooks test lint format bench failures screenshot clean
+.PHONY: app notebooks test lint format lint-js format-js bench failures screenshot clean
 
 app: $(VENV)/.app-ready
 	$(BIN)/robviz app --port $(PORT)
@@ -19,15 +19,23 @@ notebooks: $(VENV)/.notebooks-ready
 test: $(VENV)/.test-ready
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/.test-ready
+lint: $(VENV)/.test-ready lint-js
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(VENV)/.test-ready
+format: $(VENV)/.test-ready format-js
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Only checks of the JavaScript need npm; what runs needs neither packages nor a build.
+lint-js format-js: %-js: $(if $(shell command -v npm),node_modules/.ready)
+	$(if $<,npm run --silent $*,@echo "no npm here: the JavaScript is left out")
+
+node_modules/.ready: package.json package-lock.json
+	npm ci --no-audit --no-fund
+	touch $@
 
 bench: $(VENV)/.app-ready
 	$(BIN)/robviz bench
@@ -60,4 +68,4 @@ $(VENV)/.test-ready: $(VENV)/.created pyproject.toml tests/chromium.py
 	touch $@ $(VENV)/.app-ready $(VENV)/.notebooks-ready
 
 clean:
-	rm -rf $(VENV) build dist screenshots
+	rm -rf $(VENV) node_modules build dist screenshots

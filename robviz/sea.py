@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from robviz.attacks import attack_steps, check_eps, predicted, to_the_end
+from robviz.attacks import check_eps, last_of, predicted, spec_steps
 from robviz.checks import require_within
 from robviz.datasets.batching import batches
 from robviz.files.atomic import write_atomically
@@ -98,9 +98,8 @@ def attacked_outcomes(
     images, labels = (torch.stack(part).to(device) for part in zip(*((s.image, s.labels) for s in samples)))
     started = time.perf_counter()
     attacked = InBfloat16(model) if precision == "bf16" else model
-    result = to_the_end(attack_steps)(
-        run.attack, attacked, images, labels, eps, run.steps, run.loss, dataset.class_weights, seed=plan["seed"]
-    )
+    spec = run.spec(eps, plan["seed"])
+    result = last_of(spec_steps(spec, attacked, images, labels, dataset.class_weights))
     require_within(result.images, images, eps)
     predictions = result.predictions if precision == "fp32" else predicted(model, result.images)
     seconds = (time.perf_counter() - started) / len(samples)
@@ -164,7 +163,7 @@ def complete(
                 bar.update(len(todo))
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - public and documented
     model: nn.Module,
     dataset: Dataset,
     eps: float,

@@ -213,7 +213,7 @@ def test_a_client_attacks_saves_opens_and_links_as_the_browser_does(client):
     path, verdict = client.predict(api_name="/save")
     assert "still fools the model" in verdict
     saved = unpack(path)
-    assert saved.setting == Setting("coffee", eps=4, loss="ce", steps=4, seed=7, **EXTRA)
+    assert saved.setting == Setting("coffee", eps_255=4, loss="ce", steps=4, seed=7, **EXTRA)
     opened = client.predict(handle_file(path), api_name="/reopen")
     assert opened[0]["scores"] == shown["scores"]
     assert opened[0]["pictures"] == shown["pictures"]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import pydoc
 
 import numpy as np
 import pytest
@@ -335,3 +337,9 @@ def test_wrong_calls_are_answered_in_one_sentence(bends, image, left):
         top_logits(bends, image[None], 0, 0, k=0)
     with pytest.raises(ValueError, match=r"y in 0 \.\. 11"):
         top_logits(bends, image[None], 12, 0)
+
+
+def test_the_functions_are_called_by_their_names_and_take_the_arguments_of_their_generators():
+    for function, generator in ((attribute, attribute_steps), (compare, compare_steps)):
+        assert inspect.signature(function).parameters == inspect.signature(generator).parameters
+        assert pydoc.plain(pydoc.render_doc(function)).count(f"{function.__name__}(model: ") == 1

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from robviz.attacks import predicted
+from robviz.attacks import AttackSpec, predicted
 from robviz.bench import free_port, serving
 from robviz.datasets import load_dataset
 from robviz.files.images import largest_change, to_bytes, to_tensor
-from robviz.interactive.comparison import unattacked
+from robviz.interactive.comparison import Subject, unattacked
 from robviz.interactive.landing import PHOTOS
 from robviz.models import load_model
 from robviz.types import Sample
@@ -290,7 +290,7 @@ def test_512_pixels_are_drawn_at_60_frames_a_second_and_names_stay_text(page):
     labels = np.kron(rng.integers(0, 9, (64, 64)), np.ones((8, 8), int))
     image = to_tensor(Image.fromarray(rng.integers(0, 256, (512, 512, 3), np.uint8)))
     model = load_model("photos-clean")
-    shown = unattacked(model, Sample("noise", image, torch.from_numpy(labels)), 9, 4 / 255, 1)
+    shown = unattacked(Subject(model, Sample("noise", image, torch.from_numpy(labels)), model.card), AttackSpec())
     data = viewer_data(shown, ("<img src=x onerror=alert(1)>", *model.card.classes[1:]), model.card.palette, "<b>")
     milliseconds, colour, images, width = page.evaluate(
         """async data => {

@@ -7,6 +7,7 @@ import torch
 from gradio_client.exceptions import AppError
 
 from robviz.files.paths import shipped
+from robviz.interactive.comparison import Subject
 from robviz.interactive.ensemble import ACCURACY, CLEAN, MIOU, WORST, breakdown, ensemble_steps
 from robviz.models import Card
 from robviz.results.failures import failures
@@ -33,7 +34,7 @@ def sample():
 
 
 def steps_of(sample, **options):
-    return list(ensemble_steps(Bends().eval(), sample, 4, 4 / 255, SETTINGS, WEIGHTS, **options))
+    return list(ensemble_steps(Subject(Bends().eval(), sample, CARD, WEIGHTS), 4 / 255, SETTINGS, **options))
 
 
 def test_the_runs_follow_each_other_and_each_ends_measured(sample):
@@ -44,8 +45,8 @@ def test_the_runs_follow_each_other_and_each_ends_measured(sample):
 
 
 def test_stop_ends_the_run_and_begins_no_other(sample):
-    frames = []
-    for frame in ensemble_steps(Bends().eval(), sample, 4, 4 / 255, SETTINGS, WEIGHTS, is_stopped=lambda: bool(frames)):
+    frames, subject = [], Subject(Bends().eval(), sample, CARD, WEIGHTS)
+    for frame in ensemble_steps(subject, 4 / 255, SETTINGS, is_stopped=lambda: bool(frames)):
         frames.append(frame)
     assert list(frames[-1]) == NAMES[:1]
     assert frames[-1][NAMES[0]].is_final

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from robviz.attacks import apgd, predicted
+from robviz.attacks import AttackSpec, last_of, predicted, spec_steps
 from robviz.datasets.batching import batches
 from robviz.metrics import Counts, counts, miou
 from robviz.models.layers import device_of
@@ -42,11 +42,11 @@ def measure_clean(model: nn.Module, samples: Sequence[Sample], num_classes: int)
 
 
 def measure_attacked(
-    model: nn.Module, samples: Sequence[Sample], num_classes: int, eps: float, steps: int
+    model: nn.Module, samples: Sequence[Sample], num_classes: int, spec: AttackSpec
 ) -> dict[str, float]:
-    """`attacked_miou` and `attacked_pixel_accuracy` under APGD on mask-ce, each image at its lowest accuracy."""
+    """`attacked_miou` and `attacked_pixel_accuracy` under an attack, each image at its lowest accuracy."""
     device, found = device_of(model), []
     for images, labels in tqdm(stacks(samples, device), desc="attacking", disable=None, leave=False):
-        result = apgd(model, images.to(device), labels.to(device), eps, steps, "mask-ce")
+        result = last_of(spec_steps(spec, model, images.to(device), labels.to(device)))
         found.append(counts(result.predictions.cpu(), labels, num_classes))
     return rates("attacked", found)

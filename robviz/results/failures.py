@@ -202,11 +202,7 @@ def select(
     for what, value, known in (("loss", loss, losses), ("size", size, SIZE_NAMES), ("sort", sort_by, SORTS)):
         if value is not None and value not in known:
             raise InputError(f"unknown {what} {value!r}; choose from: {', '.join(known)}")
-    for number in (label, seen_as):
-        if number is not None and not 0 <= number < len(found.classes):
-            raise InputError(f"class numbers lie in 0 .. {len(found.classes) - 1}, got {number}")
-    if seen_as is not None and found.flips is None:
-        raise InputError(found.missing)
+    check_classes(found, label, seen_as)
     rows = found.rows.copy()
     if label is not None:
         rows["class_drop"], rows["worst_class"] = found.class_drops[label], found.classes[label]
@@ -225,6 +221,15 @@ def select(
         is_chosen &= rows[size] > 0
     column, largest_first = SORTS[sort_by]
     return rows[is_chosen].sort_values(column, ascending=not largest_first, kind="stable")
+
+
+def check_classes(found: Failures, label: int | None, seen_as: int | None) -> None:
+    """Raise InputError for class numbers that there are not, and where the flips to a class are not known."""
+    for number in (label, seen_as):
+        if number is not None and not 0 <= number < len(found.classes):
+            raise InputError(f"class numbers lie in 0 .. {len(found.classes) - 1}, got {number}")
+    if seen_as is not None and found.flips is None:
+        raise InputError(found.missing)
 
 
 def flipped(found: Failures, label: int | None, seen_as: int | None) -> pd.Series:
