@@ -23,14 +23,15 @@ from robviz.attacks import (
 )
 from robviz.losses import pixel_loss
 from robviz.models.adapters import look_like_probabilities
+from robviz.norms import LINF, Norm
 from robviz.types import InputError
 
 
-def require_within(attacked: Tensor, images: Tensor, eps: float) -> None:
-    """Raise InputError unless attacked lies within eps of images (L-infinity) and within [0, 1]."""
-    largest = (attacked - images).abs().max().item()
+def require_within(attacked: Tensor, images: Tensor, eps: float, norm: Norm = LINF) -> None:
+    """Raise InputError unless attacked lies within eps of images, by the norm, and within [0, 1]."""
+    largest = norm.size(attacked - images).max().item()
     if not largest <= eps + 1e-6:  # also catches NaN
-        raise InputError(f"perturbation {largest:.5f} exceeds eps {eps:.5f} (L-infinity, images in [0, 1])")
+        raise InputError(f"perturbation {largest:.5f} exceeds eps {eps:.5f} ({norm.name}, images in [0, 1])")
     if not 0 <= attacked.min() <= attacked.max() <= 1:
         raise InputError(f"attacked images must lie in [0, 1], got {attacked.min():.5f} .. {attacked.max():.5f}")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from robviz.attacks import check_images, check_logits, frozen, share_equal, to_the_end
+from robviz.attacks import check_images, check_logits, frozen, last_of, share_equal
 from robviz.types import VOID, InputError
 
 
@@ -53,7 +53,8 @@ class AlmaProxSettings:
 def margin_ratio(logits: Tensor, labels: Tensor, tolerance: float) -> Tensor:
     """Measure by how much the label's logit leads the best other, relative to the gap from first to third.
 
-    Returns (B, H, W), at most 0 where the pixel is flipped. logits: (B, K, H, W). labels: (B, H, W), none void. With two classes there is no third: the lead stays as it is.
+    Returns (B, H, W), at most 0 where the pixel is flipped. logits: (B, K, H, W). labels: (B, H, W), none void. With
+    two classes there is no third: the lead stays as it is.
     """
     others = logits.scatter(1, labels[:, None], -torch.inf)
     lead = logits.gather(1, labels[:, None]).squeeze(1) - others.amax(1) + tolerance
@@ -236,4 +237,17 @@ def alma_prox_steps(
             change = proximal(moved, images, step_size, metric)
 
 
-alma_prox = to_the_end(alma_prox_steps)
+def alma_prox(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    steps: int = 500,
+    share: float = 0.99,
+    aimed: Tensor | None = None,
+    settings: AlmaProxSettings = AlmaProxSettings(),
+) -> MinimalResult:
+    """Search for the smallest L-infinity perturbation that flips a share of the pixels, to the end.
+
+    Arguments and errors are those of `alma_prox_steps`.
+    """
+    return last_of(alma_prox_steps(model, images, labels, steps, share, aimed, settings))

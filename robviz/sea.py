@@ -32,6 +32,7 @@ from robviz.files.provenance import versions
 from robviz.models import fingerprint
 from robviz.models.layers import device_of
 from robviz.models.precision import InBfloat16, chosen_precision
+from robviz.norms import L2, LINF, Norm
 from robviz.results.images import KINDS, Kept, kept_of
 from robviz.results.plan import CLEAN, Run, SeaSettings, key_of
 from robviz.results.records import Records
@@ -88,6 +89,7 @@ class Outcome(NamedTuple):
     record: dict[str, Any]
     predictions: Tensor  # (H, W)
     images: Tensor | None = None  # (3, H, W) in [0, 1], attacked
+    norm: Norm = LINF  # that their change is measured in
 
 
 def attacked_outcomes(
@@ -100,7 +102,7 @@ def attacked_outcomes(
     attacked = InBfloat16(model) if precision == "bf16" else model
     spec = run.spec(eps, plan["seed"])
     result = last_of(spec_steps(spec, attacked, images, labels, dataset.class_weights))
-    require_within(result.images, images, eps)
+    require_within(result.images, images, eps, spec.norm)
     predictions = result.predictions if precision == "fp32" else predicted(model, result.images)
     seconds = (time.perf_counter() - started) / len(samples)
     return [
@@ -108,6 +110,7 @@ def attacked_outcomes(
             measured(sample, one, len(dataset.classes)) | {"gradients": gradients, "seconds": round(seconds, 3)},
             one,
             image,
+            spec.norm,
         )
         for sample, one, image, gradients in zip(samples, predictions.cpu(), result.images, result.gradients.tolist())
     ]
@@ -124,7 +127,8 @@ def keep(kept: Kept, key: str, sample: Sample, outcome: Outcome, dataset: Datase
     if "masks" in kept.kinds:
         kept.write_mask(key, outcome.predictions, dataset.palette)
     if "pictures" in kept.kinds and outcome.images is not None:
-        kept.write("pictures", key, Image.fromarray(quantise(outcome.images, sample.image, eps)))
+        shown = quantise(outcome.images, sample.image, eps, is_mean_square=outcome.norm is L2)
+        kept.write("pictures", key, Image.fromarray(shown))
 
 
 def complete(

@@ -75,50 +75,69 @@ def repository(name: str, listener: Listener = silent, is_offline: bool = False)
     Raises:
         InputError: where the repository does not exist, needs permission, or cannot be reached.
     """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError
 
     if not REPOSITORY.fullmatch(name) or ".." in name:
         raise InputError(f"a model on the hub is named <owner>/<name>, got {name!r}")
-    options: dict[str, Any] = {
-        "local_files_only": is_offline,
-        "endpoint": os.environ.get("HF_ENDPOINT"),
-        "tqdm_class": reporting(listener),
-    }
-
-    def get(file: str, revision: str | None = None) -> Path:
-        return Path(hf_hub_download(name, file, revision=revision, **options))
-
-    def first_of(files: tuple[str, ...], revision: str) -> Path | None:
-        for file in files:
-            try:
-                return get(file, revision)
-            except LocalEntryNotFoundError:
-                if not is_offline:
-                    raise
-            except EntryNotFoundError:
-                continue
-        return None
-
     try:
-        folder = get("config.json").parent
-        commit = folder.name  # the later files are those of the same commit
-        first_of(("preprocessor_config.json",), commit)
-        weights = first_of(WEIGHTS, commit)
-        if weights is None:
-            raise InputError(f"{name} holds no weights that robviz opens; expected one of {', '.join(WEIGHTS)}")
-        if weights.suffix == ".json":
-            for part in sorted(set(json.loads(weights.read_text(encoding="utf-8"))["weight_map"].values())):
-                get(part, commit)
+        return fetched(Files(name, listener, is_offline))
+    except InputError:
+        raise
     except GatedRepoError as error:
         raise InputError(
             f"{name} needs its owner's permission: ask for it on its page, then run `hf auth login`"
         ) from error
-    except InputError:
-        raise
     except (OSError, EntryNotFoundError, ValueError, KeyError) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"cannot download {name} from the hub: {said}") from error
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a repository on the hub."""
+
+    name: str
+    listener: Listener
+    is_offline: bool
+
+    def get(self, file: str, revision: str | None = None) -> Path:
+        """One file, downloaded if need be. Raises what huggingface_hub raises."""
+        from huggingface_hub import hf_hub_download
+
+        return Path(
+            hf_hub_download(
+                self.name,
+                file,
+                revision=revision,
+                local_files_only=self.is_offline,
+                endpoint=os.environ.get("HF_ENDPOINT"),
+                tqdm_class=reporting(self.listener),
+            )
+        )
+
+    def first_of(self, files: tuple[str, ...], revision: str) -> Path | None:
+        """The first of some files that the repository has; None where it has none."""
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+        for file in files:
+            try:
+                return self.get(file, revision)
+            except EntryNotFoundError as error:
+                if isinstance(error, LocalEntryNotFoundError) and not self.is_offline:
+                    raise  # the hub cannot be reached
+        return None
+
+
+def fetched(files: Files) -> Path:
+    """The folder of a repository's configuration, image processor and weights, all of one commit."""
+    folder = files.get("config.json").parent
+    files.first_of(("preprocessor_config.json",), folder.name)
+    weights = files.first_of(WEIGHTS, folder.name)
+    if weights is None:
+        raise InputError(f"{files.name} holds no weights that robviz opens; expected one of {', '.join(WEIGHTS)}")
+    if weights.suffix == ".json":
+        for part in sorted(set(json.loads(weights.read_text(encoding="utf-8"))["weight_map"].values())):
+            files.get(part, folder.name)
     return folder
 
 
