@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from robviz.losses import LOSSES, pixel_loss, tracked_loss
-from robviz.metrics import pixel_accuracy
+from robviz.metrics import accuracy_per_image
 from robviz.norms import L2, LINF, Norm
 from robviz.types import VOID, InputError
 
@@ -37,6 +37,7 @@ class History(NamedTuple):
     accuracy: Tensor  # pixel accuracy of that step's images, in [0, 1]
     loss: Tensor  # what the step size follows (appendix B.1): mean cross-entropy over the aimed pixels
     radius: Tensor  # the radius allowed at that step; `red_eps_apgd` starts outside eps
+    step_size: Tensor  # of the step that led there; 0 at a start
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,28 @@ def frozen(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
-def predicted(model: nn.Module, images: Tensor) -> Tensor:
-    """(B, 3, H, W) in [0, 1] to (B, H, W) int64 classes."""
+def checked_logits(model: nn.Module, images: Tensor) -> Tensor:
+    """Return the model's logits (B, K, H, W) without gradients; raise ValueError unless predictions can be read."""
     with torch.no_grad(), frozen(model):
-        return model(images).max(1).indices  # seven times faster on CPUs than argmax over channels
+        logits = model(images)
+    check_logits(logits, images)
+    return logits
+
+
+def predicted(model: nn.Module, images: Tensor) -> Tensor:
+    """Predict the class of every pixel.
+
+    Args:
+        model: maps images (B, 3, H, W) to logits (B, K, H, W); its mode is restored.
+        images: (B, 3, H, W) in [0, 1], on the model's device.
+
+    Returns:
+        (B, H, W) int64 classes.
+
+    Raises:
+        ValueError: the logits are NaN or infinite, or have another size than the images.
+    """
+    return checked_logits(model, images).max(1).indices  # seven times faster on CPUs than argmax over channels
 
 
 def check_images(images: Tensor, labels: Tensor) -> None:
@@ -119,20 +138,26 @@ def check_budget(eps: float, steps: int, loss: str) -> None:
         raise InputError(f"unknown loss {loss!r}; choose from: {', '.join(LOSSES)}")
 
 
-def check_logits(logits: Tensor, labels: Tensor) -> None:
-    """Raise InputError unless the model's answer is finite and fits the labels."""
-    if logits.ndim != 4 or logits.shape[2:] != labels.shape[1:]:
+def check_logits(logits: Tensor, images: Tensor) -> None:
+    """Raise InputError unless predictions can be read from the logits of these images (B, 3, H, W)."""
+    batch, (height, width) = len(images), images.shape[2:]
+    if logits.ndim != 4 or len(logits) != batch or logits.shape[2:] != images.shape[2:]:
         raise InputError(
-            f"the model must return logits (B, K, H, W) at the labels' resolution {tuple(labels.shape[1:])}, "
+            f"the model must return logits (B, K, H, W) at the images' resolution, ({batch}, K, {height}, {width}), "
             f"got {tuple(logits.shape)}"
         )
-    if labels.min() < VOID or labels.max() >= logits.shape[1]:
+    lowest, highest = logits.detach().aminmax()  # NaN in either where one is NaN; one pass, no copy
+    if not (lowest.isfinite() and highest.isfinite()):
+        raise InputError("the model returned NaN or infinite logits; check its weights and its precision")
+
+
+def check_labels(labels: Tensor, num_classes: int) -> None:
+    """Raise InputError unless every label is void or one of the model's classes."""
+    if labels.min() < VOID or labels.max() >= num_classes:
         raise InputError(
-            f"labels must lie in {VOID} (void) .. {logits.shape[1] - 1} for a model of {logits.shape[1]} classes, "
+            f"labels must lie in {VOID} (void) .. {num_classes - 1} for a model of {num_classes} classes, "
             f"got {int(labels.min())} .. {int(labels.max())}"
         )
-    if not logits.isfinite().all():
-        raise InputError("the model returned NaN or infinite logits; check its weights and its precision")
 
 
 def image_generator(seed: int | str, attack: str, image: Tensor) -> torch.Generator:
@@ -271,10 +296,10 @@ class Probe(NamedTuple):
 
 
 def share_equal(predictions: Tensor, labels: Tensor) -> Tensor:
-    """(B,) share of the non-void labels that are predicted."""
+    """(B,) share of the non-void labels that are predicted; 1 where all are void (`accuracy_per_image`)."""
     is_valid = labels != VOID
     correct = ((predictions == labels) & is_valid).flatten(1).sum(1)
-    return pixel_accuracy(correct, is_valid.flatten(1).sum(1))
+    return accuracy_per_image(correct, is_valid.flatten(1).sum(1))
 
 
 def probe(task: Task, x: Tensor, progress: float, with_gradient: bool = True) -> Probe:
@@ -284,7 +309,8 @@ def probe(task: Task, x: Tensor, progress: float, with_gradient: bool = True) ->
     with torch.set_grad_enabled(with_gradient):
         point = x.detach().requires_grad_(with_gradient)
         logits = task.model(point)
-        check_logits(logits, task.goal)
+        check_logits(logits, point)
+        check_labels(task.goal, logits.shape[1])
         if with_gradient:
             total = sign * pixel_loss(task.spec.loss, logits, task.goal, task.class_weights, progress).sum()
             (gradient,) = torch.autograd.grad(total, point)
@@ -307,6 +333,7 @@ class Ask(NamedTuple):
     x: Tensor  # (3, H, W)
     radius: float  # it lies within this of the image; beyond eps it is no candidate
     step: int  # how many steps led to it
+    step_size: float  # of the step that led to it
 
 
 class Answer(NamedTuple):
@@ -358,7 +385,7 @@ def climb(
     attacks" (ICML 2020), Algorithm 1.
     """
     x = x_before = best = lowest = start
-    gradient, loss, survives = yield Ask(x, radius, made)
+    gradient, loss, survives = yield Ask(x, radius, made, 0)
     best_gradient, losses, best_loss, least = gradient, [loss], loss, survives
     best_loss_at_check, halved_at_check = best_loss, True
     step_size, checks = 2 * radius, StepSizeChecks(steps)
@@ -366,7 +393,7 @@ def climb(
         momentum = 0.25 if t > 0 else 0.0
         straight = project(x + step_size * direction(gradient), radius)
         x, x_before = project(x + (1 - momentum) * (straight - x) + momentum * (x - x_before), radius), x
-        gradient, loss, survives = yield Ask(x, radius, made + t + 1)
+        gradient, loss, survives = yield Ask(x, radius, made + t + 1, step_size)
         losses.append(loss)
         if survives <= least:
             lowest, least = x, survives
@@ -418,7 +445,7 @@ def walk(start: Start, project: Project, eps: float, steps: int, direction: Dire
     """Plain PGD with the paper's step size for the radius, interpolated between the published ones."""
     step_size, x = float(np.interp(eps, PGD_RADII, PGD_STEP_SIZES)), start(eps)
     for step in range(steps + 1):
-        gradient, _, _ = yield Ask(x, eps, step)
+        gradient, _, _ = yield Ask(x, eps, step, step_size if step else 0)
         x = project(x + step_size * direction(gradient), eps)
     return x
 
@@ -434,11 +461,12 @@ def anneal(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
     The radius falls linearly from 2 eps to eps over the first 60 % of the steps, the step size by a cosine from the
     radius to 2 % of it. It looks at neither loss nor accuracy, so nothing makes it settle early.
     """
-    x = x_before = start(2 * eps)
+    x, step_size = start(2 * eps), 0.0
+    x_before = x
     for step in range(steps + 1):
         radius = eps * max(1.0, 2 - step / (0.6 * steps))
         x = project(x, radius)
-        gradient, _, _ = yield Ask(x, radius, step)
+        gradient, _, _ = yield Ask(x, radius, step, step_size)
         step_size = radius * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
         x, x_before = project(x + step_size * gradient.sign() + 0.75 * (x - x_before), radius), x
     return x
@@ -474,7 +502,7 @@ class Best:
     survives: float = float("inf")
     best_loss_x: Tensor | None = None
     loss: float = -float("inf")
-    history: list[tuple[float, float, float]] = field(default_factory=list)  # accuracy, tracked loss, radius
+    history: list[tuple[float, ...]] = field(default_factory=list)  # a row of History each
 
     def consider(self, x: Tensor, predictions: Tensor, accuracy: float, survives: float, loss: float) -> None:
         """Keep a point within the budget if it is better in either sense."""
@@ -501,14 +529,14 @@ def collect(best: list[Best], step: int, is_targeted: bool) -> AttackResult:
     """The best of every image as one result."""
     length = max(len(one.history) for one in best)
     padded = [one.history + one.history[-1:] * (length - len(one.history)) for one in best]
-    accuracy, loss, radius = torch.tensor(padded, dtype=torch.float64).permute(2, 1, 0)
+    history = History(*torch.tensor(padded, dtype=torch.float64).permute(2, 1, 0))
     return AttackResult(
         images=torch.stack([one.x for one in best if one.x is not None]),
         best_loss_images=torch.stack([one.best_loss_x for one in best if one.best_loss_x is not None]),
         accuracy=torch.tensor([one.accuracy for one in best]),
         predictions=torch.stack([one.predictions for one in best if one.predictions is not None]),
         reached=torch.tensor([1 - one.survives for one in best]) if is_targeted else None,
-        history=History(accuracy, loss, radius),
+        history=history,
         step=step,
         gradients=torch.tensor([len(one.history) for one in best]),
     )
@@ -553,9 +581,13 @@ class Runs:
 
     def ask(self) -> tuple[list[int], Tensor, float, int]:
         """Return the rows still in it, their points (n, 3, H, W), and the radius and step of all of them."""
-        x, radii, steps = zip(*self.asks.values())
+        x, radii, steps, _ = zip(*self.asks.values())
         assert len(set(radii)) == len(set(steps)) == 1, "optimisers of one attack move in step"
         return list(self.asks), torch.stack(x), radii[0], steps[0]
+
+    def step_sizes(self) -> list[float]:
+        """Return the size of the step that led to each of these points."""
+        return [ask.step_size for ask in self.asks.values()]
 
     def tell(self, found: Probe) -> None:
         """Send each optimiser its row of the probe and receive its next point."""
@@ -592,8 +624,9 @@ def search(task: Task, best: list[Best], random_start: bool) -> Generator[Attack
         live, candidates = task.rows(rows), [best[row] for row in rows]
         found = probe(live, x, step / task.spec.steps)
         consider_within(candidates, live, x, found, radius, step)
-        for one, accuracy, loss in zip(candidates, found.accuracy.tolist(), found.loss.tolist()):
-            one.history.append((accuracy, loss, radius))
+        measured = zip(found.accuracy.tolist(), found.loss.tolist(), runs.step_sizes())
+        for one, (accuracy, loss, step_size) in zip(candidates, measured):
+            one.history.append((accuracy, loss, radius, step_size))
         yield collect(best, task.restart * task.spec.steps + step, task.target is not None)
         runs.tell(found)
 

@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from robviz.attacks import (
     AttackSpec,
     check_images,
+    checked_logits,
     frozen,
     image_generator,
     last_of,
     predicted,
-    project,
     share_equal,
     spec_steps,
 )
 from robviz.losses import pixel_loss
 from robviz.models.adapters import look_like_probabilities
-from robviz.norms import LINF, Norm
+from robviz.norms import LINF, Norm, project_linf
 from robviz.types import InputError
 
 
@@ -61,8 +61,7 @@ def train_mode(case: Case) -> str | None:
 
 def random_outputs(case: Case) -> str | None:
     """A model that answers at random needs an attack on its expectation."""
-    with torch.no_grad(), frozen(case.model):
-        first, second = case.model(case.images), case.model(case.images)
+    first, second = checked_logits(case.model, case.images), checked_logits(case.model, case.images)
     change = (first - second).abs().max().item()
     if change <= 1e-4 * max(1.0, first.abs().max().item()):
         return None
@@ -71,9 +70,7 @@ def random_outputs(case: Case) -> str | None:
 
 def probabilities(case: Case) -> str | None:
     """A softmax applied twice flattens every gradient."""
-    with torch.no_grad(), frozen(case.model):
-        outputs = case.model(case.images)
-    if not look_like_probabilities(outputs):
+    if not look_like_probabilities(checked_logits(case.model, case.images)):
         return None
     return "the outputs sum to 1 like probabilities; return logits, before the softmax"
 
@@ -119,7 +116,7 @@ def squares(case: Case) -> str | None:
     for image, labels in zip(case.images, case.labels):
         generator = image_generator(spec.seed, "squares", image)
         stripes = 2.0 * (torch.rand(3, 1, size[1], generator=generator) < 0.5) - 1
-        best = project(image + spec.eps * stripes.to(image), image, spec.eps)
+        best = project_linf(image + spec.eps * stripes.to(image), image, spec.eps)
         least = share_equal(predicted(case.model, best[None]), labels[None]).item()
         for query in range(spec.steps):
             side = max(1, round(0.5 * min(size) * (1 - query / spec.steps)))
@@ -127,7 +124,7 @@ def squares(case: Case) -> str | None:
             sign = 2.0 * (torch.rand(3, 1, 1, generator=generator) < 0.5) - 1
             x = best.clone()
             box = (slice(None), slice(top, top + side), slice(left, left + side))
-            x[box] = project(image[box] + spec.eps * sign.to(image), image[box], spec.eps)
+            x[box] = project_linf(image[box] + spec.eps * sign.to(image), image[box], spec.eps)
             left_right = share_equal(predicted(case.model, x[None]), labels[None]).item()
             if left_right <= least:
                 best, least = x, left_right

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from robviz.attacks import check_images, check_logits, frozen, last_of, share_equal
+from robviz.attacks import check_images, check_labels, check_logits, frozen, last_of, share_equal
 from robviz.types import VOID, InputError
 
 
@@ -209,7 +209,8 @@ def alma_prox_steps(
         for step in range(steps + 1):
             point = change.clone().requires_grad_(step < steps)
             logits = model(images + point)
-            check_logits(logits, labels)
+            check_logits(logits, point)
+            check_labels(labels, logits.shape[1])
             predictions = logits.detach().max(1).indices
             now = replace(rated(images + change, change, predictions, labels, needed), step=step)
             best = now if best is None else better(now, best, needed)

@@ -187,8 +187,7 @@ def evaluate(  # noqa: PLR0913 - public and documented
     resume: go on with the records there, else begin anew. limit: the first so many images only. batch_size: images
     attacked side by side on a GPU, where sizes agree; a CPU gains nothing by it and takes one at a time, as another
     number would round otherwise.
-    precision: of the gradients, `fp32`, `bf16`, or `auto` for bf16 where the hardware multiplies it faster; every
-    reported prediction is float32.
+    precision: of the gradients, `fp32`, `bf16` or `auto` (`chosen_precision`); every reported prediction is float32.
     keep_masks, keep_pictures: write every prediction, and every attacked picture rounded to 8 bits within eps, as PNG
     beside the records (`robviz.results.images`); attacks finished without are run again. The report stays the same.
 

@@ -13,7 +13,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robviz.attacks import check_budget, check_images, check_logits, frozen, last_of, predicted, share_equal
+from robviz.attacks import (
+    check_budget,
+    check_images,
+    check_labels,
+    check_logits,
+    frozen,
+    last_of,
+    predicted,
+    share_equal,
+)
 from robviz.losses import pixel_loss
 from robviz.types import InputError
 
@@ -89,7 +98,8 @@ def universal_steps(
             for rows in torch.randperm(len(images), generator=generator).split(batch_size):
                 point = perturbation.clone().requires_grad_()
                 logits = model(disturbed(images[rows], point))
-                check_logits(logits, labels[rows])
+                check_logits(logits, images[rows])
+                check_labels(labels, logits.shape[1])
                 total = pixel_loss(loss, logits, labels[rows], None, made / passes).sum()
                 (gradient,) = torch.autograd.grad(total, point)
                 perturbation = (perturbation + step_size * gradient.sign()).clamp(-eps, eps)

@@ -17,6 +17,7 @@ from robviz.interactive.comparison import Comparison, Moment, Scores, Subject, c
 from robviz.models import card_of, load_model
 from robviz.notebook.widget import Explorer, Viewer, show, still
 from robviz.viewer import viewer_data
+from robviz.viewer.bundle import bundle
 
 PALETTE = ((0, 0, 0), (255, 0, 0))
 
@@ -123,6 +124,13 @@ def test_a_moved_control_attacks_anew():
     assert "image/png" in explorer._repr_mimebundle_()
     again = show(explorer.comparison, model).data
     assert again["pictures"] == explorer.viewer.data["pictures"]
+
+
+def test_a_radius_in_the_units_of_the_slider_is_refused():
+    model, sample = load_model("photos-clean"), load_dataset("photos", "val-128")[0]
+    for eps in (4, 1):
+        with pytest.raises(ValueError, match=f"eps must lie in 0 .. 16 / 255 .* got {eps}"):
+            Explorer(model, sample, eps)
 
 
 @pytest.mark.gpu

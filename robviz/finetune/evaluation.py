@@ -10,19 +10,23 @@ from tqdm import tqdm
 
 from robviz.attacks import AttackSpec, last_of, predicted, spec_steps
 from robviz.datasets.batching import batches
-from robviz.metrics import Counts, counts, miou
+from robviz.metrics import Counts, accuracy_per_image, counts, miou
 from robviz.models.layers import device_of
-from robviz.types import Sample
+from robviz.types import InputError, Sample
 
 SIDE_BY_SIDE = 16  # images of one size, on a GPU; a CPU gains nothing by it
 
 
 def rates(prefix: str, per_image: list[Counts]) -> dict[str, float]:
-    """mIoU and pixel accuracy, in [0, 1], pooled over the images."""
+    """mIoU and pixel accuracy, in [0, 1], pooled over the images. Raises InputError where all of them are void."""
     pooled = Counts(*(torch.cat(column).sum(0) for column in zip(*per_image)))
+    if not pooled.valid:
+        raise InputError(
+            f"none of {len(per_image)} images has a labelled pixel to measure the model on; check its labels"
+        )
     return {
         f"{prefix}_miou": round(miou(pooled.intersection, pooled.union), 4),
-        f"{prefix}_pixel_accuracy": round((pooled.correct / pooled.valid).item(), 4),
+        f"{prefix}_pixel_accuracy": round(accuracy_per_image(pooled.correct, pooled.valid).item(), 4),
     }
 
 

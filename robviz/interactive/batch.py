@@ -280,7 +280,8 @@ def section(found: Attacked) -> str:
         for file, caption in FIGURES.items()
     )
     numbers = (
-        f"Pixel accuracy {before:.1f} % before and {after:.1f} % after, mIoU {100 * shown.scores_before.miou:.1f} % and "
-        f"{100 * shown.scores_after.miou:.1f} %, {compared}; no value differs by more than {shown.largest_change}/255."
+        f"Pixel accuracy {before:.1f} % before and {after:.1f} % after, mIoU {100 * shown.scores_before.miou:.1f} % "
+        f"and {100 * shown.scores_after.miou:.1f} %, {compared}; no value differs by more than "
+        f"{shown.largest_change}/255."
     )
     return PICTURE.format(name=name, numbers=numbers, figures=figures)

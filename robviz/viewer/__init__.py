@@ -2,12 +2,13 @@
 
 `js/` and `style.css` are plain files without a build step. `viewer(element, data)` of `js/viewer.js` fills an element
 and returns a handle whose `update(data)` shows the next frame in place: zoom, layers and toggles stay; `destroy()` ends
-it. `payloads` has the records that the browser gets. In notebooks, `show` and `Explorer` of `robviz.notebook.widget` show
-the viewer; they need the extra `notebooks`.
+it. `payloads` has the records that the browser gets. In notebooks, `show` and `Explorer` of `robviz.notebook.widget`
+show the viewer; they need the extra `notebooks`.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,8 @@ SCRIPT = script("app.js")
 
 
 def percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
+    """In [0, 1], or NaN where nothing can be said."""
+    return "–" if math.isnan(value) else f"{100 * value:.1f} %"
 
 
 def arrow(before: float, after: float, is_attacked: bool) -> str:
