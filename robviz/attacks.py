@@ -1,4 +1,4 @@
-"""L-infinity attacks on segmentation, as generators that can be stopped at any step.
+"""L-infinity and L2 attacks on segmentation, as generators that can be stopped at any step.
 
 Each attack comes twice: `apgd_steps` yields an `AttackResult` at the start and after every step, each complete and
 valid, so whoever stops early keeps the best found so far; `apgd` runs it to the end. All share one signature,
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from robviz.losses import LOSSES, pixel_loss, tracked_loss
 from robviz.metrics import accuracy_per_image
+from robviz.norms import L2, LINF, Norm
 from robviz.types import VOID, InputError
 
 
@@ -44,11 +45,11 @@ class History(NamedTuple):
 class AttackResult:
     """The best of an attack so far.
 
-    images: (B, 3, H, W) in [0, 1], within eps of the originals: those of lowest pixel accuracy, or, with a target,
-    those with most pixels at it. best_loss_images: those of highest tracked loss. accuracy: (B,) pixel accuracy on
-    `images` over the aimed pixels, void left out. predictions: (B, H, W) int64, the model's on `images`. reached:
-    (B,) share of the aimed pixels that are at the target, or None without a target. step: how many were made.
-    gradients: (B,) int64 backward passes spent on each image.
+    images: (B, 3, H, W) in [0, 1], within eps of the originals in the attack's norm: those of lowest pixel accuracy,
+    or, with a target, those with most pixels at it. best_loss_images: those of highest tracked loss. accuracy: (B,)
+    pixel accuracy on `images` over the aimed pixels, void left out. predictions: (B, H, W) int64, the model's on
+    `images`. reached: (B,) share of the aimed pixels that are at the target, or None without a target. step: how many
+    were made. gradients: (B,) int64 backward passes spent on each image.
     """
 
     images: Tensor
@@ -167,15 +168,6 @@ def image_generator(seed: int | str, attack: str, image: Tensor) -> torch.Genera
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-def project(candidates: Tensor, images: Tensor, eps: float, changeable: Tensor | None = None) -> Tensor:
-    """The closest point within eps of the images, in the L-infinity norm, and within [0, 1].
-
-    candidates, images: (..., 3, H, W). changeable: (..., H, W) bool, pixels that may differ; None for all.
-    """
-    within = candidates.clamp(images - eps, images + eps).clamp(0, 1)
-    return within if changeable is None else torch.where(changeable.unsqueeze(-3), within, images)
-
-
 #: Losses with a meaning towards a target; a mask of the pixels still correct has none there.
 TARGETED = ("ce", "js", "tsallis")
 
@@ -187,7 +179,8 @@ class AttackSpec:
     Attributes:
         attack: A key of `OPTIMISERS`.
         loss: A key of `LOSSES`.
-        eps: The radius in the L-infinity norm, in [0, 1] pixel units.
+        eps: The radius in [0, 1] pixel units: of each value, or, for the attacks that end in `-l2`, of the root mean
+            square over all values.
         steps: The number of steps of a run, at least 1.
         seed: Of the random start.
         target: A class, or labels (B, H, W), to be predicted instead; None for anything but the right class.
@@ -218,6 +211,11 @@ class AttackSpec:
     def numbers(self) -> dict[str, Any]:
         """Return attack, loss, eps, steps and seed, ready for JSON."""
         return {name: getattr(self, name) for name in ("attack", "loss", "eps", "steps", "seed")}
+
+    @property
+    def norm(self) -> Norm:
+        """The norm that the radius is measured in."""
+        return norm_of(self.attack)
 
 
 def mask_for(labels: Tensor, name: str, mask: Tensor | None) -> Tensor | None:
@@ -358,6 +356,7 @@ class Answer(NamedTuple):
 
 
 Optimiser = Generator[Ask, Answer, Tensor]
+Direction = Callable[[Tensor], Tensor]  # gradient -> a step of norm 1 along it
 Start = Callable[[float], Tensor]  # radius -> a point (3, H, W) within it
 Project = Callable[[Tensor, float], Tensor]  # (point, radius) -> the closest point within it
 OptimiserOf = Callable[[Start, Project, float, int], Optimiser]  # (start, project, eps, steps) -> about one image
@@ -388,7 +387,9 @@ def oscillates(losses: list[float], span: int, share: float = 0.75) -> bool:
     return rises <= span * share
 
 
-def climb(start: Tensor, project: Project, radius: float, steps: int, made: int = 0) -> Optimiser:
+def climb(
+    start: Tensor, project: Project, radius: float, steps: int, made: int = 0, direction: Direction = torch.sign
+) -> Optimiser:
     """APGD within one radius; returns the point where least survives. made: steps of the run before these.
 
     Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
@@ -401,7 +402,7 @@ def climb(start: Tensor, project: Project, radius: float, steps: int, made: int 
     step_size, checks = 2 * radius, StepSizeChecks(steps)
     for t in range(steps):
         momentum = 0.25 if t > 0 else 0.0
-        straight = project(x + step_size * gradient.sign(), radius)
+        straight = project(x + step_size * direction(gradient), radius)
         x, x_before = project(x + (1 - momentum) * (straight - x) + momentum * (x - x_before), radius), x
         gradient, loss, survives = yield Ask(x, radius, made + t + 1, step_size)
         losses.append(loss)
@@ -423,9 +424,16 @@ Radii = tuple[tuple[float, float], ...]
 REDUCED_RADII: Radii = ((2.0, 0.3), (1.5, 0.3), (1.0, 0.4))
 
 
-def climb_within(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
+def climb_within(
+    start: Start, project: Project, eps: float, steps: int, direction: Direction = torch.sign
+) -> Optimiser:
     """APGD within eps."""
-    return climb(start(eps), project, eps, steps)
+    return climb(start(eps), project, eps, steps, direction=direction)
+
+
+def climb_within_l2(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
+    """APGD within a root mean square of eps, the L2 norm."""
+    return climb_within(start, project, eps, steps, L2.direction)
 
 
 def climb_inwards(start: Start, project: Project, eps: float, steps: int, radii: Radii = REDUCED_RADII) -> Optimiser:
@@ -444,13 +452,18 @@ PGD_RADII = np.array([0.25, 0.5, 1, 2, 4, 8, 12]) / 255
 PGD_STEP_SIZES = np.array([8e-4, 9e-4, 1e-3, 2e-3, 3e-3, 5e-3, 6e-3])
 
 
-def walk(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
+def walk(start: Start, project: Project, eps: float, steps: int, direction: Direction = torch.sign) -> Optimiser:
     """Plain PGD with the paper's step size for the radius, interpolated between the published ones."""
     step_size, x = float(np.interp(eps, PGD_RADII, PGD_STEP_SIZES)), start(eps)
     for step in range(steps + 1):
         gradient, _, _ = yield Ask(x, eps, step, step_size if step else 0)
-        x = project(x + step_size * gradient.sign(), eps)
+        x = project(x + step_size * direction(gradient), eps)
     return x
+
+
+def walk_l2(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
+    """PGD within a root mean square of eps, the L2 norm, with the same step sizes, as root mean squares."""
+    return walk(start, project, eps, steps, L2.direction)
 
 
 def anneal(start: Start, project: Project, eps: float, steps: int, reach: float = 2.0) -> Optimiser:
@@ -477,7 +490,16 @@ OPTIMISERS: dict[str, OptimiserOf] = {
     "red-eps-apgd": climb_inwards,
     "annealed-pgd": anneal,
     "annealed-pgd-near": partial(anneal, reach=1.5),
+    "pgd-l2": walk_l2,
+    "apgd-l2": climb_within_l2,
 }
+#: The attacks whose radius is not measured in the L-infinity norm.
+OTHER_NORMS: dict[str, Norm] = {"pgd-l2": L2, "apgd-l2": L2}
+
+
+def norm_of(attack: str) -> Norm:
+    """Return the norm that an attack's radius is measured in."""
+    return OTHER_NORMS.get(attack, LINF)
 
 
 @dataclass
@@ -540,17 +562,17 @@ class Box(NamedTuple):
     random_start: bool
 
     def start(self, radius: float) -> Tensor:
-        """The image, or a uniform draw from the box of the radius around it that is this image's own."""
+        """The image, or a uniform draw from within the radius around it that is this image's own."""
         image = self.task.images[self.row]
         if not self.random_start:
             return image
         generator = image_generator(self.task.seed, self.task.spec.loss, image)
-        draw = torch.rand(image.shape, generator=generator, dtype=torch.float64)
-        return self.project(image + ((2 * draw - 1) * radius).to(image), radius)
+        draw = self.task.spec.norm.draw(generator, image.shape)
+        return self.project(image + (draw * radius).to(image), radius)
 
     def project(self, x: Tensor, radius: float) -> Tensor:
         changeable = None if self.task.changeable is None else self.task.changeable[self.row]
-        return project(x, self.task.images[self.row], radius, changeable)
+        return self.task.spec.norm.project(x, self.task.images[self.row], radius, changeable)
 
 
 class Runs:
@@ -602,7 +624,7 @@ def consider_within(best: list[Best], task: Task, x: Tensor, found: Probe, radiu
             one.enter()
         consider(best, x, found)
     elif step % max(1, spec.steps // LOOKS) == 0:
-        inside = project(x, task.images, spec.eps, task.changeable)
+        inside = spec.norm.project(x, task.images, spec.eps, task.changeable)
         consider(best, inside, probe(task, inside, step / spec.steps, with_gradient=False))
 
 
@@ -663,7 +685,7 @@ def attack_steps(  # noqa: PLR0913 - public and documented; `spec_steps` takes t
     aimed: Tensor | None = None,
     restarts: int = 1,
 ) -> Generator[AttackResult, None, None]:
-    """Attack a batch for the L-infinity norm, yielding after the start and after each step.
+    """Attack a batch, yielding after the start and after each step.
 
     The arguments are not modified. Each image is attacked by itself: neither the batch nor its order changes the
     outcome beyond float rounding. Ends early when no image has a pixel left to break.
@@ -673,7 +695,8 @@ def attack_steps(  # noqa: PLR0913 - public and documented; `spec_steps` takes t
         model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W); its mode is restored, however the attack ends.
         images: (B, 3, H, W) float RGB in [0, 1].
         labels: (B, H, W) int64; pixels of `VOID` are never counted.
-        eps: The radius, in [0, 1] pixel units: `4 / 255` for four levels.
+        eps: The radius, in [0, 1] pixel units: `4 / 255` for four levels, of each value or, for the attacks that end in
+            `-l2`, of the root mean square over all values.
         steps: The number of steps of each run.
         loss: A key of `LOSSES`.
         class_weights: (K,), for the balanced losses.
@@ -751,4 +774,5 @@ for _attack in OPTIMISERS:
         globals()[_function.__name__] = _function
 if TYPE_CHECKING:  # the loop makes them; a type checker reads their signature here
     pgd_steps = apgd_steps = red_eps_apgd_steps = annealed_pgd_steps = generator_function(attack_steps, "pgd")
-    pgd = apgd = red_eps_apgd = annealed_pgd = result_function(attack_steps, "pgd")
+    pgd_l2_steps = apgd_l2_steps = generator_function(attack_steps, "pgd")
+    pgd = apgd = red_eps_apgd = annealed_pgd = pgd_l2 = apgd_l2 = result_function(attack_steps, "pgd")

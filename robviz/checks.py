@@ -18,20 +18,20 @@ from robviz.attacks import (
     image_generator,
     last_of,
     predicted,
-    project,
     share_equal,
     spec_steps,
 )
 from robviz.losses import pixel_loss
 from robviz.models.adapters import look_like_probabilities
+from robviz.norms import LINF, Norm, project_linf
 from robviz.types import InputError
 
 
-def require_within(attacked: Tensor, images: Tensor, eps: float) -> None:
-    """Raise InputError unless attacked lies within eps of images (L-infinity) and within [0, 1]."""
-    largest = (attacked - images).abs().max().item()
+def require_within(attacked: Tensor, images: Tensor, eps: float, norm: Norm = LINF) -> None:
+    """Raise InputError unless attacked lies within eps of images, by the norm, and within [0, 1]."""
+    largest = norm.size(attacked - images).max().item()
     if not largest <= eps + 1e-6:  # also catches NaN
-        raise InputError(f"perturbation {largest:.5f} exceeds eps {eps:.5f} (L-infinity, images in [0, 1])")
+        raise InputError(f"perturbation {largest:.5f} exceeds eps {eps:.5f} ({norm.name}, images in [0, 1])")
     if not 0 <= attacked.min() <= attacked.max() <= 1:
         raise InputError(f"attacked images must lie in [0, 1], got {attacked.min():.5f} .. {attacked.max():.5f}")
 
@@ -116,7 +116,7 @@ def squares(case: Case) -> str | None:
     for image, labels in zip(case.images, case.labels):
         generator = image_generator(spec.seed, "squares", image)
         stripes = 2.0 * (torch.rand(3, 1, size[1], generator=generator) < 0.5) - 1
-        best = project(image + spec.eps * stripes.to(image), image, spec.eps)
+        best = project_linf(image + spec.eps * stripes.to(image), image, spec.eps)
         least = share_equal(predicted(case.model, best[None]), labels[None]).item()
         for query in range(spec.steps):
             side = max(1, round(0.5 * min(size) * (1 - query / spec.steps)))
@@ -124,7 +124,7 @@ def squares(case: Case) -> str | None:
             sign = 2.0 * (torch.rand(3, 1, 1, generator=generator) < 0.5) - 1
             x = best.clone()
             box = (slice(None), slice(top, top + side), slice(left, left + side))
-            x[box] = project(image[box] + spec.eps * sign.to(image), image[box], spec.eps)
+            x[box] = project_linf(image[box] + spec.eps * sign.to(image), image[box], spec.eps)
             left_right = share_equal(predicted(case.model, x[None]), labels[None]).item()
             if left_right <= least:
                 best, least = x, left_right

@@ -36,6 +36,7 @@ from robviz.models import fingerprint
 from robviz.models.layers import device_of
 from robviz.models.precision import InBfloat16, chosen_precision
 from robviz.models.prepared import prepared
+from robviz.norms import L2, LINF, Norm
 from robviz.results.images import KINDS, Kept, kept_of
 from robviz.results.plan import CLEAN, Blockwise, Run, SeaSettings, key_of
 from robviz.results.records import Records
@@ -100,6 +101,7 @@ class Outcome(NamedTuple):
     record: dict[str, Any]
     predictions: Tensor  # (H, W)
     images: Tensor | None = None  # (3, H, W) in [0, 1], attacked
+    norm: Norm = LINF  # that their change is measured in
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,9 @@ class Evaluation:
         if "masks" in kept.kinds:
             kept.write_mask(key, outcome.predictions, self.dataset.palette)
         if "pictures" in kept.kinds and outcome.images is not None:
-            kept.write("pictures", key, Image.fromarray(quantise(outcome.images, sample.image, self.plan["eps"])))
+            is_l2 = outcome.norm is L2
+            shown = quantise(outcome.images, sample.image, self.plan["eps"], is_mean_square=is_l2)
+            kept.write("pictures", key, Image.fromarray(shown))
         self.records.write(key, outcome.record)
 
 
@@ -153,15 +157,16 @@ def attacked_outcomes(
     images, labels = (torch.stack(part).to(device) for part in zip(*((s.image, s.labels) for s in samples)))
     worths = work.dataset.class_weights if aim is None else aim[0].worths()
     started, attacked = time.perf_counter(), work.for_gradients
-    task = Task.of(run.spec(eps, work.plan["seed"]), attacked, images, labels, worths)
+    spec = run.spec(eps, work.plan["seed"])
+    task = Task.of(spec, attacked, images, labels, worths)
     if aim is not None:
         task = replace(task, judge=aim[0].judge(aim[1], device))
     result = last_of(task_steps(task))
-    require_within(result.images, images, eps)
+    require_within(result.images, images, eps, spec.norm)
     predictions = result.predictions if attacked is work.model else predicted(work.model, result.images)
     seconds = round((time.perf_counter() - started) / len(samples), 3)
     return [
-        Outcome(measured(sample, one, classes) | {"gradients": gradients, "seconds": seconds}, one, image)
+        Outcome(measured(sample, one, classes) | {"gradients": gradients, "seconds": seconds}, one, image, spec.norm)
         for sample, one, image, gradients in zip(samples, predictions.cpu(), result.images, result.gradients.tolist())
     ]
 

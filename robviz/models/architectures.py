@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from robviz.models import pspnet, segmenter, upernet
+from robviz.models import from_timm, pspnet, segmenter, upernet
 from robviz.models.checkpoints import (
     Keys,
     State,
@@ -63,13 +63,24 @@ BACKBONE = re.compile(r"backbone\.(?!norms\.)")
 UNMISTAKABLE = 12347  # a number of classes that no tensor has as a side by chance
 
 
+def architecture_of(name: str) -> Architecture:
+    """The row of a name, or of `upernet/<a backbone of timm>`. Raises InputError for an unknown one."""
+    if found := from_timm.parts(name):
+        return Architecture(found[0], load_imagenet=found[1])
+    if name not in ARCHITECTURES:
+        raise InputError(
+            f"unknown architecture {name!r}; choose from: {', '.join(ARCHITECTURES)}, or {from_timm.PREFIX}<backbone> "
+            "with one of timm's, such as upernet/resnet18"
+        )
+    return ARCHITECTURES[name]
+
+
 def build(architecture: str, num_classes: int) -> nn.Module:
     """A freshly initialised model: images (B, 3, H, W) in [0, 1] to logits (B, K, H, W)."""
-    if architecture not in ARCHITECTURES:
-        raise InputError(f"unknown architecture {architecture!r}; choose from: {', '.join(ARCHITECTURES)}")
+    row = architecture_of(architecture)
     if num_classes < 2:
         raise InputError(f"num_classes must be at least 2, got {num_classes}")
-    model = ARCHITECTURES[architecture].build(num_classes)
+    model = row.build(num_classes)
     model.architecture = architecture  # type: ignore[assignment]
     return model
 
@@ -108,7 +119,7 @@ def load_backbone(model: nn.Module, source: str | Path | State) -> nn.Module:
     missing, unknown or of another shape. Returns the model.
     """
     name = str(model.architecture)
-    convert = ARCHITECTURES[name].from_imagenet
+    convert = architecture_of(name).from_imagenet
     if convert is None:
         known = ", ".join(name for name, row in ARCHITECTURES.items() if row.from_imagenet)
         raise InputError(f"no robust ImageNet backbone is published for {name}; choose from: {known}")
@@ -122,7 +133,7 @@ def load_backbone(model: nn.Module, source: str | Path | State) -> nn.Module:
 
 def under_our_keys(state: State, architecture: str, here: State) -> State:
     """A published checkpoint under the keys of `here`, the state dict of such a model; one of ours as it is."""
-    return state if state.keys() <= here.keys() else renamed(state, ARCHITECTURES[architecture].published_keys)
+    return state if state.keys() <= here.keys() else renamed(state, architecture_of(architecture).published_keys)
 
 
 def what_fits(state: State, model: nn.Module) -> str:
