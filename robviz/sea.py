@@ -1,10 +1,11 @@
 """SEA, the Segmentation Ensemble Attack: how robust is this model (arXiv:2306.12941, section 3.6)?
 
 `evaluate` attacks every image of a dataset with every run of its settings, keeps one record for each, and makes the
-report from the records alone. It may be killed at any moment and started again, and spread over processes and
-machines by `torchrun` or `accelerate launch`: the report stays the same to the byte. (On CPUs with as many threads a
-process, that is: another number rounds sums otherwise, so it is part of what decides a run. `OMP_NUM_THREADS` sets it.
-On GPUs, torch adds up some gradients in no fixed order and the batch size chooses kernels: last digits may move there.)
+report from the records alone. It may be stopped at any moment and resumed, and spread over processes and machines by
+`torchrun` or `accelerate launch`; the report stays the same to the byte. On CPUs this holds for equal numbers of
+threads per process, because the number of threads changes how sums are rounded; it is part of the plan, and
+`OMP_NUM_THREADS` sets it. On GPUs, torch adds up some gradients in no fixed order and the batch size selects kernels,
+so the last digits may differ.
 """
 
 from __future__ import annotations
@@ -45,16 +46,17 @@ PAPER = SeaSettings("paper", (Run("mask-ce-bal"), Run("mask-ce"), Run("js")))
 PAPER_V1 = SeaSettings(
     "paper-v1", (Run("mask-ce"), Run("segpgd"), Run("js"), Run("mask-spherical")), aggregation="accuracy"
 )
-#: PAPER with a tenth of the steps: a first impression, no evidence.
+#: PAPER with a tenth of the steps: a first impression, not evidence.
 QUICK = replace(PAPER.with_steps(30), name="quick")
 
 
 @dataclass(frozen=True)
 class Strong(SeaSettings):
-    """Ours. Of few steps, annealing makes more than APGD; of many, APGD does, and both together find more than either.
+    """Combine APGD and annealed PGD: robviz's own ensemble.
 
-    So annealing never takes more steps than the runs given here have. What a longer budget adds beyond them goes to
-    APGD: first to the loss that aims at the mIoU, up to twice its steps here, the rest to the annealed losses.
+    Annealed PGD is stronger with few steps and APGD with many; combining them beats either one. Therefore annealed PGD
+    never takes more steps than its runs have here. A longer budget goes to APGD: first to the loss that targets the
+    mIoU, up to twice its steps here, the rest to the annealed losses.
     """
 
     def with_steps(self, steps: int) -> SeaSettings:
@@ -83,7 +85,7 @@ SETTINGS = {settings.name: settings for settings in (PAPER, PAPER_V1, QUICK, STR
 
 
 class Outcome(NamedTuple):
-    """What one run did to one image: what is counted, and what may be kept beside it."""
+    """Hold what one run did to one image: its counts, and what may be kept beside them."""
 
     record: dict[str, Any]
     predictions: Tensor  # (H, W)
@@ -93,7 +95,7 @@ class Outcome(NamedTuple):
 def attacked_outcomes(
     model: nn.Module, dataset: Dataset, samples: list[Sample], run: Run, plan: dict[str, Any]
 ) -> list[Outcome]:
-    """Of one run on images of one size."""
+    """Attack images of one size with one run."""
     device, eps, precision = device_of(model), plan["eps"], plan["precision"]
     images, labels = (torch.stack(part).to(device) for part in zip(*((s.image, s.labels) for s in samples)))
     started = time.perf_counter()
@@ -114,13 +116,13 @@ def attacked_outcomes(
 
 
 def clean_outcomes(model: nn.Module, dataset: Dataset, samples: list[Sample]) -> list[Outcome]:
-    """Of unattacked images of one size."""
+    """Predict unattacked images of one size."""
     predictions = predicted(model, torch.stack([sample.image for sample in samples]).to(device_of(model))).cpu()
     return [Outcome(measured(sample, one, len(dataset.classes)), one) for sample, one in zip(samples, predictions)]
 
 
 def keep(kept: Kept, key: str, sample: Sample, outcome: Outcome, dataset: Dataset, eps: float) -> None:
-    """Write the files that are asked for."""
+    """Write the mask and the picture of an outcome, if they were asked for."""
     if "masks" in kept.kinds:
         kept.write_mask(key, outcome.predictions, dataset.palette)
     if "pictures" in kept.kinds and outcome.images is not None:
@@ -137,7 +139,7 @@ def complete(
     indices: list[int],
     batch_size: int,
 ) -> None:
-    """Compute the records of these images, and the files to keep, that are not there yet."""
+    """Compute the missing records of these images, and the missing files to keep."""
     wanted: dict[str, Run | None] = {CLEAN: None, **{run.name: run for run in runs}}
 
     def is_there(key: str, run: str) -> bool:
@@ -178,18 +180,29 @@ def evaluate(  # noqa: PLR0913 - public and documented
 ) -> Report:
     """Attack a dataset with an ensemble and report the worst case.
 
-    model: images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), on its device; handed back as it came. eps in [0, 1].
-    out: folder of the records, the report and `seconds.json`, what each run took; without one nothing is kept.
-    resume: go on with the records there, else begin anew. limit: the first so many images only. batch_size: images
-    attacked side by side on a GPU, where sizes agree; a CPU gains nothing by it and takes one at a time, as another
-    number would round otherwise.
-    precision: of the gradients, `fp32`, `bf16` or `auto` (`chosen_precision`); every reported prediction is float32.
-    keep_masks, keep_pictures: write every prediction, and every attacked picture rounded to 8 bits within eps, as PNG
-    beside the records (`robviz.results.images`); attacks finished without are run again. The report stays the same.
+    Under `torchrun` and the like, each process takes its share of the images, and all need the same `out`.
 
-    Under `torchrun` or the like each process takes its share of the images, and all need the same `out`. Raises
-    ValueError for a call that makes no sense, for a folder that holds another run (naming the differences), and
-    when the model answers NaN; finished records stay.
+    Args:
+        model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), on its device; its mode is restored.
+        dataset: Labelled pictures in the classes of the model.
+        eps: The radius, in [0, 1].
+        settings: The ensemble: `PAPER`, `PAPER_V1`, `STRONG`, `QUICK`, or one of your own.
+        out: Folder of the records, the report and `seconds.json` with the time of each run; without one, nothing is
+            kept.
+        resume: Use the records in the folder; False discards them.
+        limit: Use only the first images, at most this many.
+        batch_size: Images attacked side by side on a GPU, where sizes agree. A CPU gains nothing from it and takes one
+            at a time, because another number would round differently.
+        precision: Of the gradients, `fp32`, `bf16` or `auto`; every reported prediction is computed in float32.
+        keep_masks: Also write every predicted mask as PNG; attacks that finished without are run again.
+        keep_pictures: Also write every attacked picture as PNG, rounded to 8 bits within eps.
+
+    Returns:
+        The report, which does not depend on what is kept.
+
+    Raises:
+        InputError: For a call that makes no sense, for a folder that holds another evaluation (naming the differences),
+            and when the model returns NaN; finished records stay.
     """
     state = PartialState(cpu=not torch.cuda.is_available())
     if state.num_processes > 1:
@@ -201,7 +214,7 @@ def evaluate(  # noqa: PLR0913 - public and documented
     count = min(len(dataset), len(dataset) if limit is None else limit)
     plan = plan_of(model, dataset, eps, settings, count, chosen_precision(precision, device_of(model)))
     with contextlib.ExitStack() as stack:
-        # On GPUs, float32 shall be float32, and no kernel be chosen by chance.
+        # On GPUs, compute float32 as float32, and choose kernels deterministically.
         stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
         folder = Path(out) if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         with state.main_process_first():
@@ -224,16 +237,16 @@ def evaluate(  # noqa: PLR0913 - public and documented
 def plan_of(
     model: nn.Module, dataset: Dataset, eps: float, settings: SeaSettings, images: int, precision: str
 ) -> dict[str, Any]:
-    """All that decides the outcome."""
+    """Return everything that decides the outcome."""
     check_eps(eps)
     if images < 1:
         raise InputError("there is no image to evaluate; expected a dataset and a limit of at least 1")
     card = getattr(model, "card", None)
     if card and tuple(card.classes) != tuple(dataset.classes):
         raise InputError(
-            f"the model {card.name} answers in {len(card.classes)} classes ({', '.join(card.classes[:3])}, ...), "
+            f"the model {card.name} predicts {len(card.classes)} classes ({', '.join(card.classes[:3])}, ...), "
             f"{dataset.name} has {len(dataset.classes)} ({', '.join(dataset.classes[:3])}, ...); "
-            "lead them there with robviz.models.adapt(model, dataset=..., class_map=...)"
+            "map them with robviz.models.adapt(model, dataset=..., class_map=...)"
         )
     plan = {
         "model": {"name": card.name if card else type(model).__name__, "sha256": fingerprint(model)},
@@ -243,7 +256,7 @@ def plan_of(
         "seed": settings.seed,
         "precision": precision,
         "device": device_of(model).type,
-        "threads": torch.get_num_threads(),  # another number rounds sums otherwise
+        "threads": torch.get_num_threads(),  # another number rounds sums differently
         "versions": versions(),
     }
-    return json.loads(json.dumps(plan))  # as it will be read again: lists for tuples
+    return json.loads(json.dumps(plan))  # as JSON will return it: lists instead of tuples

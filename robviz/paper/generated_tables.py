@@ -65,7 +65,8 @@ def glance(reports: list[Report]) -> pd.DataFrame:
         line = lines.setdefault(plan["model"]["name"], {"images": images})
         line["clean"], line[f"{255 * plan['eps']:g}/255"] = f"{clean:.1f} %", f"{worst:.1f} %"
     radii = ("clean", "2/255", "4/255", "8/255")
-    return pd.DataFrame([{"model": f"`{name}`"} | line for name, line in sorted(lines.items())], columns=["model", "images", *radii])
+    rows = [{"model": f"`{name}`"} | line for name, line in sorted(lines.items())]
+    return pd.DataFrame(rows, columns=["model", "images", *radii])
 
 
 def reports_in(folder: Path) -> list[Report]:
