@@ -31,7 +31,8 @@ from robviz.types import VOID, InputError
 
 
 class History(NamedTuple):
-    """Record every step of an attack in tensors (T + 1, B), the start first. A finished image repeats its last values."""
+    """Record every step of an attack, the start first, in tensors (T + 1, B); finished images repeat their last values.
+    """
 
     accuracy: Tensor  # pixel accuracy of that step's images, in [0, 1]
     loss: Tensor  # tracked by the step size (appendix B.1): mean cross-entropy over the aimed pixels
@@ -179,7 +180,7 @@ def check_labels(labels: Tensor, num_classes: int) -> None:
 
 
 def image_generator(seed: int | str, attack: str, image: Tensor) -> torch.Generator:
-    """Return a random generator that depends on seed, attack and image alone, and not on the batch, order or machine."""
+    """Return a random generator that depends on seed, attack and image alone, not on batch, order or machine."""
     content = image.detach().cpu().double().contiguous().numpy().tobytes()
     digest = hashlib.sha256(f"{seed}/{attack}/{tuple(image.shape)}/".encode() + content).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)

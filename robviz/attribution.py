@@ -227,7 +227,7 @@ GOLDEN = (5**0.5 - 1) / 2  # its multiples modulo 1 are spread evenly, however m
 
 
 def ablated(question: Question, covers: Sequence[Cover]) -> Parts:
-    """Measure what the explained number loses when a part of the image is blurred, averaged over the parts of each pixel.
+    """Measure what the explained number loses when a part of the image is blurred, averaged over the parts at a pixel.
 
     The order of the parts covers the whole image early. Pixels not covered yet are 0.
     """

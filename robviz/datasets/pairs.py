@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture and its mask; the name is unique within the dataset."""
+    """Name a picture and its mask; the name is unique within the dataset."""
 
     name: str
     image: Path
@@ -28,26 +28,23 @@ class Pair:
 
 
 def decoded(path: Path, convert: Callable[[Image.Image], T]) -> T:
-    """What `convert` makes of a picture file. Raises InputError, naming the file, where it is missing or damaged."""
+    """Open a picture file and convert it; raises InputError, naming the file, if it is missing or damaged."""
     if not path.is_file():
         raise InputError(f"{path} is missing")
     try:
         with Image.open(path) as opened:
             return convert(opened)
     except (*DAMAGED, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} is no picture that can be read: {error}") from error
+        raise InputError(f"{path} is not a readable picture: {error}") from error
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """8-bit RGB, turned as the EXIF orientation says, as every viewer shows it."""
+    """Return 8-bit RGB, turned as the EXIF orientation says, as every viewer shows it."""
     return to_rgb(ImageOps.exif_transpose(image))
 
 
 def read_indices(path: Path) -> np.ndarray:
-    """(H, W) int64: the numbers in a mask of one channel, palette or grey, 8 or 16 bits.
-
-    Raises InputError for a file that is none.
-    """
+    """Read a mask of one channel, palette or grey, 8 or 16 bits, as (H, W) int64; raises InputError for other files."""
 
     def indices(image: Image.Image) -> np.ndarray:
         if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
@@ -60,16 +57,17 @@ def read_indices(path: Path) -> np.ndarray:
 
 
 def names_in(path: Path) -> list[str]:
-    """The lines of a list of images, blank ones left out. Raises InputError where it is missing."""
+    """Read the lines of a list of images, without blank ones; raises InputError if it is missing."""
     if not path.is_file():
         raise InputError(f"{path} is missing: it lists the images of a split")
     return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def fit(image: Image.Image, labels: np.ndarray, size: int) -> tuple[Image.Image, np.ndarray]:
-    """Shorter side resized to `size`, centre cropped to a square: the paper's protocol, to the pixel.
+    """Resize the shorter side to `size` and crop a centred square: the paper's protocol, to the pixel.
 
-    As the official code: Pillow's bilinear filter, which widens where it shrinks, and nearest neighbours for labels.
+    Like the official code, use Pillow's bilinear filter, which widens when it shrinks, and nearest neighbours for
+    labels.
     """
     width, height = image.size
     shape = (width * size // height, size) if width > height else (size, height * size // width)
@@ -81,12 +79,16 @@ def fit(image: Image.Image, labels: np.ndarray, size: int) -> tuple[Image.Image,
 
 @dataclass(eq=False, repr=False)
 class Pairs(Dataset):
-    """Samples read from pairs of files when they are asked for.
+    """Read samples from pairs of files when they are asked for.
 
-    read_labels: a mask file to (H, W) int64 of class indices and `VOID`. size: of the paper's squares (`fit`); None
-    keeps the pictures whole. orient: a picture to RGB; `to_rgb` leaves the pixels as stored, as the masks of the
-    published datasets are drawn, `upright` turns them. `[i]` raises InputError, naming the file, for what is missing or
-    damaged, for a mask of another size than its picture's, and for labels outside the classes.
+    `[i]` raises InputError, naming the file, for missing or damaged files, for a mask whose size differs from its
+    picture's, and for labels outside the classes.
+
+    Attributes:
+        read_labels: Reads a mask file as (H, W) int64 class indices and `VOID`.
+        size: Side of the paper's squares (`fit`); None keeps the pictures whole.
+        orient: Converts a picture to RGB. `to_rgb` keeps the pixels as stored, which fits the masks of the published
+            datasets; `upright` turns them.
     """
 
     name: str
