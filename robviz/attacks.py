@@ -31,8 +31,7 @@ from robviz.types import VOID, InputError
 
 
 class History(NamedTuple):
-    """Record every step of an attack, the start first, in tensors (T + 1, B); finished images repeat their last values.
-    """
+    """Record every step of an attack, the start first, in tensors (T + 1, B); finished images repeat their last values."""
 
     accuracy: Tensor  # pixel accuracy of that step's images, in [0, 1]
     loss: Tensor  # tracked by the step size (appendix B.1): mean cross-entropy over the aimed pixels

@@ -29,21 +29,25 @@ STRONGEST = 20  # points at which a difference has its full colour
 
 
 def leading(cell: Any) -> float | None:
-    """The number that a cell holds, its deviation or mark left out: 41.3 of `41.3±0.4` and of `41.3*`; else None."""
+    """Read the number in a cell without its deviation or mark: 41.3 from `41.3±0.4` and from `41.3*`; None for text."""
     found = re.fullmatch(r"([-+]?\d+(?:\.\d+)?)(?:%|\*|±.*)?", str(cell))
     return float(found[1]) if found else None
 
 
 def tolerance() -> float:
-    """The largest deviation over seeds that the paper reports (Table 8), in points."""
+    """Return the largest deviation over seeds that the paper reports (Table 8), in points."""
     return max(float(cell.partition("±")[2] or 0) for cell in table(8).astype(str).to_numpy().ravel())
 
 
 @dataclass(frozen=True)
 class Beside:
-    """One line a figure: the columns that say which, then `paper`, `ours` and `difference`, ours less the paper's.
+    """Compare a published table with our results, one row per figure.
 
-    Shows itself in a notebook with coloured differences; `save` writes `.md`, `.tex` or `.csv`.
+    Shows itself in a notebook with coloured differences.
+
+    Attributes:
+        number: The number of the table.
+        frame: The columns that identify a row, then `paper`, `ours` and `difference`, which is ours minus the paper's.
     """
 
     number: int
@@ -51,6 +55,7 @@ class Beside:
 
     @property
     def caption(self) -> str:
+        """Return the sentences below the table."""
         return (
             f"Table {self.number}: {TABLES[self.number]}. The difference is ours less the paper's; over seeds its "
             f"figures deviate by up to {tolerance():g} points (Table 8), which is the tolerance for the same model on "
@@ -58,18 +63,20 @@ class Beside:
         )
 
     def signed(self) -> pd.DataFrame:
-        """The lines as text, differences with their sign."""
+        """Return the rows as text, differences with their sign."""
         differences = ["" if pd.isna(value) else f"{value:+.1f}" for value in self.frame.difference]
         return self.frame.assign(difference=differences)
 
     def to_markdown(self) -> str:
+        """Return table and caption as Markdown."""
         return f"{markdown(self.signed())}\n{self.caption}\n"
 
     def to_csv(self) -> str:
+        """Return the table as CSV."""
         return self.signed().to_csv(index=False)
 
     def to_latex(self) -> str:
-        """A tabular of booktabs."""
+        """Return a `tabular` in the style of booktabs."""
         special = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "Δ": r"$\Delta$"}
         shown = self.signed()
         cells = shown.astype(object).where(shown.notna(), "").to_numpy().tolist()
@@ -82,7 +89,14 @@ class Beside:
         return "\n".join([f"% {self.caption}", *parts, r"\end{tabular}", ""])
 
     def save(self, path: str | Path) -> None:
-        """Write it by the suffix. Raises InputError for another than `.md`, `.tex` and `.csv`."""
+        """Write the table.
+
+        Args:
+            path: A file that ends in `.md`, `.tex` or `.csv`, which decides the format.
+
+        Raises:
+            InputError: For another suffix.
+        """
         formats = {".md": self.to_markdown, ".tex": self.to_latex, ".csv": self.to_csv}
         path = Path(path)
         if path.suffix not in formats:
@@ -110,7 +124,7 @@ class Beside:
 
 
 def tint(difference: float | None) -> str:
-    """The CSS of a difference: orange where ours is higher, blue where lower, stronger the larger it is."""
+    """Return the CSS of a difference: orange where ours is higher, blue where it is lower, stronger for larger ones."""
     if difference is None or pd.isna(difference) or difference == 0:
         return ""
     strength = round(255 * min(1.0, abs(difference) / STRONGEST))
@@ -118,12 +132,21 @@ def tint(difference: float | None) -> str:
 
 
 def beside(number: int, lines: pd.DataFrame | Iterable[Report], against: Mapping[str, Any] | None = None) -> Beside:
-    """The published Table `number`, 1 to 9, beside ours.
+    """Put a published table beside our results.
 
-    lines: ours under the published headings, or the reports to make them of, where `ours` can. against: column ->
-    value of the published lines to compare with; all by default. Those are found again by the radius, the loss pair or
-    the setting, or, in tables without such a column, one for all of our lines or each for its own. Headings that ours
-    do not have are left out. Raises InputError where lines cannot be told apart or none is left.
+    Rows are matched by radius, loss pair or configuration. In tables without such a column, one published row is
+    compared with all of ours, or rows are paired in order. Columns that ours do not have are left out.
+
+    Args:
+        number: 1 to 9.
+        lines: Our rows under the published headings, or reports, from which `ours` makes them.
+        against: Column -> value of the published rows to compare with; by default all.
+
+    Returns:
+        Both and their difference.
+
+    Raises:
+        InputError: If rows cannot be told apart or none is left.
     """
     published = table(number)
     if not isinstance(lines, pd.DataFrame):
@@ -150,7 +173,7 @@ def beside(number: int, lines: pd.DataFrame | Iterable[Report], against: Mapping
 
 
 def paired(number: int, lines: pd.DataFrame, published: pd.DataFrame) -> Iterable[tuple[Any, Any]]:
-    """Each line of ours with its published one; those without are left out."""
+    """Pair each of our rows with its published one; rows without one are left out."""
     own = lines.to_dict("records")
     if column := MATCHED_BY.get(number):
         if not published[column].is_unique:
