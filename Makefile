@@ -85,4 +85,4 @@ $(VENV)/.docs-ready: $(VENV)/.created pyproject.toml
 	touch $@ $(VENV)/.app-ready
 
 clean:
-	rm -rf $(VENV) node_modules build dist screenshots
+	rm -rf $(VENV) node_modules build dist screenshots site

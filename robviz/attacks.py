@@ -1,12 +1,12 @@
-"""L-infinity attacks on segmentation, as generators that can be stopped at any step.
+"""L-infinity and L2 attacks on segmentation, as generators that can be stopped at any step.
 
-Each attack comes as two functions: `apgd_steps` yields an `AttackResult` at the start and after every step, each
-complete and valid, so that you can stop early and keep the best result so far; `apgd` runs it to its end. All share one
-signature, explained at `attack_steps`. `spec_steps` takes the same facts as one record, an `AttackSpec`.
+Each attack comes twice: `apgd_steps` yields an `AttackResult` at the start and after every step, each complete and
+valid, so whoever stops early keeps the best found so far; `apgd` runs it to the end. All share one signature,
+explained at `attack_steps`; `spec_steps` takes the same facts as one record, an `AttackSpec`.
 
-Internally, an optimiser is a coroutine about one image: it yields the point that it wants evaluated (`Ask`) and
-receives what the model says there (`Answer`). `search` evaluates all images of the batch at once. To add an attack,
-write its optimiser and add its row to `OPTIMISERS`; both functions follow from the row.
+Inside, an optimiser is a coroutine about one image: it yields the point it wants to know about (`Ask`) and is sent
+what the model says there (`Answer`). `search` asks the model about all images of the batch at once. To add an attack,
+write its optimiser and add its row to `OPTIMISERS`: both functions follow from the row.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from inspect import Signature, getdoc, signature
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 
 from robviz.losses import LOSSES, pixel_loss, tracked_loss
 from robviz.metrics import accuracy_per_image
+from robviz.norms import L2, LINF, Norm
 from robviz.types import VOID, InputError
 
 
@@ -34,24 +36,20 @@ class History(NamedTuple):
     """Record every step of an attack, the start first, in tensors (T + 1, B); finished images repeat their last values."""
 
     accuracy: Tensor  # pixel accuracy of that step's images, in [0, 1]
-    loss: Tensor  # tracked by the step size (appendix B.1): mean cross-entropy over the aimed pixels
+    loss: Tensor  # what the step size follows (appendix B.1): mean cross-entropy over the aimed pixels
     radius: Tensor  # the radius allowed at that step; `red_eps_apgd` starts outside eps
+    step_size: Tensor  # of the step that led there; 0 at a start
 
 
 @dataclass(frozen=True)
 class AttackResult:
-    """Hold the best result of an attack so far.
+    """The best of an attack so far.
 
-    Attributes:
-        images: (B, 3, H, W) in [0, 1], within eps of the originals: the images of lowest pixel accuracy or, with a
-            target, those with most pixels at the target.
-        best_loss_images: (B, 3, H, W), the images of highest tracked loss.
-        accuracy: (B,) pixel accuracy of `images` over the aimed pixels that are not void.
-        predictions: (B, H, W) int64, the model's predictions on `images`.
-        reached: (B,) share of the aimed pixels that are at the target; None without a target.
-        history: What each step found.
-        step: The number of steps made.
-        gradients: (B,) int64, the number of backward passes spent on each image.
+    images: (B, 3, H, W) in [0, 1], within eps of the originals in the attack's norm: those of lowest pixel accuracy,
+    or, with a target, those with most pixels at it. best_loss_images: those of highest tracked loss. accuracy: (B,)
+    pixel accuracy on `images` over the aimed pixels, void left out. predictions: (B, H, W) int64, the model's on
+    `images`. reached: (B,) share of the aimed pixels that are at the target, or None without a target. step: how many
+    were made. gradients: (B,) int64 backward passes spent on each image.
     """
 
     images: Tensor
@@ -185,23 +183,7 @@ def image_generator(seed: int | str, attack: str, image: Tensor) -> torch.Genera
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-def project(candidates: Tensor, images: Tensor, eps: float, changeable: Tensor | None = None) -> Tensor:
-    """Project points onto the set of images within eps of the originals (L-infinity) and within [0, 1].
-
-    Args:
-        candidates: (..., 3, H, W).
-        images: (..., 3, H, W), the originals.
-        eps: The radius, in [0, 1].
-        changeable: (..., H, W) bool, the only pixels that may differ; None for all.
-
-    Returns:
-        (..., 3, H, W), the closest points.
-    """
-    within = candidates.clamp(images - eps, images + eps).clamp(0, 1)
-    return within if changeable is None else torch.where(changeable.unsqueeze(-3), within, images)
-
-
-#: Losses that make sense with a target; a mask of the pixels still correct makes none.
+#: Losses with a meaning towards a target; a mask of the pixels still correct has none there.
 TARGETED = ("ce", "js", "tsallis")
 
 
@@ -212,7 +194,8 @@ class AttackSpec:
     Attributes:
         attack: A key of `OPTIMISERS`.
         loss: A key of `LOSSES`.
-        eps: The radius in the L-infinity norm, in [0, 1] pixel units.
+        eps: The radius in [0, 1] pixel units: of each value, or, for the attacks that end in `-l2`, of the root mean
+            square over all values.
         steps: The number of steps of a run, at least 1.
         seed: Of the random start.
         target: A class, or labels (B, H, W), to be predicted instead; None for anything but the right class.
@@ -220,7 +203,7 @@ class AttackSpec:
         changeable: (H, W) or (B, H, W) bool, the only pixels that may change; None for all.
 
     Raises:
-        InputError: For an unknown attack or loss, a radius or number of steps out of range, and a target with a loss
+        ValueError: For an unknown attack or loss, a radius or number of steps out of range, and a target with a loss
             that takes none. Target and masks are checked against the labels when the attack begins.
     """
 
@@ -243,6 +226,11 @@ class AttackSpec:
     def numbers(self) -> dict[str, Any]:
         """Return attack, loss, eps, steps and seed, ready for JSON."""
         return {name: getattr(self, name) for name in ("attack", "loss", "eps", "steps", "seed")}
+
+    @property
+    def norm(self) -> Norm:
+        """The norm that the radius is measured in."""
+        return norm_of(self.attack)
 
 
 def mask_for(labels: Tensor, name: str, mask: Tensor | None) -> Tensor | None:
@@ -267,6 +255,16 @@ def target_for(labels: Tensor, target: int | Tensor | None) -> Tensor | None:
     return wanted.masked_fill(labels == VOID, VOID)
 
 
+class Judge(Protocol):
+    """What an attacker wants to be small, where it is not the pixel accuracy; one row an image of the batch."""
+
+    def __call__(self, predictions: Tensor, labels: Tensor) -> Tensor:
+        """(B, H, W) each to (B,), at least 0."""
+
+    def rows(self, keep: list[int]) -> Judge:
+        """The same for some of the images."""
+
+
 @dataclass(frozen=True)
 class Task:
     """Hold an attack and what it is applied to, with everything checked; `of` makes one."""
@@ -279,6 +277,7 @@ class Task:
     changeable: Tensor | None  # (B, H, W) bool
     class_weights: Tensor | None
     restart: int = 0  # which run of the spec's steps this is
+    judge: Judge | None = None  # what the attacker wants at 0, if it is not the accuracy
 
     @classmethod
     def of(
@@ -298,9 +297,9 @@ class Task:
         """Return the same task for some of its images."""
         if len(keep) == len(self.images):
             return self
-        cut = [None if rows is None else rows[keep] for rows in (self.target, self.changeable)]
-        images, labels = self.images[keep], self.labels[keep]
-        return replace(self, images=images, labels=labels, target=cut[0], changeable=cut[1])
+        named = {name: getattr(self, name) for name in ("images", "labels", "target", "changeable")}
+        cut = {name: None if rows is None else rows[keep] for name, rows in named.items()}
+        return replace(self, **cut, judge=None if self.judge is None else self.judge.rows(keep))
 
     @property
     def goal(self) -> Tensor:
@@ -319,7 +318,7 @@ class Probe(NamedTuple):
     gradient: Tensor | None  # (B, 3, H, W) of the loss to raise
     loss: Tensor  # (B,) tracked loss, mean over the aimed pixels
     accuracy: Tensor  # (B,)
-    survives: Tensor  # (B,) to be minimised: the accuracy, or the share of pixels not at the target
+    survives: Tensor  # (B,) what the attacker wants at 0: accuracy, share of pixels not at the target, or the judge's
     predictions: Tensor  # (B, H, W)
 
 
@@ -354,32 +353,33 @@ def probe(task: Task, x: Tensor, progress: float, with_gradient: bool = True) ->
     predictions = logits.max(1).indices
     accuracy = share_equal(predictions, task.labels)
     valid = (task.goal != VOID).flatten(1).sum(1).clamp_min(1)
-    return Probe(
-        gradient,
-        sign * tracked_loss(task.spec.loss, logits, task.goal).flatten(1).sum(1) / valid,
-        accuracy,
-        accuracy if task.target is None else 1 - share_equal(predictions, task.target),
-        predictions,
-    )
+    if task.judge is not None:
+        survives = task.judge(predictions, task.labels)
+    else:
+        survives = accuracy if task.target is None else 1 - share_equal(predictions, task.target)
+    tracked = sign * tracked_loss(task.spec.loss, logits, task.goal).flatten(1).sum(1) / valid
+    return Probe(gradient, tracked, accuracy, survives, predictions)
 
 
 class Ask(NamedTuple):
     """Name a point that an optimiser wants evaluated."""
 
     x: Tensor  # (3, H, W)
-    radius: float  # the point lies within this of the image; beyond eps it is not a candidate
-    step: int  # the number of steps that led to it
+    radius: float  # it lies within this of the image; beyond eps it is no candidate
+    step: int  # how many steps led to it
+    step_size: float  # of the step that led to it
 
 
 class Answer(NamedTuple):
     """Hold the model's response at that point."""
 
     gradient: Tensor  # (3, H, W), of the loss to raise
-    loss: float  # the tracked loss, which a step size may follow
-    survives: float  # to be minimised: pixel accuracy, or the share of pixels not at the target
+    loss: float  # tracked: what a step size may follow
+    survives: float  # what the attacker wants at 0: pixel accuracy, or the share of pixels not at the target
 
 
 Optimiser = Generator[Ask, Answer, Tensor]
+Direction = Callable[[Tensor], Tensor]  # gradient -> a step of norm 1 along it
 Start = Callable[[float], Tensor]  # radius -> a point (3, H, W) within it
 Project = Callable[[Tensor, float], Tensor]  # (point, radius) -> the closest point within it
 OptimiserOf = Callable[[Start, Project, float, int], Optimiser]  # (start, project, eps, steps) -> about one image
@@ -410,22 +410,24 @@ def oscillates(losses: list[float], span: int, share: float = 0.75) -> bool:
     return rises <= span * share
 
 
-def climb(start: Tensor, project: Project, radius: float, steps: int, made: int = 0) -> Optimiser:
+def climb(
+    start: Tensor, project: Project, radius: float, steps: int, made: int = 0, direction: Direction = torch.sign
+) -> Optimiser:
     """Run APGD within one radius and return the point where the fewest pixels survive.
 
     Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks"
     (ICML 2020), Algorithm 1. made: steps of the run before these.
     """
     x = x_before = best = lowest = start
-    gradient, loss, survives = yield Ask(x, radius, made)
+    gradient, loss, survives = yield Ask(x, radius, made, 0)
     best_gradient, losses, best_loss, least = gradient, [loss], loss, survives
     best_loss_at_check, halved_at_check = best_loss, True
     step_size, checks = 2 * radius, StepSizeChecks(steps)
     for t in range(steps):
         momentum = 0.25 if t > 0 else 0.0
-        straight = project(x + step_size * gradient.sign(), radius)
+        straight = project(x + step_size * direction(gradient), radius)
         x, x_before = project(x + (1 - momentum) * (straight - x) + momentum * (x - x_before), radius), x
-        gradient, loss, survives = yield Ask(x, radius, made + t + 1)
+        gradient, loss, survives = yield Ask(x, radius, made + t + 1, step_size)
         losses.append(loss)
         if survives <= least:
             lowest, least = x, survives
@@ -445,9 +447,16 @@ Radii = tuple[tuple[float, float], ...]
 REDUCED_RADII: Radii = ((2.0, 0.3), (1.5, 0.3), (1.0, 0.4))
 
 
-def climb_within(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
+def climb_within(
+    start: Start, project: Project, eps: float, steps: int, direction: Direction = torch.sign
+) -> Optimiser:
     """Run APGD within eps."""
-    return climb(start(eps), project, eps, steps)
+    return climb(start(eps), project, eps, steps, direction=direction)
+
+
+def climb_within_l2(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
+    """APGD within a root mean square of eps, the L2 norm."""
+    return climb_within(start, project, eps, steps, L2.direction)
 
 
 def climb_inwards(start: Start, project: Project, eps: float, steps: int, radii: Radii = REDUCED_RADII) -> Optimiser:
@@ -466,27 +475,32 @@ PGD_RADII = np.array([0.25, 0.5, 1, 2, 4, 8, 12]) / 255
 PGD_STEP_SIZES = np.array([8e-4, 9e-4, 1e-3, 2e-3, 3e-3, 5e-3, 6e-3])
 
 
-def walk(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
+def walk(start: Start, project: Project, eps: float, steps: int, direction: Direction = torch.sign) -> Optimiser:
     """Run plain PGD with the paper's step size for the radius, interpolated between the published ones."""
     step_size, x = float(np.interp(eps, PGD_RADII, PGD_STEP_SIZES)), start(eps)
     for step in range(steps + 1):
-        gradient, _, _ = yield Ask(x, eps, step)
-        x = project(x + step_size * gradient.sign(), eps)
+        gradient, _, _ = yield Ask(x, eps, step, step_size if step else 0)
+        x = project(x + step_size * direction(gradient), eps)
     return x
 
 
-def anneal(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
-    """Take sign steps with momentum while radius and step size shrink.
+def walk_l2(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
+    """PGD within a root mean square of eps, the L2 norm, with the same step sizes, as root mean squares."""
+    return walk(start, project, eps, steps, L2.direction)
 
-    This attack is robviz's own, for models on which APGD stalls. The radius falls linearly from 2 eps to eps over the
-    first 60 % of the steps, the step size by a cosine from the radius to 2 % of it. It ignores loss and accuracy, so
-    nothing makes it settle early.
+
+def anneal(start: Start, project: Project, eps: float, steps: int, reach: float = 2.0) -> Optimiser:
+    """Sign steps with momentum while radius and step size shrink: ours, for models on which APGD stalls.
+
+    The radius falls linearly from `reach` eps to eps over the first 60 % of the steps, the step size by a cosine from
+    the radius to 2 % of it. It looks at neither loss nor accuracy, so nothing makes it settle early.
     """
-    x = x_before = start(2 * eps)
+    x, step_size = start(reach * eps), 0.0
+    x_before = x
     for step in range(steps + 1):
-        radius = eps * max(1.0, 2 - step / (0.6 * steps))
+        radius = eps * max(1.0, reach - (reach - 1) * step / (0.6 * steps))
         x = project(x, radius)
-        gradient, _, _ = yield Ask(x, radius, step)
+        gradient, _, _ = yield Ask(x, radius, step, step_size)
         step_size = radius * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
         x, x_before = project(x + step_size * gradient.sign() + 0.75 * (x - x_before), radius), x
     return x
@@ -498,7 +512,17 @@ OPTIMISERS: dict[str, OptimiserOf] = {
     "apgd": climb_within,
     "red-eps-apgd": climb_inwards,
     "annealed-pgd": anneal,
+    "annealed-pgd-near": partial(anneal, reach=1.5),
+    "pgd-l2": walk_l2,
+    "apgd-l2": climb_within_l2,
 }
+#: The attacks whose radius is not measured in the L-infinity norm.
+OTHER_NORMS: dict[str, Norm] = {"pgd-l2": L2, "apgd-l2": L2}
+
+
+def norm_of(attack: str) -> Norm:
+    """Return the norm that an attack's radius is measured in."""
+    return OTHER_NORMS.get(attack, LINF)
 
 
 @dataclass
@@ -506,14 +530,14 @@ class Best:
     """Hold the best candidates of one image so far, and the values of every step."""
 
     is_done: bool
-    is_provisional: bool = True  # no iterate has been within the budget yet
+    is_provisional: bool = True  # no step was within the budget yet
     x: Tensor | None = None  # (3, H, W), of lowest `survives`
     predictions: Tensor | None = None  # (H, W), on x
     accuracy: float = 1.0  # on x
     survives: float = float("inf")
     best_loss_x: Tensor | None = None
     loss: float = -float("inf")
-    history: list[tuple[float, float, float]] = field(default_factory=list)  # accuracy, tracked loss, radius
+    history: list[tuple[float, ...]] = field(default_factory=list)  # a row of History each
 
     def consider(self, x: Tensor, predictions: Tensor, accuracy: float, survives: float, loss: float) -> None:
         """Keep a point within the budget if it is better in either sense."""
@@ -543,14 +567,14 @@ def collect(best: list[Best], step: int, is_targeted: bool) -> AttackResult:
     """Combine the best of every image into one result."""
     length = max(len(one.history) for one in best)
     padded = [one.history + one.history[-1:] * (length - len(one.history)) for one in best]
-    accuracy, loss, radius = torch.tensor(padded, dtype=torch.float64).permute(2, 1, 0)
+    history = History(*torch.tensor(padded, dtype=torch.float64).permute(2, 1, 0))
     return AttackResult(
         images=torch.stack([one.x for one in best if one.x is not None]),
         best_loss_images=torch.stack([one.best_loss_x for one in best if one.best_loss_x is not None]),
         accuracy=torch.tensor([one.accuracy for one in best]),
         predictions=torch.stack([one.predictions for one in best if one.predictions is not None]),
         reached=torch.tensor([1 - one.survives for one in best]) if is_targeted else None,
-        history=History(accuracy, loss, radius),
+        history=history,
         step=step,
         gradients=torch.tensor([len(one.history) for one in best]),
     )
@@ -564,17 +588,17 @@ class Box(NamedTuple):
     random_start: bool
 
     def start(self, radius: float) -> Tensor:
-        """Return the image, or a uniform draw from the box around it that depends on the image alone."""
+        """The image, or a uniform draw from within the radius around it that is this image's own."""
         image = self.task.images[self.row]
         if not self.random_start:
             return image
         generator = image_generator(self.task.seed, self.task.spec.loss, image)
-        draw = torch.rand(image.shape, generator=generator, dtype=torch.float64)
-        return self.project(image + ((2 * draw - 1) * radius).to(image), radius)
+        draw = self.task.spec.norm.draw(generator, image.shape)
+        return self.project(image + (draw * radius).to(image), radius)
 
     def project(self, x: Tensor, radius: float) -> Tensor:
         changeable = None if self.task.changeable is None else self.task.changeable[self.row]
-        return project(x, self.task.images[self.row], radius, changeable)
+        return self.task.spec.norm.project(x, self.task.images[self.row], radius, changeable)
 
 
 class Runs:
@@ -596,9 +620,13 @@ class Runs:
 
     def ask(self) -> tuple[list[int], Tensor, float, int]:
         """Return the active rows, their points (n, 3, H, W), and the common radius and step."""
-        x, radii, steps = zip(*self.asks.values())
+        x, radii, steps, _ = zip(*self.asks.values())
         assert len(set(radii)) == len(set(steps)) == 1, "optimisers of one attack move in step"
         return list(self.asks), torch.stack(x), radii[0], steps[0]
+
+    def step_sizes(self) -> list[float]:
+        """Return the size of the step that led to each of these points."""
+        return [ask.step_size for ask in self.asks.values()]
 
     def tell(self, found: Probe) -> None:
         """Send each optimiser its row of the probe and receive its next point."""
@@ -611,7 +639,7 @@ class Runs:
                     self.asks[row] = self.optimisers[row].send(Answer(*answer))
 
 
-#: Number of times per run that an iterate outside the budget is projected and evaluated.
+#: How often a run looks at the projection of where it stands, while that is outside the budget.
 LOOKS = 20
 
 
@@ -623,7 +651,7 @@ def consider_within(best: list[Best], task: Task, x: Tensor, found: Probe, radiu
             one.enter()
         consider(best, x, found)
     elif step % max(1, spec.steps // LOOKS) == 0:
-        inside = project(x, task.images, spec.eps, task.changeable)
+        inside = spec.norm.project(x, task.images, spec.eps, task.changeable)
         consider(best, inside, probe(task, inside, step / spec.steps, with_gradient=False))
 
 
@@ -635,10 +663,21 @@ def search(task: Task, best: list[Best], random_start: bool) -> Generator[Attack
         live, candidates = task.rows(rows), [best[row] for row in rows]
         found = probe(live, x, step / task.spec.steps)
         consider_within(candidates, live, x, found, radius, step)
-        for one, accuracy, loss in zip(candidates, found.accuracy.tolist(), found.loss.tolist()):
-            one.history.append((accuracy, loss, radius))
+        measured = zip(found.accuracy.tolist(), found.loss.tolist(), runs.step_sizes())
+        for one, (accuracy, loss, step_size) in zip(candidates, measured):
+            one.history.append((accuracy, loss, radius, step_size))
         yield collect(best, task.restart * task.spec.steps + step, task.target is not None)
         runs.tell(found)
+
+
+def task_steps(task: Task, random_start: bool = True, restarts: int = 1) -> Generator[AttackResult, None, None]:
+    """Yield the steps of `attack_steps` for a checked task, which may have a judge of its own."""
+    if restarts < 1 or (restarts > 1 and not random_start):
+        raise InputError(f"restarts must be at least 1, and 1 without a random start; got {restarts}")
+    best = [Best(is_done=not is_aimed) for is_aimed in (task.goal != VOID).flatten(1).any(1).tolist()]
+    with frozen(task.model):
+        for restart in range(restarts):
+            yield from search(replace(task, restart=restart), best, random_start)
 
 
 def spec_steps(
@@ -668,13 +707,7 @@ def spec_steps(
         InputError: For arguments that do not fit together or are out of range, and when the model returns NaN; at the
             first `next`.
     """
-    if restarts < 1 or (restarts > 1 and not random_start):
-        raise InputError(f"restarts must be at least 1, and 1 without a random start; got {restarts}")
-    task = Task.of(spec, model, images, labels, class_weights)
-    best = [Best(is_done=not is_aimed) for is_aimed in (task.goal != VOID).flatten(1).any(1).tolist()]
-    with frozen(model):
-        for restart in range(restarts):
-            yield from search(replace(task, restart=restart), best, random_start)
+    yield from task_steps(Task.of(spec, model, images, labels, class_weights), random_start, restarts)
 
 
 def attack_steps(  # noqa: PLR0913 - public and documented; `spec_steps` takes them as a record
@@ -693,7 +726,7 @@ def attack_steps(  # noqa: PLR0913 - public and documented; `spec_steps` takes t
     aimed: Tensor | None = None,
     restarts: int = 1,
 ) -> Generator[AttackResult, None, None]:
-    """Attack a batch for the L-infinity norm, yielding after the start and after each step.
+    """Attack a batch, yielding after the start and after each step.
 
     The arguments are not modified. Each image is attacked by itself: neither the batch nor its order changes the
     outcome beyond float rounding. Ends early when no image has a pixel left to break.
@@ -703,7 +736,8 @@ def attack_steps(  # noqa: PLR0913 - public and documented; `spec_steps` takes t
         model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W); its mode is restored, however the attack ends.
         images: (B, 3, H, W) float RGB in [0, 1].
         labels: (B, H, W) int64; pixels of `VOID` are never counted.
-        eps: The radius, in [0, 1] pixel units: `4 / 255` for four levels.
+        eps: The radius, in [0, 1] pixel units: `4 / 255` for four levels, of each value or, for the attacks that end in
+            `-l2`, of the root mean square over all values.
         steps: The number of steps of each run.
         loss: A key of `LOSSES`.
         class_weights: (K,), for the balanced losses.
@@ -718,8 +752,9 @@ def attack_steps(  # noqa: PLR0913 - public and documented; `spec_steps` takes t
         The best found so far, complete and valid at every step.
 
     Raises:
-        InputError: For arguments that do not fit together or are out of range, and when the model returns NaN; from a
+        ValueError: For arguments that do not fit together or are out of range, and when the model returns NaN; from a
             generator, at the first `next`.
+        TypeError: For images that are not float or labels that are not int64.
     """
     spec = AttackSpec(attack, loss, eps, steps, seed, target, aimed, changeable)
     yield from spec_steps(spec, model, images, labels, class_weights, random_start, restarts)
@@ -787,4 +822,5 @@ for _attack in OPTIMISERS:
         globals()[_function.__name__] = _function
 if TYPE_CHECKING:  # the loop makes them; a type checker reads their signature here
     pgd_steps = apgd_steps = red_eps_apgd_steps = annealed_pgd_steps = generator_function(attack_steps, "pgd")
-    pgd = apgd = red_eps_apgd = annealed_pgd = result_function(attack_steps, "pgd")
+    pgd_l2_steps = apgd_l2_steps = generator_function(attack_steps, "pgd")
+    pgd = apgd = red_eps_apgd = annealed_pgd = pgd_l2 = apgd_l2 = result_function(attack_steps, "pgd")

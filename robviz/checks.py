@@ -18,29 +18,20 @@ from robviz.attacks import (
     image_generator,
     last_of,
     predicted,
-    project,
     share_equal,
     spec_steps,
 )
 from robviz.losses import pixel_loss
 from robviz.models.adapters import look_like_probabilities
+from robviz.norms import LINF, Norm, project_linf
 from robviz.types import InputError
 
 
-def require_within(attacked: Tensor, images: Tensor, eps: float) -> None:
-    """Require that attacked images lie within the budget.
-
-    Args:
-        attacked: (B, 3, H, W).
-        images: (B, 3, H, W), the originals.
-        eps: The radius in the L-infinity norm, in [0, 1].
-
-    Raises:
-        InputError: If an image leaves the radius or [0, 1].
-    """
-    largest = (attacked - images).abs().max().item()
+def require_within(attacked: Tensor, images: Tensor, eps: float, norm: Norm = LINF) -> None:
+    """Raise InputError unless attacked lies within eps of images, by the norm, and within [0, 1]."""
+    largest = norm.size(attacked - images).max().item()
     if not largest <= eps + 1e-6:  # also catches NaN
-        raise InputError(f"perturbation {largest:.5f} exceeds eps {eps:.5f} (L-infinity, images in [0, 1])")
+        raise InputError(f"perturbation {largest:.5f} exceeds eps {eps:.5f} ({norm.name}, images in [0, 1])")
     if not 0 <= attacked.min() <= attacked.max() <= 1:
         raise InputError(f"attacked images must lie in [0, 1], got {attacked.min():.5f} .. {attacked.max():.5f}")
 
@@ -51,7 +42,7 @@ class Case(NamedTuple):
     model: nn.Module
     images: Tensor  # (B, 3, H, W)
     labels: Tensor  # (B, H, W)
-    spec: AttackSpec  # the white-box attack that should beat the others
+    spec: AttackSpec  # the white-box attack that is to beat the others
 
     def accuracy(self, attacked: Tensor) -> float:
         """Return the mean pixel accuracy on attacked images (B, 3, H, W)."""
@@ -97,9 +88,7 @@ def vanishing_gradient(case: Case) -> str | None:
 def huge_radius(case: Case) -> str | None:
     """Report a model that survives a radius of half the colour range, at which any model must break."""
     left = case.attacked(replace(case.spec, eps=0.5, steps=3 * case.spec.steps))
-    return (
-        f"{100 * left:.1f} % of the pixels are still correct at eps 128/255; expected about 0" if left > 0.05 else None
-    )
+    return f"{100 * left:.1f} % of the pixels are still right at eps 128/255; expected about 0" if left > 0.05 else None
 
 
 def noise(case: Case) -> str | None:
@@ -114,7 +103,7 @@ def noise(case: Case) -> str | None:
         draws.append(case.accuracy((case.images + step).clamp(0, 1)))
     if attacked < min(draws) or min(draws) == 0:
         return None
-    return f"noise of the same size leaves {100 * min(draws):.1f} % pixel accuracy, the attack {100 * attacked:.1f} %"
+    return f"noise of the same size leaves {100 * min(draws):.1f} % right, the attack {100 * attacked:.1f} %"
 
 
 def squares(case: Case) -> str | None:
@@ -127,7 +116,7 @@ def squares(case: Case) -> str | None:
     for image, labels in zip(case.images, case.labels):
         generator = image_generator(spec.seed, "squares", image)
         stripes = 2.0 * (torch.rand(3, 1, size[1], generator=generator) < 0.5) - 1
-        best = project(image + spec.eps * stripes.to(image), image, spec.eps)
+        best = project_linf(image + spec.eps * stripes.to(image), image, spec.eps)
         least = share_equal(predicted(case.model, best[None]), labels[None]).item()
         for query in range(spec.steps):
             side = max(1, round(0.5 * min(size) * (1 - query / spec.steps)))
@@ -135,7 +124,7 @@ def squares(case: Case) -> str | None:
             sign = 2.0 * (torch.rand(3, 1, 1, generator=generator) < 0.5) - 1
             x = best.clone()
             box = (slice(None), slice(top, top + side), slice(left, left + side))
-            x[box] = project(image[box] + spec.eps * sign.to(image), image[box], spec.eps)
+            x[box] = project_linf(image[box] + spec.eps * sign.to(image), image[box], spec.eps)
             left_right = share_equal(predicted(case.model, x[None]), labels[None]).item()
             if left_right <= least:
                 best, least = x, left_right
@@ -143,10 +132,10 @@ def squares(case: Case) -> str | None:
     mean = sum(found) / len(found)
     if mean >= attacked:
         return None
-    return f"random squares leave {100 * mean:.1f} % pixel accuracy, the white-box attack {100 * attacked:.1f} %"
+    return f"random squares leave {100 * mean:.1f} % right, the white-box attack {100 * attacked:.1f} %"
 
 
-#: name -> check; each returns a sentence about what is suspicious, or None. To add a check, write it and add its row.
+#: name -> check; each returns what it found suspicious, or None. To add a check, write it and add its row.
 CHECKS: dict[str, Callable[[Case], str | None]] = {
     "train mode": train_mode,
     "random outputs": random_outputs,

@@ -173,7 +173,7 @@ def test_the_augmented_training_set_leaves_out_every_validation_image(tiny_voc):
     assert check(dataset) == []
     dataset.pairs[3].mask.write_bytes(b"no matrix")
     (problem,) = check(dataset)
-    assert "f.mat is not a mask of SBD" in problem.reason
+    assert "f.mat is no mask of SBD" in problem.reason
 
 
 def test_camvid_is_read_in_both_layouts(tmp_path):
@@ -274,7 +274,7 @@ def test_masks_of_colours_and_of_sixteen_bits_become_labels(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("classes: [a, b", "is not YAML: "),
+        ("classes: [a, b", "is no YAML: "),
         ("[a, b]", r"expected the card to be a mapping with class_weights, classes, .*, got \['a', 'b'\]"),
         ("{classes: [a, b]}", "the card lacks 'splits'; its keys are"),
         ("{classes: [a, b], splits: {}, clases: 1}", "the card has an unknown key 'clases'; its keys are"),
@@ -287,7 +287,7 @@ def test_masks_of_colours_and_of_sixteen_bits_become_labels(tmp_path):
         ("{classes: [a, b], labels: colours, splits: {}}", "masks of colours need the classes' colours"),
         ("{classes: {a: [0, 0, 1], b: [0, 0, 1]}, labels: colours, splits: {}}", "have the same colour"),
         ("{classes: [a, b], void: none, splits: {}}", "expected void to be a number, or a list of such, got 'none'"),
-        ("{classes: [a, b], class_weights: [1], splits: {}}", r"class_weights to be 2 numbers, one per class, got \[1\]"),
+        ("{classes: [a, b], class_weights: [1], splits: {}}", r"class_weights to be 2 numbers, one a class, got \[1\]"),
         ("{classes: [a, b], name: 7, splits: {}}", "expected name to be a text, got 7"),
         ("{classes: [a, b], splits: {}}", "expected splits to name at least one split, got {}"),
         ("{classes: [a, b], splits: {val: images}}", "the split 'val' to be a mapping with images, list, masks"),
@@ -450,10 +450,10 @@ def test_check_names_every_file_and_what_is_wrong_with_it(card):
     for part in (
         "four.png is missing",
         "six.png is a mask in RGB: expected one channel",
-        "seven.jpg is not a readable picture",
+        "seven.jpg is not a picture that can be read",
         "one.png has 16 x 10 pixels, but its picture one.png has 16 x 12",
         "two.png holds 7, 9: expected class numbers 0 .. 2 or void",
-        "three.png is not a readable picture",
+        "three.png is empty, cut short or damaged",
         "no pixel is labelled",
     ):
         assert part in reasons

@@ -44,7 +44,9 @@ def blended(radii: list[float], values: list[np.ndarray], eps: float) -> np.ndar
     return (1 - share) * values[left] + share * values[right]
 
 
-def frame(eps: float, radii: list[float], photo: np.ndarray, models: dict[str, tuple[list, list[float]]]) -> Image.Image:
+def frame(
+    eps: float, radii: list[float], photo: np.ndarray, models: dict[str, tuple[list, list[float]]]
+) -> Image.Image:
     """Draw both masks over the photograph, and both curves with a mark at the radius."""
     figure = Figure(figsize=(7.2, 5.0), dpi=100, facecolor="#fafbfd")
     canvas = FigureCanvasAgg(figure)
@@ -64,7 +66,13 @@ def frame(eps: float, radii: list[float], photo: np.ndarray, models: dict[str, t
     curve.set(xlim=(0, 8.2), ylim=(-4, 106), xticks=range(0, 9, 2), yticks=(0, 50, 100))
     curve.tick_params(labelsize=8, color="#888", labelcolor="#555")
     curve.spines[["top", "right"]].set_visible(False)
-    figure.text(0.02, 0.31, f"ε = {eps:.2g}/255: no pixel changes by more than {eps:.2g} of 255 grey levels", color="#222b3a", size=11)
+    figure.text(
+        0.02,
+        0.31,
+        f"ε = {eps:.2g}/255: no pixel changes by more than {eps:.2g} of 255 grey levels",
+        color="#222b3a",
+        size=11,
+    )
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from robviz.files.images import DAMAGED, to_rgb, to_tensor
+from robviz.files.decoding import PACKED, decoded, samples
+from robviz.files.images import to_rgb, to_tensor
 from robviz.types import VOID, Dataset, InputError, Sample
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -27,31 +25,35 @@ class Pair:
     mask: Path
 
 
-def decoded(path: Path, convert: Callable[[Image.Image], T]) -> T:
-    """Open a picture file and convert it; raises InputError, naming the file, if it is missing or damaged."""
-    if not path.is_file():
-        raise InputError(f"{path} is missing")
-    try:
-        with Image.open(path) as opened:
-            return convert(opened)
-    except (*DAMAGED, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} is not a readable picture: {error}") from error
+def read_indices(path: Path, void: tuple[int, ...] = ()) -> np.ndarray:
+    """The numbers in a mask of one channel, palette or grey, of 1 to 16 bits.
 
+    Greys of 1, 2 and 4 bits give the numbers in the file, which viewers stretch to 0 .. 255.
 
-def upright(image: Image.Image) -> Image.Image:
-    """Return 8-bit RGB, turned as the EXIF orientation says, as every viewer shows it."""
-    return to_rgb(ImageOps.exif_transpose(image))
+    Args:
+        path: The mask's file.
+        void: The numbers that are declared void; they stay in the result.
 
+    Returns:
+        (H, W) int64.
 
-def read_indices(path: Path) -> np.ndarray:
-    """Read a mask of one channel, palette or grey, 8 or 16 bits, as (H, W) int64; raises InputError for other files."""
+    Raises:
+        InputError: The file is missing, damaged or has several channels, or its white may be a class or void: an 8-bit
+            mask of 0 and 255 that was packed into fewer bits is the same file as one of class numbers.
+    """
 
     def indices(image: Image.Image) -> np.ndarray:
         if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
             raise InputError(
                 f"{path} is a mask in {image.mode}: expected one channel of class numbers, palette or grey"
             )
-        return np.asarray(image).astype(np.int64)
+        labels, highest = samples(image)
+        if highest in PACKED.values() and image.format != "PPM" and 255 in void and (labels == highest).any():
+            raise InputError(
+                f"{path} is a grey mask of {highest.bit_length()} bits a pixel, in which white may be class {highest} "
+                "or void 255; save it with 8 bits a pixel"
+            )
+        return labels
 
     return decoded(path, indices)
 
@@ -79,16 +81,12 @@ def fit(image: Image.Image, labels: np.ndarray, size: int) -> tuple[Image.Image,
 
 @dataclass(eq=False, repr=False)
 class Pairs(Dataset):
-    """Read samples from pairs of files when they are asked for.
+    """Samples read from pairs of files when they are asked for.
 
-    `[i]` raises InputError, naming the file, for missing or damaged files, for a mask whose size differs from its
-    picture's, and for labels outside the classes.
-
-    Attributes:
-        read_labels: Reads a mask file as (H, W) int64 class indices and `VOID`.
-        size: Side of the paper's squares (`fit`); None keeps the pictures whole.
-        orient: Converts a picture to RGB. `to_rgb` keeps the pixels as stored, which fits the masks of the published
-            datasets; `upright` turns them.
+    read_labels: a mask file to (H, W) int64 of class indices and `VOID`. size: of the paper's squares (`fit`); None
+    keeps the pictures whole. orient: a picture and its name to RGB; `to_rgb` leaves the pixels as stored, as the masks
+    of the published datasets are drawn. `[i]` raises InputError, naming the file, for what is missing or damaged, for a
+    mask of another size than its picture's, and for labels outside the classes.
     """
 
     name: str
@@ -99,7 +97,7 @@ class Pairs(Dataset):
     palette: tuple[tuple[int, int, int], ...]
     weights: Tensor | None = None
     size: int | None = None
-    orient: Callable[[Image.Image], Image.Image] = to_rgb
+    orient: Callable[[Image.Image, str], Image.Image] = to_rgb
 
     @property
     def class_weights(self) -> Tensor | None:
@@ -110,7 +108,8 @@ class Pairs(Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
-        image, labels = decoded(pair.image, self.orient), self.read_labels(pair.mask)
+        image = decoded(pair.image, lambda opened: self.orient(opened, str(pair.image)))
+        labels = self.read_labels(pair.mask)
         if image.size != labels.shape[::-1]:
             raise InputError(
                 f"{pair.mask} has {labels.shape[1]} x {labels.shape[0]} pixels, "

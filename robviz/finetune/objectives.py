@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robviz.attacks import frozen, project
+from robviz.attacks import frozen
 from robviz.finetune.images import NOISE, generator_of
 from robviz.finetune.recipes import Recipe
+from robviz.norms import project_linf
 from robviz.types import VOID, InputError
 
 
@@ -121,14 +122,14 @@ def pgd_examples(
 
     images: (B, 3, H, W) in [0, 1]. noise: the same shape, in -1 .. 1.
     """
-    x = project(images + eps * noise.to(images), images, eps)
+    x = project_linf(images + eps * noise.to(images), images, eps)
     with frozen(network):
         for _ in range(recipe.attack_steps):
             x.requires_grad_()
             with autocast(x, recipe):
                 value = loss(network(x), targets)
             (gradient,) = torch.autograd.grad(value, x)
-            x = project(x.detach() + recipe.attack_step_size * gradient.sign(), images, eps)
+            x = project_linf(x.detach() + recipe.attack_step_size * gradient.sign(), images, eps)
     return x
 
 

@@ -61,7 +61,7 @@ class Card:
             InputError: If the file is not a card.
         """
         try:
-            values = json.loads(path.read_text())
+            values = json.loads(path.read_text(encoding="utf-8"))
             known = {key.name: values[key.name] for key in fields(cls)}
         except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise InputError(f"{path} is not a robviz model card: {error!r}") from error

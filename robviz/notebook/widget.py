@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import os
+from collections.abc import Sequence
 from typing import Any
 
 import anywidget
@@ -29,31 +31,46 @@ def decoded(url: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))))
 
 
-def still(data: dict[str, Any]) -> bytes:
-    """The attacked picture and the masks before and after with their scores, side by side, as PNG."""
+#: The environment variable under which viewers leave their frames for a rendered page.
+RENDERING = "ROBVIZ_RENDERING"
+#: What a page that is rendered finds the frame of a viewer under; `robviz course render` asks for it.
+LIVE = "application/vnd.robviz.viewer+json"
+
+
+def still(data: dict[str, Any]) -> charts.Chart:
+    """Draw a frame as it stands: both pictures, both masks with their scores, and what the colours mean."""
     pictures = {name: decoded(data["pictures"][name]) for name in ("image", "attacked", "before", "after")}
     values = {score["name"]: score["value"] for score in data["scores"]}
     rights = values["accuracy"].split(" → ")
-
-    def mask(name: str, picture: str) -> np.ndarray:
-        labels = np.where(pictures[name] == VOID_BYTE, VOID, pictures[name].astype(int))
-        return overlay(pictures[picture], labels, data["palette"])
-
-    titles = (
-        f"attacked, largest change {values['change']}",
-        f"before: {rights[0]} right",
-        f"after: {rights[-1]} right",
+    labels = {
+        name: np.where(pictures[name] == VOID_BYTE, VOID, pictures[name].astype(int)) for name in ("before", "after")
+    }
+    shown = {
+        "picture": pictures["image"],
+        f"attacked, largest change {values['change']}": pictures["attacked"],
+        f"mask before: {rights[0]} right": overlay(pictures["image"], labels["before"], data["palette"]),
+        f"mask after: {rights[-1]} right": overlay(pictures["attacked"], labels["after"], data["palette"]),
+    }
+    chart = charts.pictures(shown, height=2.4)
+    present = sorted({int(k) for mask in labels.values() for k in np.unique(mask)} - {VOID})
+    charts.chips(chart, present, data["classes"], data["palette"])
+    seen = (
+        f"{title}: "
+        + ", ".join(f"{data['classes'][k]} {np.mean(mask == k):.0%}" for k in present if (mask == k).mean() >= 0.005)
+        for title, mask in labels.items()
     )
-    shown = (pictures["attacked"], mask("before", "image"), mask("after", "attacked"))
-    return charts.pictures(dict(zip(titles, shown)), height=3)._repr_png_()
+    chart.alt = f"{'; '.join(shown)}. Of the pixels the model sees, {'; '.join(seen)}."
+    return chart
 
 
-def with_still(bundle: Any, data: dict[str, Any]) -> Any:
+def with_still(bundle: Any, data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """A widget's MIME bundle with the still picture, for pages without widgets."""
-    picture = {"image/png": base64.b64encode(still(data)).decode()}
-    if isinstance(bundle, tuple):
-        return bundle[0] | picture, bundle[1]
-    return bundle | picture
+    shown, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+    png, told = still(data)._repr_png_()
+    shown = shown | {"image/png": base64.b64encode(png).decode()}
+    if os.environ.get(RENDERING):
+        shown |= {LIVE: data}
+    return shown, metadata | {"image/png": told}
 
 
 class Viewer(anywidget.AnyWidget):
@@ -85,19 +102,22 @@ class Explorer(ipywidgets.VBox):
         steps: int = 20,
         seed: int = 0,
         class_weights: Tensor | None = None,
+        losses: Sequence[str] | None = None,
     ) -> None:
+        """losses: those of the menu, by default all that can be used here; a single one needs no menu."""
         if not 0 <= 255 * eps <= MOST_EPS_255:
             raise InputError(f"eps must lie in 0 .. {MOST_EPS_255} / 255 (pixel units: write 4 / 255), got {eps}")
         self.subject, self.seed = Subject(model, sample, card_of(model), class_weights), seed
         wait = {"continuous_update": False}  # an attack on release, not at every pixel of the way
-        losses = [name for name in LOSSES if class_weights is not None or name != "mask-ce-bal"]
+        losses = losses or [name for name in LOSSES if class_weights is not None or name != "mask-ce-bal"]
         self.eps_255 = ipywidgets.FloatSlider(
             255 * eps, min=0, max=MOST_EPS_255, step=0.25, description="ε in 1/255", **wait
         )
         self.loss = ipywidgets.Dropdown(options=losses, value=loss, description="loss")
         self.steps = ipywidgets.IntSlider(steps, min=1, max=100, description="steps", **wait)
         self.viewer = Viewer(data=self.attacked())
-        super().__init__([ipywidgets.HBox([self.eps_255, self.loss, self.steps]), self.viewer])
+        menu = [self.loss] if len(losses) > 1 else []
+        super().__init__([ipywidgets.HBox([self.eps_255, *menu, self.steps]), self.viewer])
         for control in (self.eps_255, self.loss, self.steps):
             control.observe(self.attack, "value")
 

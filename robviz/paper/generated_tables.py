@@ -65,8 +65,9 @@ def glance(reports: list[Report]) -> pd.DataFrame:
         line = lines.setdefault(plan["model"]["name"], {"images": images})
         line["clean"], line[f"{255 * plan['eps']:g}/255"] = f"{clean:.1f} %", f"{worst:.1f} %"
     radii = ("clean", "2/255", "4/255", "8/255")
-    rows = [{"model": f"`{name}`"} | line for name, line in sorted(lines.items())]
-    return pd.DataFrame(rows, columns=["model", "images", *radii])
+    return pd.DataFrame(
+        [{"model": f"`{name}`"} | line for name, line in sorted(lines.items())], columns=["model", "images", *radii]
+    )
 
 
 def reports_in(folder: Path) -> list[Report]:
@@ -174,4 +175,4 @@ def fill(path: Path) -> None:
         begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
         before, rest = text.split(begin)
         text = before + begin + table + end + rest.split(end)[1]
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8", newline="\n")

@@ -61,6 +61,19 @@ class SeaSettings:
         return replace(self, name=f"{self.name}-{steps}", runs=runs)
 
 
+@dataclass(frozen=True)
+class Blockwise(SeaSettings):
+    """An ensemble whose later runs attack the mIoU of the whole set, as it stands, one block of images after the other.
+
+    setwise: the losses of these runs, which come after all others, one run after the other. blocks: in how many blocks
+    the images are dealt out, by their numbers; more follow the state of the set more closely, fewer attack more images
+    side by side.
+    """
+
+    setwise: tuple[str, ...] = ("expected-miou", "expected-miou-soft")
+    blocks: int = 4
+
+
 CLEAN = "clean"  # the key of the unattacked images among the runs
 
 

@@ -124,6 +124,6 @@ class Report:
             InputError: If the file is not a report.
         """
         try:
-            return cls(**json.loads(Path(path).read_text()))
+            return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
         except (TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise InputError(f"{path} is not a robviz report: {error!r}") from error

@@ -44,14 +44,17 @@ def measured(sample: Sample, predictions: Tensor, num_classes: int) -> dict[str,
     }
 
 
+def record_of(records: Records, index: int, run: str) -> dict[str, Any]:
+    """The record of one image under one run. Raises InputError where it is missing."""
+    row = records.read(key_of(index, run))
+    if row is None:
+        raise InputError(f"the record of image {index} under {run} is missing; run the same evaluation again")
+    return row
+
+
 def gathered(records: Records, run: str, images: int) -> dict[str, Any]:
     """Stack the records of one run over the images; `image` becomes a list of names."""
-    rows = []
-    for i in range(images):
-        row = records.read(key_of(i, run))
-        if row is None:
-            raise InputError(f"the record of image {i} under {run} is missing; run the same evaluation again")
-        rows.append(row)
+    rows = [record_of(records, i, run) for i in range(images)]
     return {
         key: [row[key] for row in rows] if key == "image" else torch.tensor([row[key] for row in rows])
         for key in rows[0]
