@@ -33,10 +33,10 @@ from robviz.types import VOID, InputError
 
 
 class History(NamedTuple):
-    """Record every step of an attack, the start first, in tensors (T + 1, B); finished images repeat their last values."""
+    """Record every step of an attack, the start first: (T + 1, B) each; finished images repeat their last values."""
 
     accuracy: Tensor  # pixel accuracy of that step's images, in [0, 1]
-    loss: Tensor  # what the step size follows (appendix B.1): mean cross-entropy over the aimed pixels
+    loss: Tensor  # tracked by the step size (appendix B.1): mean cross-entropy over the aimed pixels
     radius: Tensor  # the radius allowed at that step; `red_eps_apgd` starts outside eps
     step_size: Tensor  # of the step that led there; 0 at a start
 
@@ -183,7 +183,7 @@ def image_generator(seed: int | str, attack: str, image: Tensor) -> torch.Genera
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-#: Losses with a meaning towards a target; a mask of the pixels still correct has none there.
+#: Losses that make sense with a target; a mask of the pixels still correct makes none.
 TARGETED = ("ce", "js", "tsallis")
 
 
@@ -203,7 +203,7 @@ class AttackSpec:
         changeable: (H, W) or (B, H, W) bool, the only pixels that may change; None for all.
 
     Raises:
-        ValueError: For an unknown attack or loss, a radius or number of steps out of range, and a target with a loss
+        InputError: For an unknown attack or loss, a radius or number of steps out of range, and a target with a loss
             that takes none. Target and masks are checked against the labels when the attack begins.
     """
 
@@ -365,8 +365,8 @@ class Ask(NamedTuple):
     """Name a point that an optimiser wants evaluated."""
 
     x: Tensor  # (3, H, W)
-    radius: float  # it lies within this of the image; beyond eps it is no candidate
-    step: int  # how many steps led to it
+    radius: float  # the point lies within this of the image; beyond eps it is not a candidate
+    step: int  # the number of steps that led to it
     step_size: float  # of the step that led to it
 
 
@@ -374,8 +374,8 @@ class Answer(NamedTuple):
     """Hold the model's response at that point."""
 
     gradient: Tensor  # (3, H, W), of the loss to raise
-    loss: float  # tracked: what a step size may follow
-    survives: float  # what the attacker wants at 0: pixel accuracy, or the share of pixels not at the target
+    loss: float  # the tracked loss, which a step size may follow
+    survives: float  # to be minimised: pixel accuracy, or the share of pixels not at the target
 
 
 Optimiser = Generator[Ask, Answer, Tensor]
@@ -530,7 +530,7 @@ class Best:
     """Hold the best candidates of one image so far, and the values of every step."""
 
     is_done: bool
-    is_provisional: bool = True  # no step was within the budget yet
+    is_provisional: bool = True  # no iterate has been within the budget yet
     x: Tensor | None = None  # (3, H, W), of lowest `survives`
     predictions: Tensor | None = None  # (H, W), on x
     accuracy: float = 1.0  # on x
@@ -639,7 +639,7 @@ class Runs:
                     self.asks[row] = self.optimisers[row].send(Answer(*answer))
 
 
-#: How often a run looks at the projection of where it stands, while that is outside the budget.
+#: Number of times per run that an iterate outside the budget is projected and evaluated.
 LOOKS = 20
 
 
@@ -752,9 +752,8 @@ def attack_steps(  # noqa: PLR0913 - public and documented; `spec_steps` takes t
         The best found so far, complete and valid at every step.
 
     Raises:
-        ValueError: For arguments that do not fit together or are out of range, and when the model returns NaN; from a
+        InputError: For arguments that do not fit together or are out of range, and when the model returns NaN; from a
             generator, at the first `next`.
-        TypeError: For images that are not float or labels that are not int64.
     """
     spec = AttackSpec(attack, loss, eps, steps, seed, target, aimed, changeable)
     yield from spec_steps(spec, model, images, labels, class_weights, random_start, restarts)

@@ -42,7 +42,7 @@ class Case(NamedTuple):
     model: nn.Module
     images: Tensor  # (B, 3, H, W)
     labels: Tensor  # (B, H, W)
-    spec: AttackSpec  # the white-box attack that is to beat the others
+    spec: AttackSpec  # the white-box attack that should beat the others
 
     def accuracy(self, attacked: Tensor) -> float:
         """Return the mean pixel accuracy on attacked images (B, 3, H, W)."""
@@ -88,7 +88,7 @@ def vanishing_gradient(case: Case) -> str | None:
 def huge_radius(case: Case) -> str | None:
     """Report a model that survives a radius of half the colour range, at which any model must break."""
     left = case.attacked(replace(case.spec, eps=0.5, steps=3 * case.spec.steps))
-    return f"{100 * left:.1f} % of the pixels are still right at eps 128/255; expected about 0" if left > 0.05 else None
+    return f"{100 * left:.1f} % of the pixels are still correct at eps 128/255; expected about 0" if left > 0.05 else None
 
 
 def noise(case: Case) -> str | None:
@@ -103,7 +103,7 @@ def noise(case: Case) -> str | None:
         draws.append(case.accuracy((case.images + step).clamp(0, 1)))
     if attacked < min(draws) or min(draws) == 0:
         return None
-    return f"noise of the same size leaves {100 * min(draws):.1f} % right, the attack {100 * attacked:.1f} %"
+    return f"noise of the same size leaves {100 * min(draws):.1f} % pixel accuracy, the attack {100 * attacked:.1f} %"
 
 
 def squares(case: Case) -> str | None:
@@ -132,10 +132,10 @@ def squares(case: Case) -> str | None:
     mean = sum(found) / len(found)
     if mean >= attacked:
         return None
-    return f"random squares leave {100 * mean:.1f} % right, the white-box attack {100 * attacked:.1f} %"
+    return f"random squares leave {100 * mean:.1f} % pixel accuracy, the white-box attack {100 * attacked:.1f} %"
 
 
-#: name -> check; each returns what it found suspicious, or None. To add a check, write it and add its row.
+#: name -> check; each returns a sentence about what is suspicious, or None. To add a check, write it and add its row.
 CHECKS: dict[str, Callable[[Case], str | None]] = {
     "train mode": train_mode,
     "random outputs": random_outputs,

@@ -51,7 +51,7 @@ PAPER = SeaSettings("paper", (Run("mask-ce-bal"), Run("mask-ce"), Run("js")))
 PAPER_V1 = SeaSettings(
     "paper-v1", (Run("mask-ce"), Run("segpgd"), Run("js"), Run("mask-spherical")), aggregation="accuracy"
 )
-#: PAPER with a tenth of the steps: a first impression, no evidence.
+#: PAPER with a tenth of the steps: a first impression, not evidence.
 QUICK = replace(PAPER.with_steps(30), name="quick")
 
 
@@ -291,7 +291,7 @@ def evaluate(  # noqa: PLR0913 - public and documented
     plan = plan_of(model, dataset, eps, settings, count, chosen_precision(precision, device_of(model)))
     plan["prepared"] = prepare
     with contextlib.ExitStack() as stack:
-        # On GPUs, float32 shall be float32, and no kernel be chosen by chance.
+        # On GPUs, compute float32 as float32, and choose kernels deterministically.
         stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
         folder = Path(out) if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         with processes.main_process_first():
@@ -319,9 +319,9 @@ def plan_of(
     card = getattr(model, "card", None)
     if card and tuple(card.classes) != tuple(dataset.classes):
         raise InputError(
-            f"the model {card.name} answers in {len(card.classes)} classes ({', '.join(card.classes[:3])}, ...), "
+            f"the model {card.name} predicts {len(card.classes)} classes ({', '.join(card.classes[:3])}, ...), "
             f"{dataset.name} has {len(dataset.classes)} ({', '.join(dataset.classes[:3])}, ...); "
-            "lead them there with robviz.models.adapt(model, dataset=..., class_map=...)"
+            "map them with robviz.models.adapt(model, dataset=..., class_map=...)"
         )
     plan = {
         "model": {"name": card.name if card else type(model).__name__, "sha256": fingerprint(model)},
@@ -331,7 +331,7 @@ def plan_of(
         "seed": settings.seed,
         "precision": precision,
         "device": device_of(model).type,
-        "threads": torch.get_num_threads(),  # another number rounds sums otherwise
+        "threads": torch.get_num_threads(),  # another number rounds sums differently
         "versions": versions(),
     }
-    return json.loads(json.dumps(plan))  # as it will be read again: lists for tuples
+    return json.loads(json.dumps(plan))  # as JSON will return it: lists instead of tuples

@@ -274,7 +274,7 @@ def backpropagate(
 
 
 def answers(network: nn.Module, images: Tensor) -> Any:
-    """Return outputs in training mode; raises InputError, saying what to do, if batch norm has one value per channel."""
+    """Return outputs in training mode; raises InputError if batch norm has only one value per channel."""
     try:
         return network(images)
     except ValueError as error:

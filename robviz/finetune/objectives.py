@@ -27,7 +27,7 @@ def segmentation_loss(outputs: Tensor | tuple[Tensor, Tensor], labels: Tensor, a
 
 
 def feature_distance(features: list[Tensor], targets: list[Tensor]) -> Tensor:
-    """Compute the squared distance over the squared length of the targets, averaged over levels and summed over images."""
+    """Compute squared distance over squared length of the targets, averaged over levels and summed over images."""
     levels = [
         (level.float() - target).square().flatten(1).sum(1) / target.square().flatten(1).sum(1)
         for level, target in zip(features, targets)

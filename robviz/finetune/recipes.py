@@ -247,7 +247,7 @@ def recipe_of(name: str) -> Recipe:
 
 
 def changed(recipe: Recipe, changes: list[str]) -> Recipe:
-    """Return the recipe with other settings, each as `name=value` with the value as YAML; raises InputError for others."""
+    """Return the recipe with other settings, each `name=value` with the value as YAML; raises InputError for others."""
     known = recipe.__dataclass_fields__
     values = {}
     for change in changes:

@@ -53,7 +53,7 @@ def pirat(architecture: str, dataset: str, share: str, file: str, epochs: int, *
 
 
 def robust(architecture: str, share: str, file: str, clean: float, attacked: float) -> Published:
-    """Describe an ImageNet backbone; clean, attacked: top-1 accuracy in per cent, clean and under AutoAttack at 4/255."""
+    """Describe an ImageNet backbone; clean, attacked: top-1 accuracy in per cent, without and under AutoAttack, 4/255."""
     return Published(
         architecture,
         "imagenet",
@@ -176,7 +176,7 @@ def add(name: str, row: Published, path: Path, listener: Listener) -> None:
 
 
 def check(name: str, row: Published, digest: str) -> None:
-    """Raise InputError unless a file's SHA-256 is the published one or, if there is none, that of the first download."""
+    """Raise InputError unless a file's SHA-256 is the published one or, without one, that of the first download."""
     expected = row.sha256 or sums(name).get(row.file, digest)
     if digest != expected:
         advice = "" if row.sha256 else f"; if its authors replaced it, delete {sums_path(name)}"

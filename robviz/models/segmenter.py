@@ -108,7 +108,7 @@ def vit_small(num_classes: int) -> Segmenter:
 
 
 def from_imagenet(state: State) -> State:
-    """Rename the tensors of a published ViT-S classifier to the backbone's keys, and resample its position embeddings."""
+    """Rename the tensors of a published ViT-S classifier to the backbone's keys; resample its position embeddings."""
     state = without_normalisation(renamed(state, IMAGENET_KEYS), "backbone.patch_embed.proj")
     key = "backbone.pos_embed"
     return {**state, key: positions(state[key], GRID, GRID)} if key in state else state

@@ -50,7 +50,7 @@ UNCLOSED = re.compile(r"^(\s*\w+\s*:\s*)(['\"])([^'\"\n]*?)\s*$", re.MULTILINE)
 
 
 class Config:
-    """Read a configuration file; raises InputError, naming the file and the key, for what is missing or not supported."""
+    """Read a configuration file; raises InputError, with file and key, for what is missing or not supported."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)

@@ -110,7 +110,7 @@ def start_of(report: Report) -> Line | None:
 
 
 def trainings(reports: Iterable[Report]) -> list[Line]:
-    """Build Table 3: each adversarial training by its start, steps and length, with mean and deviation over its seeds."""
+    """Build Table 3: adversarial trainings by start, steps and length, with mean and deviation over their seeds."""
     groups: dict[tuple[Any, ...], dict[str, Line]] = {}
     for report in reports:
         if start := start_of(report):
