@@ -33,7 +33,7 @@ from robviz.types import InputError
 
 @dataclass(frozen=True)
 class Architecture:
-    """One row of `ARCHITECTURES`: the model of a number of classes, and how published checkpoints name its tensors."""
+    """Describe one row of `ARCHITECTURES`: how to build the model, and how published checkpoints name its tensors."""
 
     build: Callable[[int], nn.Module]
     published_keys: Keys = ()
@@ -76,7 +76,18 @@ def architecture_of(name: str) -> Architecture:
 
 
 def build(architecture: str, num_classes: int) -> nn.Module:
-    """A freshly initialised model: images (B, 3, H, W) in [0, 1] to logits (B, K, H, W)."""
+    """Build a model with fresh weights.
+
+    Args:
+        architecture: A key of `ARCHITECTURES`.
+        num_classes: K, at least 2.
+
+    Returns:
+        A module from images (B, 3, H, W) in [0, 1] to logits (B, K, H, W).
+
+    Raises:
+        InputError: For an unknown architecture or too few classes.
+    """
     row = architecture_of(architecture)
     if num_classes < 2:
         raise InputError(f"num_classes must be at least 2, got {num_classes}")
@@ -114,9 +125,19 @@ def load_checkpoint(model: nn.Module, source: str | Path | State, averaged: bool
 def load_backbone(model: nn.Module, source: str | Path | State) -> nn.Module:
     """Fill the backbone of a model that `build` made with a robust ImageNet classifier (PIR-AT, paper, section 4).
 
-    source: as for `load_checkpoint`. The classifier's head is left out, its normalisation goes into the first
-    convolution. The rest of the model stays as it is. Strict: raises InputError that names the first keys that are
-    missing, unknown or of another shape. Returns the model.
+    The head of the classifier is left out, and its normalisation becomes part of the first convolution. The rest of the
+    model stays as it is.
+
+    Args:
+        model: A model that `build` made.
+        source: A path or a state dict, as for `load_checkpoint`.
+
+    Returns:
+        The same model.
+
+    Raises:
+        InputError: If keys are missing, unknown or of another shape (the message names the first), or if no robust
+            backbone is published for the architecture.
     """
     name = str(model.architecture)
     convert = architecture_of(name).from_imagenet
@@ -152,7 +173,7 @@ def what_fits(state: State, model: nn.Module) -> str:
 
 
 def classes_in(state: State, architecture: str) -> int | None:
-    """The number of classes with which an architecture has exactly these tensors, if there is one."""
+    """Return the number of classes for which an architecture has exactly these tensors, or None."""
     with torch.device("meta"):
         here = build(architecture, UNMISTAKABLE).state_dict()
     state = with_counters(under_our_keys(state, architecture, here), here)
