@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -109,6 +110,57 @@ def tsallis(logits: Tensor, labels: Tensor, class_weights: Tensor | None, progre
     return -torch.expm1(power * log_p) / power if power > 1e-6 else -log_p
 
 
+#: The temperature that the expected scores end at: there a softmax is nearly the decision itself.
+SHARPEST = 0.1
+
+
+def temperature(softest: float, progress: float) -> float:
+    """The temperature at t / T: from the softest to `SHARPEST`, by the same factor each step."""
+    return softest * (SHARPEST / softest) ** progress
+
+
+def expected_score(logits: Tensor, labels: Tensor, leave: Tensor, enter: Tensor, tau: float) -> Tensor:
+    """What an attacker gains on average, the sum over classes j of p_j V[y, j]; p = softmax(z / tau). Ours.
+
+    V[y, j] = leave[y] + enter[j] for j other than y, and V[y, y] = 0: the worth of predicting j on a pixel labelled y.
+    As tau falls, the loss tends to the worth of the decision itself. Its gradient by z_j, p_j (V[y, j] - loss) / tau,
+    is bounded, whatever the gap between logits. leave, enter: (K,), at least 0. tau: above 0. Returns (B, H, W) in
+    0 .. max leave + max enter.
+    """
+    p = (logits / tau).softmax(1)
+    y = labels.clamp_min(0)
+    p_label = p.gather(1, y[:, None]).squeeze(1)
+    leave, enter = leave.to(p), enter.to(p)
+    return leave[y] * (1 - p_label) + torch.einsum("bkhw,k->bhw", p, enter) - enter[y] * p_label
+
+
+def expected_error(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float, softest: float = 1.0
+) -> Tensor:
+    """1 - p_y at a falling temperature: the expected share of wrong pixels, in [0, 1]. Ours (`docs/strength.md`).
+
+    `expected_score` where every error is worth 1. Soft at first, so that pixels far from the decision pull as well;
+    sharp in the end, when the loss is all but the error that is counted.
+    """
+    p_label = (logits / temperature(softest, progress)).softmax(1).gather(1, labels.clamp_min(0)[:, None]).squeeze(1)
+    return 1 - p_label
+
+
+def expected_miou(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float, softest: float = 1.0
+) -> Tensor:
+    """`expected_score` at a falling temperature, with what an error takes from the mIoU. Ours (`docs/strength.md`).
+
+    A pixel that leaves class y for class j takes from both. class_weights: (K,), w_j = 1 / N_j, for both, which is
+    right to first order while nothing is broken; or (2, K), the worths of leaving and of entering a class in the
+    present state of a set (`robviz.blockwise`). Raises InputError without class weights.
+    """
+    if class_weights is None:
+        raise InputError("expected-miou needs class_weights (K,), got None; a dataset has them as .class_weights")
+    leave, enter = class_weights.expand(2, -1)
+    return expected_score(logits, labels, leave, enter, temperature(softest, progress))
+
+
 LOSSES: dict[str, Loss] = {
     "ce": cross_entropy,
     "segpgd": segpgd,
@@ -118,6 +170,10 @@ LOSSES: dict[str, Loss] = {
     "js": jensen_shannon,
     "mask-spherical": masked_spherical,
     "tsallis": tsallis,
+    "expected-error": expected_error,
+    "expected-error-soft": partial(expected_error, softest=3.0),
+    "expected-miou": expected_miou,
+    "expected-miou-soft": partial(expected_miou, softest=3.0),
 }
 #: What the step size of APGD follows, where it is not the plain cross-entropy (appendix B.1): the unmasked form.
 TRACKED: dict[str, Loss] = {"mask-spherical": spherical}

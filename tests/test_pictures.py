@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from robviz.files.images import largest_change, quantise, read_picture, to_bytes, to_tensor
@@ -22,12 +24,12 @@ def gradient():
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "F"])
 def test_every_mode_becomes_rgb(tmp_path, gradient, mode):
     name = {"CMYK": "x.jpg", "YCbCr": "x.jpg", "F": "x.tiff"}.get(mode, "x.png")
-    white = Image.fromarray(np.full((40, 60), 65535, np.uint16))
-    image = white if mode == "I;16" else gradient.convert(mode)
+    deep = {"I;16": np.full((40, 60), 65535, np.uint16), "F": np.ones((40, 60), np.float32)}
+    image = Image.fromarray(deep[mode]) if mode in deep else gradient.convert(mode)
     read = read_picture(save(tmp_path, image, name))
     assert read.mode == "RGB"
     assert read.size == (60, 40)
-    if mode == "I;16":
+    if mode in deep:
         assert np.asarray(read).min() == 255
 
 
@@ -64,7 +66,7 @@ def test_what_is_no_usable_picture_is_refused_in_one_sentence(tmp_path, gradient
             read_picture(tmp_path / name)
     with pytest.raises(ValueError, match="only 1 x 1 pixels"):
         read_picture(save(tmp_path, Image.new("RGB", (1, 1))))
-    with pytest.raises(ValueError, match=r"50 megapixels.*shrink it first"):
+    with pytest.raises(ValueError, match=r"huge\.png has too many pixels .*shrink it first"):
         read_picture(save(tmp_path, Image.new("1", (20000, 20000)), "huge.png"))
 
 
@@ -80,3 +82,32 @@ def test_the_8_bit_picture_stays_within_the_budget(levels):
 def test_an_8_bit_picture_survives_the_round_trip():
     picture = np.random.default_rng(0).integers(0, 256, (5, 6, 3), np.uint8)
     assert np.array_equal(to_bytes(to_tensor(Image.fromarray(picture))), picture)
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.integers(0, 2**31), st.floats(0, 1), st.floats(0, 1))
+def test_the_8_bit_picture_stays_within_eps_and_is_the_closest_that_does(seed, eps, spread):
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.rand(3, 5, 6, generator=generator)
+    attacked = (image + spread * torch.randn(image.shape, generator=generator)).clamp(0, 1)
+    found, original, wanted = (
+        quantise(attacked, image, eps),
+        to_bytes(image).astype(int),
+        to_bytes(attacked).astype(int),
+    )
+    levels = int(np.floor(255 * eps + 1e-6))
+    assert found.dtype == np.uint8
+    assert largest_change(found, to_bytes(image)) <= levels
+    closest = np.where(np.abs(wanted - original) <= levels, wanted, original + levels * np.sign(wanted - original))
+    assert (found == closest).all()
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**31), st.integers(0, 255))
+def test_an_attack_in_whole_levels_loses_nothing_by_8_bits(seed, levels):
+    generator = torch.Generator().manual_seed(seed)
+    original = torch.randint(0, 256, (3, 5, 6), generator=generator)
+    change = torch.randint(-levels, levels + 1, original.shape, generator=generator)
+    attacked = (original + change).clamp(0, 255)
+    found = quantise(attacked / 255, original / 255, levels / 255)
+    assert (found == attacked.permute(1, 2, 0).numpy()).all()

@@ -17,6 +17,7 @@ import numpy as np
 from robviz.datasets.labels import read_table
 from robviz.datasets.pairs import Pair, Pairs, read_indices
 from robviz.datasets.sources import Source
+from robviz.files.decoding import is_system_file
 from robviz.types import VOID, InputError
 
 SOURCE = Source(
@@ -44,6 +45,7 @@ def pairs_of(split: str, root: Path | None) -> list[Pair]:
     pairs = [
         Pair(image.stem, image, folder / "annotations" / FOLDERS[split] / f"{image.stem}.png")
         for image in sorted(images.glob("*.jpg"))
+        if not is_system_file(image.name)
     ]
     if not pairs:
         raise InputError(f"{images} holds no .jpg: expected the {split} images of ADE20K there")

@@ -15,6 +15,7 @@ import numpy as np
 from robviz.datasets.labels import read_table
 from robviz.datasets.pairs import Pair, Pairs, names_in, read_indices
 from robviz.datasets.sources import Source
+from robviz.files.decoding import is_system_file
 from robviz.types import VOID, InputError
 
 SOURCE = Source(
@@ -33,6 +34,10 @@ def read_labels(path: Path) -> np.ndarray:
     return np.where(labels == UNLABELLED, VOID, labels)
 
 
+def is_picture(path: Path) -> bool:
+    return path.suffix in (".png", ".jpg") and not is_system_file(path.name)
+
+
 def load(split: str, root: Path | None) -> Pairs:
     """The split `train`, `val`, `test` or `test-16`: 16 images of the test split, evenly spaced over its sequences.
 
@@ -45,7 +50,7 @@ def load(split: str, root: Path | None) -> Pairs:
     if listed.is_file():
         found = [images / Path(line.split()[0]).name for line in names_in(listed)]
     else:
-        found = [path for path in sorted(images.glob("*")) if path.suffix in (".png", ".jpg")]
+        found = [path for path in sorted(images.glob("*")) if is_picture(path)]
     if not found:
         raise InputError(f"{images} holds no .png or .jpg: expected the {split} images of CamVid there")
     if some:

@@ -56,7 +56,7 @@ def receive(client: httpx.Client, url: str, part: Path, version: Path, listener:
     from tqdm import tqdm
 
     offset = part.stat().st_size if part.exists() and version.exists() else 0
-    known = version.read_text() if offset else ""
+    known = version.read_text(encoding="utf-8") if offset else ""
     asked = {"Range": f"bytes={offset}-", "If-Range": known} if offset else {}
     # Without the encoding, a server may compress, and lengths and ranges would count other bytes than ours.
     with client.stream("GET", url, headers={"Accept-Encoding": "identity", **asked}) as response:
@@ -64,7 +64,7 @@ def receive(client: httpx.Client, url: str, part: Path, version: Path, listener:
         if response.status_code == 200:
             part.write_bytes(b"")
             if found := version_of(response):
-                version.write_text(found)
+                version.write_text(found, encoding="utf-8")
             else:
                 version.unlink(missing_ok=True)
         elif not goes_on(response, offset, known):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,17 @@ import torch
 from torch import nn
 
 from robviz.models import pspnet, segmenter, upernet
-from robviz.models.checkpoints import Keys, State, fill, listed, mismatches, renamed, state_of
+from robviz.models.checkpoints import (
+    Keys,
+    State,
+    chosen_state,
+    fill,
+    listed,
+    mismatches,
+    renamed,
+    state_of,
+    with_counters,
+)
 from robviz.models.efficientnet import efficientnet_lite0, load_imagenet
 from robviz.models.upernet import convnext
 from robviz.types import InputError
@@ -63,21 +74,28 @@ def build(architecture: str, num_classes: int) -> nn.Module:
     return model
 
 
-def load_checkpoint(model: nn.Module, source: str | Path | State) -> nn.Module:
+def load_checkpoint(model: nn.Module, source: str | Path | State, averaged: bool | None = None) -> nn.Module:
     """Fill a model that `build` made with a checkpoint, under its own keys or the published ones; returns the model.
 
     source: a path (`.safetensors`, or a `.pth` of tensors alone: code in it is never run) or a state dict. The
-    dictionary may lie under "state_dict" or "model", its keys behind "module.". Strict: raises InputError that names
-    the first keys that are missing, unknown or of another shape, and what to build instead.
+    dictionary may lie under "state_dict", "model" and the like, its keys behind the prefixes of DataParallel,
+    torch.compile, Lightning or AveragedModel. averaged: whether to take the running average of the weights where a
+    checkpoint holds both; a warning says which were taken where nothing is said. Strict: raises InputError that names
+    the first keys that are missing, unknown or of another shape, and what to build instead; only counters of batch norm
+    may be missing.
     """
     name, here = str(model.architecture), model.state_dict()
 
     def opened() -> State:
-        return under_our_keys(state_of(source), name, here)
+        return with_counters(under_our_keys(state_of(source, averaged), name, here), here)
 
-    if problems := mismatches(here, opened()):
-        advice = what_fits(state_of(source), model)
+    state, told = chosen_state(source, averaged)
+    if told is not None:
+        warnings.warn(told, stacklevel=2)
+    if problems := mismatches(here, with_counters(under_our_keys(state, name, here), here)):
+        advice = what_fits(state, model)
         raise InputError(f"the checkpoint does not hold a {name}: {listed(problems)}; {advice}")
+    del state  # closes the file
     fill(here, opened)
     return model
 
@@ -126,7 +144,7 @@ def classes_in(state: State, architecture: str) -> int | None:
     """The number of classes with which an architecture has exactly these tensors, if there is one."""
     with torch.device("meta"):
         here = build(architecture, UNMISTAKABLE).state_dict()
-    state = under_our_keys(state, architecture, here)
+    state = with_counters(under_our_keys(state, architecture, here), here)
     if state.keys() != here.keys():
         return None
     sides = {pair for key in here for pair in zip_longest(state[key].shape, here[key].shape)}

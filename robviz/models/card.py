@@ -35,7 +35,7 @@ class Card:
     def load(cls, path: Path) -> Card:
         """Raises InputError when the file is no card."""
         try:
-            values = json.loads(path.read_text())
+            values = json.loads(path.read_text(encoding="utf-8"))
             known = {key.name: values[key.name] for key in fields(cls)}
         except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise InputError(f"{path} is not a robviz model card: {error!r}") from error

@@ -201,7 +201,7 @@ def sums(name: str) -> dict[str, str]:
     path = sums_path(name)
     if not path.exists():
         return {}
-    lines = (line.partition("  ") for line in path.read_text().splitlines())
+    lines = (line.partition("  ") for line in path.read_text(encoding="utf-8").splitlines())
     return {file: digest for digest, _, file in lines}
 
 

@@ -241,7 +241,8 @@ def is_explained(failed: str) -> bool:
 def check(chosen: Sequence[str] = (), write: bool = False) -> list[str]:
     """Run notebooks (all by default); returns the problems, a sentence each. Prints what each took.
 
-    write: keep the seconds of those without problems in `runtimes.json`. Raises InputError for an unknown name.
+    write: keep the seconds of those without problems in `runtimes.json`; more than `LIMIT` are a problem then, and on a
+    busy or slow machine otherwise not. Raises InputError for an unknown name.
     """
     mode = os.environ.get("ROBVIZ_MODE", "quick")
     problems: list[str] = []
@@ -252,7 +253,9 @@ def check(chosen: Sequence[str] = (), write: bool = False) -> list[str]:
         if write and not outcome.problems:
             measured = runtimes()
             measured.setdefault(name, {})[mode] = {"seconds": round(outcome.seconds, 1), "machine": machine(mode)}
-            (shipped("notebooks") / RUNTIMES).write_text(json.dumps(measured, indent=1, sort_keys=True) + "\n")
+            (shipped("notebooks") / RUNTIMES).write_text(
+                json.dumps(measured, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+            )
     return problems
 
 

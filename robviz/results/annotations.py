@@ -29,7 +29,7 @@ def read_notes(folder: Path) -> dict[str, str]:
     """The notes by image number. Raises InputError for a file that holds none."""
     path = notes_path(folder)
     try:
-        notes = json.loads(path.read_text()) if path.exists() else {}
+        notes = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except ValueError as error:
         raise InputError(f"{path} holds no notes ({error}); move it away") from error
     if not isinstance(notes, dict) or not all(isinstance(text, str) for text in notes.values()):

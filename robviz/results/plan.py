@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from robviz.attacks import AttackSpec
 from robviz.types import InputError
 
 
@@ -18,6 +19,10 @@ class Run:
     @property
     def name(self) -> str:
         return f"{self.loss}.{self.attack}.{self.steps}"
+
+    def spec(self, eps: float, seed: int) -> AttackSpec:
+        """The run at a radius, in [0, 1]."""
+        return AttackSpec(self.attack, self.loss, eps, self.steps, seed)
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,19 @@ class SeaSettings:
         factor = steps * len(self.runs) / sum(run.steps for run in self.runs)
         runs = tuple(replace(run, steps=max(1, round(factor * run.steps))) for run in self.runs)
         return replace(self, name=f"{self.name}-{steps}", runs=runs)
+
+
+@dataclass(frozen=True)
+class Blockwise(SeaSettings):
+    """An ensemble whose later runs attack the mIoU of the whole set, as it stands, one block of images after the other.
+
+    setwise: the losses of these runs, which come after all others, one run after the other. blocks: in how many blocks
+    the images are dealt out, by their numbers; more follow the state of the set more closely, fewer attack more images
+    side by side.
+    """
+
+    setwise: tuple[str, ...] = ("expected-miou", "expected-miou-soft")
+    blocks: int = 4
 
 
 CLEAN = "clean"  # the key of the unattacked images among the runs

@@ -41,7 +41,7 @@ class Records:
     @staticmethod
     def claim(path: Path, plan: dict[str, Any]) -> None:
         if path.exists():
-            here, asked = dict(flat(json.loads(path.read_text()))), dict(flat(plan))
+            here, asked = dict(flat(json.loads(path.read_text(encoding="utf-8")))), dict(flat(plan))
             differences = [
                 f"{key}: {here.get(key)!r} there, {asked.get(key)!r} asked for"
                 for key in sorted(here.keys() | asked.keys())
@@ -61,7 +61,7 @@ class Records:
     def read(self, key: str) -> dict[str, Any] | None:
         """The values under a key, or None where there are none yet; a damaged record is dropped with a warning."""
         try:
-            digest, body = self.path(key).read_text().split("\n", 1)
+            digest, body = self.path(key).read_text(encoding="utf-8").split("\n", 1)
             if digest != hashlib.sha256(body.encode()).hexdigest():
                 raise InputError("checksum does not match")
             return json.loads(body)

@@ -94,6 +94,6 @@ class Report:
     def load(cls, path: str | Path) -> Report:
         """Read a report written as JSON. Raises InputError when the file is none."""
         try:
-            return cls(**json.loads(Path(path).read_text()))
+            return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
         except (TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise InputError(f"{path} is not a robviz report: {error!r}") from error

@@ -29,7 +29,7 @@ class Meaning(TypedDict):
 
 def read_table(name: str) -> Meaning:
     """The table of `voc`, `ade20k` or `camvid`."""
-    with (Path(__file__).parent / f"{name}.csv").open(newline="") as file:
+    with (Path(__file__).parent / f"{name}.csv").open(newline="", encoding="utf-8") as file:
         rows: list[dict[str, Any]] = list(csv.DictReader(file))
     return {
         "classes": tuple(row["class"] for row in rows),
