@@ -15,7 +15,7 @@ from robviz.files.images import largest_change, to_tensor
 from robviz.interactive.batch import attack_pictures, names_for, pictures_in, truth_for
 from robviz.models import adapt
 from robviz.types import InputError
-from tests.conftest import Bends
+from tests.small import Bends
 
 SPEC = AttackSpec(eps=16 / 255, steps=4)
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from robviz.minimal import alma_prox, alma_prox_steps, hardest_left_out, proximal
 from robviz.types import VOID, InputError
-from tests.conftest import Bends, golden
+from tests.golden import golden
+from tests.small import Bends
 
 
 def towards_grey(images: torch.Tensor) -> torch.Tensor:
@@ -45,7 +46,7 @@ class Layers(nn.Module):
 
 
 def test_the_radii_agree_with_the_authors_code():
-    values = golden("alma_prox.npz")
+    values = golden("alma_prox")
     model = Layers(values["first"], values["second"])
     result = alma_prox(model, values["images"], values["labels"], steps=250)
     assert (result.flipped >= 0.99 - 1e-6).all()

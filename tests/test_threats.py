@@ -13,7 +13,7 @@ from robviz.files.images import quantise, to_bytes
 from robviz.norms import L2, LINF
 from robviz.types import VOID, InputError
 from robviz.universal import disturbed, universal, universal_steps
-from tests.conftest import Bends
+from tests.small import Bends
 
 
 def images_of(seed: int, count: int = 2) -> torch.Tensor:
