@@ -60,7 +60,7 @@ gif: $(VENV)/.app-ready
 
 # The documentation, as a site in site/.
 docs: $(VENV)/.docs-ready
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 $(VENV)/.created:
 	@test -n "$(PYTHON)" || { echo "robviz needs Python 3.10 to 3.13 with venv (on Debian: apt install python3-venv)" >&2; exit 1; }

@@ -17,9 +17,10 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from inspect import Signature, getdoc, signature
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -32,10 +33,10 @@ from robviz.types import VOID, InputError
 
 
 class History(NamedTuple):
-    """What each step found, first row the start: (T + 1, B) tensors. An image that is done repeats its last values."""
+    """Record every step of an attack, the start first: (T + 1, B) each; finished images repeat their last values."""
 
     accuracy: Tensor  # pixel accuracy of that step's images, in [0, 1]
-    loss: Tensor  # what the step size follows (appendix B.1): mean cross-entropy over the aimed pixels
+    loss: Tensor  # tracked by the step size (appendix B.1): mean cross-entropy over the aimed pixels
     radius: Tensor  # the radius allowed at that step; `red_eps_apgd` starts outside eps
     step_size: Tensor  # of the step that led there; 0 at a start
 
@@ -63,7 +64,14 @@ class AttackResult:
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Eval mode and no parameter gradients inside; everything as it was afterwards."""
+    """Put a model in eval mode without parameter gradients, and restore it afterwards.
+
+    Args:
+        model: Any module.
+
+    Yields:
+        Nothing; use it in a `with` statement.
+    """
     modes = {module: module.training for module in model.modules()}
     gradients = {parameter: parameter.requires_grad for parameter in model.parameters()}
     try:
@@ -102,7 +110,15 @@ def predicted(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def check_images(images: Tensor, labels: Tensor) -> None:
-    """Raise InputError, saying what was expected, unless the pair can be attacked."""
+    """Require that images and labels can be attacked.
+
+    Args:
+        images: (B, 3, H, W) float RGB in [0, 1].
+        labels: (B, H, W) int64.
+
+    Raises:
+        InputError: If they cannot; the message says what was expected.
+    """
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
         raise InputError(f"images must be (B, 3, H, W), got {tuple(images.shape)}; add a batch axis with images[None]")
     if not images.is_floating_point():
@@ -124,7 +140,7 @@ def check_images(images: Tensor, labels: Tensor) -> None:
 
 
 def check_eps(eps: float) -> None:
-    """Raise InputError unless eps is a radius in pixel units."""
+    """Raise InputError unless eps is a radius in [0, 1]."""
     if not 0 <= eps <= 1:
         raise InputError(f"eps must lie in [0, 1] (pixel units: 4 / 255 for four levels), got {eps}")
 
@@ -139,7 +155,7 @@ def check_budget(eps: float, steps: int, loss: str) -> None:
 
 
 def check_logits(logits: Tensor, images: Tensor) -> None:
-    """Raise InputError unless predictions can be read from the logits of these images (B, 3, H, W)."""
+    """Raise InputError unless the model's logits are finite and fit the labels."""
     batch, (height, width) = len(images), images.shape[2:]
     if logits.ndim != 4 or len(logits) != batch or logits.shape[2:] != images.shape[2:]:
         raise InputError(
@@ -161,13 +177,13 @@ def check_labels(labels: Tensor, num_classes: int) -> None:
 
 
 def image_generator(seed: int | str, attack: str, image: Tensor) -> torch.Generator:
-    """A random source that depends on (seed, attack, image) alone: not on the batch, the order or the machine."""
+    """Return a random generator that depends on seed, attack and image alone, not on batch, order or machine."""
     content = image.detach().cpu().double().contiguous().numpy().tobytes()
     digest = hashlib.sha256(f"{seed}/{attack}/{tuple(image.shape)}/".encode() + content).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-#: Losses with a meaning towards a target; a mask of the pixels still correct has none there.
+#: Losses that make sense with a target; a mask of the pixels still correct makes none.
 TARGETED = ("ce", "js", "tsallis")
 
 
@@ -187,7 +203,7 @@ class AttackSpec:
         changeable: (H, W) or (B, H, W) bool, the only pixels that may change; None for all.
 
     Raises:
-        ValueError: For an unknown attack or loss, a radius or number of steps out of range, and a target with a loss
+        InputError: For an unknown attack or loss, a radius or number of steps out of range, and a target with a loss
             that takes none. Target and masks are checked against the labels when the attack begins.
     """
 
@@ -239,9 +255,19 @@ def target_for(labels: Tensor, target: int | Tensor | None) -> Tensor | None:
     return wanted.masked_fill(labels == VOID, VOID)
 
 
+class Judge(Protocol):
+    """What an attacker wants to be small, where it is not the pixel accuracy; one row an image of the batch."""
+
+    def __call__(self, predictions: Tensor, labels: Tensor) -> Tensor:
+        """(B, H, W) each to (B,), at least 0."""
+
+    def rows(self, keep: list[int]) -> Judge:
+        """The same for some of the images."""
+
+
 @dataclass(frozen=True)
 class Task:
-    """An attack and what it is for, everything checked; `of` makes one."""
+    """Hold an attack and what it is applied to, with everything checked; `of` makes one."""
 
     spec: AttackSpec
     model: nn.Module
@@ -251,12 +277,13 @@ class Task:
     changeable: Tensor | None  # (B, H, W) bool
     class_weights: Tensor | None
     restart: int = 0  # which run of the spec's steps this is
+    judge: Judge | None = None  # what the attacker wants at 0, if it is not the accuracy
 
     @classmethod
     def of(
         cls, spec: AttackSpec, model: nn.Module, images: Tensor, labels: Tensor, class_weights: Tensor | None
     ) -> Task:
-        """Check that the parts fit together; raises InputError where they do not."""
+        """Build a task; raises InputError if its parts do not fit together."""
         check_images(images, labels)
         changeable = mask_for(labels, "changeable", spec.changeable)
         aimed = mask_for(labels, "aimed", spec.aimed)
@@ -267,36 +294,44 @@ class Task:
         return cls(spec, model, images.detach(), labels, target, changeable, class_weights)
 
     def rows(self, keep: list[int]) -> Task:
-        """The same task for some of its images."""
+        """Return the same task for some of its images."""
         if len(keep) == len(self.images):
             return self
-        cut = [None if rows is None else rows[keep] for rows in (self.target, self.changeable)]
-        images, labels = self.images[keep], self.labels[keep]
-        return replace(self, images=images, labels=labels, target=cut[0], changeable=cut[1])
+        named = {name: getattr(self, name) for name in ("images", "labels", "target", "changeable")}
+        cut = {name: None if rows is None else rows[keep] for name, rows in named.items()}
+        return replace(self, **cut, judge=None if self.judge is None else self.judge.rows(keep))
 
     @property
     def goal(self) -> Tensor:
-        """The labels whose loss is raised, or, with a target, lowered."""
+        """Return the labels whose loss is raised or, with a target, lowered."""
         return self.labels if self.target is None else self.target
 
     @property
     def seed(self) -> int | str:
-        """The seed of this run; each restart has its own."""
+        """Return the seed of this run; each restart has its own."""
         return f"{self.spec.seed}.{self.restart}" if self.restart else self.spec.seed
 
 
 class Probe(NamedTuple):
-    """What the model says about a batch of points."""
+    """Hold the model's response at a batch of points."""
 
     gradient: Tensor | None  # (B, 3, H, W) of the loss to raise
     loss: Tensor  # (B,) tracked loss, mean over the aimed pixels
     accuracy: Tensor  # (B,)
-    survives: Tensor  # (B,) what the attacker wants at 0: the accuracy, or the share of pixels not at the target
+    survives: Tensor  # (B,) what the attacker wants at 0: accuracy, share of pixels not at the target, or the judge's
     predictions: Tensor  # (B, H, W)
 
 
 def share_equal(predictions: Tensor, labels: Tensor) -> Tensor:
-    """(B,) share of the non-void labels that are predicted; 1 where all are void (`accuracy_per_image`)."""
+    """Compute the share of the labels that are predicted, void left out.
+
+    Args:
+        predictions: (B, H, W) int64.
+        labels: (B, H, W) int64.
+
+    Returns:
+        (B,) in [0, 1].
+    """
     is_valid = labels != VOID
     correct = ((predictions == labels) & is_valid).flatten(1).sum(1)
     return accuracy_per_image(correct, is_valid.flatten(1).sum(1))
@@ -318,30 +353,29 @@ def probe(task: Task, x: Tensor, progress: float, with_gradient: bool = True) ->
     predictions = logits.max(1).indices
     accuracy = share_equal(predictions, task.labels)
     valid = (task.goal != VOID).flatten(1).sum(1).clamp_min(1)
-    return Probe(
-        gradient,
-        sign * tracked_loss(task.spec.loss, logits, task.goal).flatten(1).sum(1) / valid,
-        accuracy,
-        accuracy if task.target is None else 1 - share_equal(predictions, task.target),
-        predictions,
-    )
+    if task.judge is not None:
+        survives = task.judge(predictions, task.labels)
+    else:
+        survives = accuracy if task.target is None else 1 - share_equal(predictions, task.target)
+    tracked = sign * tracked_loss(task.spec.loss, logits, task.goal).flatten(1).sum(1) / valid
+    return Probe(gradient, tracked, accuracy, survives, predictions)
 
 
 class Ask(NamedTuple):
-    """A point an optimiser wants to know about."""
+    """Name a point that an optimiser wants evaluated."""
 
     x: Tensor  # (3, H, W)
-    radius: float  # it lies within this of the image; beyond eps it is no candidate
-    step: int  # how many steps led to it
+    radius: float  # the point lies within this of the image; beyond eps it is not a candidate
+    step: int  # the number of steps that led to it
     step_size: float  # of the step that led to it
 
 
 class Answer(NamedTuple):
-    """What the model says about it."""
+    """Hold the model's response at that point."""
 
     gradient: Tensor  # (3, H, W), of the loss to raise
-    loss: float  # tracked: what a step size may follow
-    survives: float  # what the attacker wants at 0: pixel accuracy, or the share of pixels not at the target
+    loss: float  # the tracked loss, which a step size may follow
+    survives: float  # to be minimised: pixel accuracy, or the share of pixels not at the target
 
 
 Optimiser = Generator[Ask, Answer, Tensor]
@@ -352,7 +386,7 @@ OptimiserOf = Callable[[Start, Project, float, int], Optimiser]  # (start, proje
 
 
 class StepSizeChecks:
-    """The steps at which APGD reconsiders its step size: after 22 % of the run, then in ever shorter spans."""
+    """Schedule when APGD reconsiders its step size: after 22 % of the run, then after ever shorter spans."""
 
     def __init__(self, steps: int) -> None:
         self.span = max(int(0.22 * steps), 1)
@@ -361,7 +395,7 @@ class StepSizeChecks:
         self.since = 0
 
     def due(self) -> int:
-        """Count one step; the length of the span that just ended, or 0 within one."""
+        """Count one step; return the length of the span that it ended, or 0 within a span."""
         self.since += 1
         if self.since < self.span:
             return 0
@@ -371,7 +405,7 @@ class StepSizeChecks:
 
 
 def oscillates(losses: list[float], span: int, share: float = 0.75) -> bool:
-    """Whether the loss rose in at most `share` of the last `span` steps."""
+    """Return True if the loss rose in at most `share` of the last `span` steps."""
     rises = sum(after > before for before, after in zip(losses[-span - 1 : -1], losses[-span:]))
     return rises <= span * share
 
@@ -379,10 +413,10 @@ def oscillates(losses: list[float], span: int, share: float = 0.75) -> bool:
 def climb(
     start: Tensor, project: Project, radius: float, steps: int, made: int = 0, direction: Direction = torch.sign
 ) -> Optimiser:
-    """APGD within one radius; returns the point where least survives. made: steps of the run before these.
+    """Run APGD within one radius and return the point where the fewest pixels survive.
 
-    Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
-    attacks" (ICML 2020), Algorithm 1.
+    Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks"
+    (ICML 2020), Algorithm 1. made: steps of the run before these.
     """
     x = x_before = best = lowest = start
     gradient, loss, survives = yield Ask(x, radius, made, 0)
@@ -416,7 +450,7 @@ REDUCED_RADII: Radii = ((2.0, 0.3), (1.5, 0.3), (1.0, 0.4))
 def climb_within(
     start: Start, project: Project, eps: float, steps: int, direction: Direction = torch.sign
 ) -> Optimiser:
-    """APGD within eps."""
+    """Run APGD within eps."""
     return climb(start(eps), project, eps, steps, direction=direction)
 
 
@@ -426,7 +460,7 @@ def climb_within_l2(start: Start, project: Project, eps: float, steps: int) -> O
 
 
 def climb_inwards(start: Start, project: Project, eps: float, steps: int, radii: Radii = REDUCED_RADII) -> Optimiser:
-    """APGD within ever smaller radii, each from the projection of where least survived before (section 3.5)."""
+    """Run APGD within shrinking radii, each starting from the projected best point of the one before (section 3.5)."""
     ends = [round(share * steps) for share in accumulate(share for _, share in radii)]
     x, made = start(radii[0][0] * eps), 0
     for (factor, _), end in zip(radii, ends):
@@ -442,7 +476,7 @@ PGD_STEP_SIZES = np.array([8e-4, 9e-4, 1e-3, 2e-3, 3e-3, 5e-3, 6e-3])
 
 
 def walk(start: Start, project: Project, eps: float, steps: int, direction: Direction = torch.sign) -> Optimiser:
-    """Plain PGD with the paper's step size for the radius, interpolated between the published ones."""
+    """Run plain PGD with the paper's step size for the radius, interpolated between the published ones."""
     step_size, x = float(np.interp(eps, PGD_RADII, PGD_STEP_SIZES)), start(eps)
     for step in range(steps + 1):
         gradient, _, _ = yield Ask(x, eps, step, step_size if step else 0)
@@ -455,16 +489,16 @@ def walk_l2(start: Start, project: Project, eps: float, steps: int) -> Optimiser
     return walk(start, project, eps, steps, L2.direction)
 
 
-def anneal(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
+def anneal(start: Start, project: Project, eps: float, steps: int, reach: float = 2.0) -> Optimiser:
     """Sign steps with momentum while radius and step size shrink: ours, for models on which APGD stalls.
 
-    The radius falls linearly from 2 eps to eps over the first 60 % of the steps, the step size by a cosine from the
-    radius to 2 % of it. It looks at neither loss nor accuracy, so nothing makes it settle early.
+    The radius falls linearly from `reach` eps to eps over the first 60 % of the steps, the step size by a cosine from
+    the radius to 2 % of it. It looks at neither loss nor accuracy, so nothing makes it settle early.
     """
-    x, step_size = start(2 * eps), 0.0
+    x, step_size = start(reach * eps), 0.0
     x_before = x
     for step in range(steps + 1):
-        radius = eps * max(1.0, 2 - step / (0.6 * steps))
+        radius = eps * max(1.0, reach - (reach - 1) * step / (0.6 * steps))
         x = project(x, radius)
         gradient, _, _ = yield Ask(x, radius, step, step_size)
         step_size = radius * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
@@ -478,6 +512,7 @@ OPTIMISERS: dict[str, OptimiserOf] = {
     "apgd": climb_within,
     "red-eps-apgd": climb_inwards,
     "annealed-pgd": anneal,
+    "annealed-pgd-near": partial(anneal, reach=1.5),
     "pgd-l2": walk_l2,
     "apgd-l2": climb_within_l2,
 }
@@ -492,10 +527,10 @@ def norm_of(attack: str) -> Norm:
 
 @dataclass
 class Best:
-    """The best candidates of one image so far, and what every step found."""
+    """Hold the best candidates of one image so far, and the values of every step."""
 
     is_done: bool
-    is_provisional: bool = True  # no step was within the budget yet
+    is_provisional: bool = True  # no iterate has been within the budget yet
     x: Tensor | None = None  # (3, H, W), of lowest `survives`
     predictions: Tensor | None = None  # (H, W), on x
     accuracy: float = 1.0  # on x
@@ -513,7 +548,10 @@ class Best:
             self.best_loss_x, self.loss = x, loss
 
     def enter(self) -> None:
-        """The first step within the budget replaces what was seen by looking there: so the official code counts."""
+        """Discard the candidates found by projection once the first iterate lies within the budget.
+
+        The official code does the same.
+        """
         if self.is_provisional:
             self.is_provisional, self.survives, self.loss = False, float("inf"), -float("inf")
 
@@ -526,7 +564,7 @@ def consider(best: list[Best], x: Tensor, found: Probe) -> None:
 
 
 def collect(best: list[Best], step: int, is_targeted: bool) -> AttackResult:
-    """The best of every image as one result."""
+    """Combine the best of every image into one result."""
     length = max(len(one.history) for one in best)
     padded = [one.history + one.history[-1:] * (length - len(one.history)) for one in best]
     history = History(*torch.tensor(padded, dtype=torch.float64).permute(2, 1, 0))
@@ -543,7 +581,7 @@ def collect(best: list[Best], step: int, is_targeted: bool) -> AttackResult:
 
 
 class Box(NamedTuple):
-    """What an optimiser may know of the task: where one image lies, and how to stay around it."""
+    """Show an optimiser what it may know of the task: where its image lies, and how to stay around it."""
 
     task: Task
     row: int
@@ -564,9 +602,10 @@ class Box(NamedTuple):
 
 
 class Runs:
-    """The optimisers of a batch side by side, one an image: `ask` for their points, `tell` what the model says there.
+    """Run the optimisers of a batch side by side, one per image.
 
-    best: of each image, so far. An image leaves once its optimiser is through or it has nothing left to break.
+    `ask` returns their points and `tell` passes on the model's response. An image leaves once its optimiser has ended
+    or it has nothing left to break.
     """
 
     def __init__(self, task: Task, best: list[Best], random_start: bool) -> None:
@@ -580,7 +619,7 @@ class Runs:
         self.asks = {row: next(optimiser) for row, optimiser in self.optimisers.items()}
 
     def ask(self) -> tuple[list[int], Tensor, float, int]:
-        """Return the rows still in it, their points (n, 3, H, W), and the radius and step of all of them."""
+        """Return the active rows, their points (n, 3, H, W), and the common radius and step."""
         x, radii, steps, _ = zip(*self.asks.values())
         assert len(set(radii)) == len(set(steps)) == 1, "optimisers of one attack move in step"
         return list(self.asks), torch.stack(x), radii[0], steps[0]
@@ -600,12 +639,12 @@ class Runs:
                     self.asks[row] = self.optimisers[row].send(Answer(*answer))
 
 
-#: How often a run looks at the projection of where it stands, while that is outside the budget.
+#: Number of times per run that an iterate outside the budget is projected and evaluated.
 LOOKS = 20
 
 
 def consider_within(best: list[Best], task: Task, x: Tensor, found: Probe, radius: float, step: int) -> None:
-    """Offer each image what there is of its point within the budget: the point, or now and then its projection."""
+    """Offer each image its point, if it lies within the budget, or at intervals the projection of its point."""
     spec = task.spec
     if radius <= spec.eps:
         for one in best:
@@ -617,7 +656,7 @@ def consider_within(best: list[Best], task: Task, x: Tensor, found: Probe, radiu
 
 
 def search(task: Task, best: list[Best], random_start: bool) -> Generator[AttackResult, None, None]:
-    """Run the optimiser of every image until each is through or has nothing left to break; goes on from `best`."""
+    """Run the optimiser of every image until each has ended or has nothing left to break, starting from `best`."""
     runs = Runs(task, best, random_start)
     while runs.asks:
         rows, x, radius, step = runs.ask()
@@ -631,6 +670,16 @@ def search(task: Task, best: list[Best], random_start: bool) -> Generator[Attack
         runs.tell(found)
 
 
+def task_steps(task: Task, random_start: bool = True, restarts: int = 1) -> Generator[AttackResult, None, None]:
+    """Yield the steps of `attack_steps` for a checked task, which may have a judge of its own."""
+    if restarts < 1 or (restarts > 1 and not random_start):
+        raise InputError(f"restarts must be at least 1, and 1 without a random start; got {restarts}")
+    best = [Best(is_done=not is_aimed) for is_aimed in (task.goal != VOID).flatten(1).any(1).tolist()]
+    with frozen(task.model):
+        for restart in range(restarts):
+            yield from search(replace(task, restart=restart), best, random_start)
+
+
 def spec_steps(
     spec: AttackSpec,
     model: nn.Module,
@@ -642,15 +691,23 @@ def spec_steps(
 ) -> Generator[AttackResult, None, None]:
     """Attack a batch as a spec says, yielding after the start and after each step.
 
-    Args, Yields and Raises are those of `attack_steps`.
+    Args:
+        spec: The attack.
+        model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W); its mode is restored, however the attack ends.
+        images: (B, 3, H, W) float RGB in [0, 1].
+        labels: (B, H, W) int64; pixels of `VOID` are never counted.
+        class_weights: (K,), for the balanced losses.
+        random_start: Start from a uniform draw around the image, not from the image.
+        restarts: How many runs are made, each from a start of its own; the best of all counts.
+
+    Yields:
+        The best found so far, complete and valid at every step.
+
+    Raises:
+        InputError: For arguments that do not fit together or are out of range, and when the model returns NaN; at the
+            first `next`.
     """
-    if restarts < 1 or (restarts > 1 and not random_start):
-        raise InputError(f"restarts must be at least 1, and 1 without a random start; got {restarts}")
-    task = Task.of(spec, model, images, labels, class_weights)
-    best = [Best(is_done=not is_aimed) for is_aimed in (task.goal != VOID).flatten(1).any(1).tolist()]
-    with frozen(model):
-        for restart in range(restarts):
-            yield from search(replace(task, restart=restart), best, random_start)
+    yield from task_steps(Task.of(spec, model, images, labels, class_weights), random_start, restarts)
 
 
 def attack_steps(  # noqa: PLR0913 - public and documented; `spec_steps` takes them as a record
@@ -695,9 +752,8 @@ def attack_steps(  # noqa: PLR0913 - public and documented; `spec_steps` takes t
         The best found so far, complete and valid at every step.
 
     Raises:
-        ValueError: For arguments that do not fit together or are out of range, and when the model returns NaN; from a
+        InputError: For arguments that do not fit together or are out of range, and when the model returns NaN; from a
             generator, at the first `next`.
-        TypeError: For images that are not float or labels that are not int64.
     """
     spec = AttackSpec(attack, loss, eps, steps, seed, target, aimed, changeable)
     yield from spec_steps(spec, model, images, labels, class_weights, random_start, restarts)
@@ -709,7 +765,14 @@ AttackSteps = Generator[AttackResult, None, None]
 
 
 def last_of(frames: Iterable[Result]) -> Result:
-    """Run a generator to its end and return the last of what it yields."""
+    """Run a generator to its end and return the last value that it yields.
+
+    Args:
+        frames: A generator that yields at least once.
+
+    Returns:
+        The last value.
+    """
     return deque(frames, maxlen=1).pop()
 
 

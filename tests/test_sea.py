@@ -15,11 +15,11 @@ import torch
 
 from robviz.files.paths import shipped
 from robviz.models.precision import chosen_precision
-from robviz.results.plan import Run, SeaSettings
+from robviz.results.plan import Blockwise, Run, SeaSettings
 from robviz.results.records import Records
 from robviz.results.report import Report
 from robviz.results.summary import report_of
-from robviz.sea import PAPER, PAPER_V1, QUICK, STRONG, evaluate
+from robviz.sea import PAPER, PAPER_V1, QUICK, STRONG, STRONG_V1, evaluate
 from robviz.types import Sample
 from tests.small import Bends, Noise
 
@@ -42,17 +42,24 @@ def test_the_settings_are_those_of_the_paper():
 
 
 def test_an_ensemble_takes_other_steps_in_the_same_proportions():
-    shorter = STRONG.with_steps(30)
-    assert shorter.name == "strong-30"
+    shorter = STRONG_V1.with_steps(30)
+    assert shorter.name == "strong-v1-30"
     assert [run.steps for run in shorter.runs] == [42, 24, 24]
-    assert [(run.loss, run.attack) for run in shorter.runs] == [(run.loss, run.attack) for run in STRONG.runs]
+    assert [(run.loss, run.attack) for run in shorter.runs] == [(run.loss, run.attack) for run in STRONG_V1.runs]
     with pytest.raises(ValueError, match="at least 1, got 0"):
-        STRONG.with_steps(0)
+        STRONG_V1.with_steps(0)
+
+
+@pytest.mark.parametrize("steps", [30, 100, 300])
+def test_strong_takes_three_times_the_steps_it_is_asked_for_and_aims_at_the_set_last(steps):
+    strong = STRONG.with_steps(steps)
+    assert sum(run.steps for run in strong.runs) == 3 * steps
+    assert [run.loss in strong.setwise for run in strong.runs] == [False, False, True]
 
 
 @pytest.mark.parametrize("steps", [100, 101, 150, 200, 300, 1000])
-def test_a_longer_strong_hands_over_from_annealing_to_apgd(steps):
-    longer = STRONG.with_steps(steps)
+def test_a_longer_first_strong_hands_over_from_annealing_to_apgd(steps):
+    longer = STRONG_V1.with_steps(steps)
     assert 3 * steps - 1 <= sum(run.steps for run in longer.runs) <= 3 * steps
     annealed = {run.loss: run.steps for run in longer.runs if run.attack == "annealed-pgd"}
     assert annealed == {"mask-ce": 80, "js": 80}
@@ -270,6 +277,11 @@ def test_a_report_is_written_as_json_csv_and_markdown(model, tmp_path):
         Report.load(tmp_path / "plan.json")
 
 
+LONGER = Blockwise(
+    "longer",
+    (Run("js", steps=150), Run("expected-miou", steps=150), Run("expected-miou-soft", "annealed-pgd", steps=150)),
+    blocks=2,
+)
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -338,7 +350,7 @@ def test_a_wrong_command_ends_in_one_sentence():
         text=True,
     )
     assert ran.returncode == 1
-    assert ran.stderr == "robviz: unknown settings 'sea'; choose from: paper, paper-v1, quick, strong\n"
+    assert ran.stderr == "robviz: unknown settings 'sea'; choose from: paper, paper-v1, quick, strong, strong-v1\n"
 
 
 def test_a_record_is_there_whole_or_not_at_all(tmp_path):

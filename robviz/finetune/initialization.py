@@ -1,4 +1,4 @@
-"""What a training starts from."""
+"""The weights that a training starts from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from robviz.types import InputError
 
 
 def initial_model(recipe: Recipe, num_classes: int) -> nn.Module:
-    """The model that a training starts from. Raises InputError where it cannot be had."""
+    """Build the model that a training starts from; raises InputError if its weights are not available."""
     model, initial = build(recipe.architecture, num_classes), recipe.initial
     if initial is None:
         return model

@@ -97,6 +97,8 @@ def decoded(name: str, content: bytes, mode: str) -> np.ndarray:
                     f"got {opened.mode} {opened.width} x {opened.height}"
                 )
             return np.array(opened)
+    except InputError:
+        raise
     except DAMAGED as error:
         raise InputError(f"{name} in this zip is no PNG, or a damaged one; save the attack again") from error
 

@@ -1,4 +1,4 @@
-"""Models by name: those that ship with robviz, those a user has kept, and the published ones."""
+"""Models by name: those that ship with robviz, those that a user has saved, and the published ones."""
 
 from __future__ import annotations
 
@@ -27,24 +27,40 @@ KEPT_NAME, MOST_KEPT = re.compile(r"[a-z0-9][a-z0-9-]{0,39}"), 50
 
 
 def shipped_models() -> list[str]:
-    """Names of the checkpoints that are part of the installation."""
+    """Return the names of the checkpoints that are part of the installation.
+
+    Returns:
+        The names, sorted.
+    """
     return sorted(path.stem for path in shipped("checkpoints").glob("*.safetensors"))
 
 
 def kept_folder() -> Path:
-    """Where the models lie that a user has trained and kept under a name."""
+    """Return the folder of the models that a user has saved under a name."""
     return cache_folder() / "models"
 
 
 def kept_models() -> list[str]:
-    """Names of the models that this user has kept."""
+    """Return the names of the models that this user has saved.
+
+    Returns:
+        The names, sorted.
+    """
     return sorted(path.stem for path in kept_folder().glob("*.safetensors") if path.with_suffix(".json").exists())
 
 
 def keep_model(path: Path, name: str) -> Path:
-    """Keep a checkpoint and its card under a name that `load_model` opens from now on; returns the path.
+    """Save a checkpoint and its card under a name that `load_model` opens from then on.
 
-    Raises InputError for a name that is taken or no name, and where there are too many already.
+    Args:
+        path: A `.safetensors` file with its card beside it.
+        name: 1 to 40 small letters, digits and dashes.
+
+    Returns:
+        The path of the copy.
+
+    Raises:
+        InputError: If the name is taken or not allowed, or if too many models are saved already.
     """
     if not KEPT_NAME.fullmatch(name):
         raise InputError(f"a name has 1 to 40 small letters, digits and dashes, such as my-model; got {name!r}")
@@ -111,9 +127,18 @@ def available(offline: bool = False) -> list[str]:
 
 
 def save_checkpoint(model: nn.Module, card: Card, folder: Path) -> Path:
-    """Write `<name>.safetensors`, floats as float16, and `<name>.json`; returns the path of the weights.
+    """Write `<name>.safetensors`, floats as float16, and its card `<name>.json`, each whole or not at all.
 
-    Each file is there whole or as it was. Raises OSError on a full disk.
+    Args:
+        model: The model.
+        card: Its card, which gives the name.
+        folder: Where to write.
+
+    Returns:
+        The path of the weights.
+
+    Raises:
+        OSError: If the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{card.name}.safetensors"
@@ -128,7 +153,7 @@ def save_checkpoint(model: nn.Module, card: Card, folder: Path) -> Path:
 
 
 def path_of(name: str | Path) -> Path:
-    """Where the weights of a model lie that needs no download. Raises InputError for an unknown name."""
+    """Return the path of a model's weights that need no download; raises InputError for an unknown name."""
     folder = kept_folder() if name in kept_models() else shipped("checkpoints")
     path = Path(name) if str(name).endswith(".safetensors") else folder / f"{name}.safetensors"
     if not path.is_file():
