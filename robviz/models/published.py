@@ -53,7 +53,7 @@ def pirat(architecture: str, dataset: str, share: str, file: str, epochs: int, *
 
 
 def robust(architecture: str, share: str, file: str, clean: float, attacked: float) -> Published:
-    """Describe an ImageNet backbone; clean, attacked: top-1 accuracy in per cent, without and under AutoAttack, 4/255."""
+    """Describe an ImageNet backbone; clean, attacked: top-1 accuracy in per cent, AutoAttack at 4/255 for the second."""
     return Published(
         architecture,
         "imagenet",
