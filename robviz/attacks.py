@@ -2,11 +2,11 @@
 
 Each attack comes twice: `apgd_steps` yields an `AttackResult` at the start and after every step, each complete and
 valid, so whoever stops early keeps the best found so far; `apgd` runs it to the end. All share one signature,
-explained at `attack_steps`.
+explained at `attack_steps`; `spec_steps` takes the same facts as one record, an `AttackSpec`.
 
 Inside, an optimiser is a coroutine about one image: it yields the point it wants to know about (`Ask`) and is sent
 what the model says there (`Answer`). `search` asks the model about all images of the batch at once. To add an attack,
-write its optimiser and add its row to `OPTIMISERS`.
+write its optimiser and add its row to `OPTIMISERS`: both functions follow from the row.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from inspect import signature
+from inspect import Signature, getdoc, signature
 from itertools import accumulate
-from typing import NamedTuple, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from robviz.losses import LOSSES, pixel_loss, tracked_loss
-from robviz.metrics import pixel_accuracy
+from robviz.metrics import accuracy_per_image
 from robviz.types import VOID, InputError
 
 
@@ -37,6 +37,7 @@ class History(NamedTuple):
     accuracy: Tensor  # pixel accuracy of that step's images, in [0, 1]
     loss: Tensor  # what the step size follows (appendix B.1): mean cross-entropy over the aimed pixels
     radius: Tensor  # the radius allowed at that step; `red_eps_apgd` starts outside eps
+    step_size: Tensor  # of the step that led there; 0 at a start
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,28 @@ def frozen(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
-def predicted(model: nn.Module, images: Tensor) -> Tensor:
-    """(B, 3, H, W) in [0, 1] to (B, H, W) int64 classes."""
+def checked_logits(model: nn.Module, images: Tensor) -> Tensor:
+    """Return the model's logits (B, K, H, W) without gradients; raise ValueError unless predictions can be read."""
     with torch.no_grad(), frozen(model):
-        return model(images).max(1).indices  # seven times faster on CPUs than argmax over channels
+        logits = model(images)
+    check_logits(logits, images)
+    return logits
+
+
+def predicted(model: nn.Module, images: Tensor) -> Tensor:
+    """Predict the class of every pixel.
+
+    Args:
+        model: maps images (B, 3, H, W) to logits (B, K, H, W); its mode is restored.
+        images: (B, 3, H, W) in [0, 1], on the model's device.
+
+    Returns:
+        (B, H, W) int64 classes.
+
+    Raises:
+        ValueError: the logits are NaN or infinite, or have another size than the images.
+    """
+    return checked_logits(model, images).max(1).indices  # seven times faster on CPUs than argmax over channels
 
 
 def check_images(images: Tensor, labels: Tensor) -> None:
@@ -119,20 +138,26 @@ def check_budget(eps: float, steps: int, loss: str) -> None:
         raise InputError(f"unknown loss {loss!r}; choose from: {', '.join(LOSSES)}")
 
 
-def check_logits(logits: Tensor, labels: Tensor) -> None:
-    """Raise InputError unless the model's answer is finite and fits the labels."""
-    if logits.ndim != 4 or logits.shape[2:] != labels.shape[1:]:
+def check_logits(logits: Tensor, images: Tensor) -> None:
+    """Raise InputError unless predictions can be read from the logits of these images (B, 3, H, W)."""
+    batch, (height, width) = len(images), images.shape[2:]
+    if logits.ndim != 4 or len(logits) != batch or logits.shape[2:] != images.shape[2:]:
         raise InputError(
-            f"the model must return logits (B, K, H, W) at the labels' resolution {tuple(labels.shape[1:])}, "
+            f"the model must return logits (B, K, H, W) at the images' resolution, ({batch}, K, {height}, {width}), "
             f"got {tuple(logits.shape)}"
         )
-    if labels.min() < VOID or labels.max() >= logits.shape[1]:
+    lowest, highest = logits.detach().aminmax()  # NaN in either where one is NaN; one pass, no copy
+    if not (lowest.isfinite() and highest.isfinite()):
+        raise InputError("the model returned NaN or infinite logits; check its weights and its precision")
+
+
+def check_labels(labels: Tensor, num_classes: int) -> None:
+    """Raise InputError unless every label is void or one of the model's classes."""
+    if labels.min() < VOID or labels.max() >= num_classes:
         raise InputError(
-            f"labels must lie in {VOID} (void) .. {logits.shape[1] - 1} for a model of {logits.shape[1]} classes, "
+            f"labels must lie in {VOID} (void) .. {num_classes - 1} for a model of {num_classes} classes, "
             f"got {int(labels.min())} .. {int(labels.max())}"
         )
-    if not logits.isfinite().all():
-        raise InputError("the model returned NaN or infinite logits; check its weights and its precision")
 
 
 def image_generator(seed: int | str, attack: str, image: Tensor) -> torch.Generator:
@@ -151,6 +176,72 @@ def project(candidates: Tensor, images: Tensor, eps: float, changeable: Tensor |
     return within if changeable is None else torch.where(changeable.unsqueeze(-3), within, images)
 
 
+#: Losses with a meaning towards a target; a mask of the pixels still correct has none there.
+TARGETED = ("ce", "js", "tsallis")
+
+
+@dataclass(frozen=True)
+class AttackSpec:
+    """Describe an attack completely, without the model and the images that it is for.
+
+    Attributes:
+        attack: A key of `OPTIMISERS`.
+        loss: A key of `LOSSES`.
+        eps: The radius in the L-infinity norm, in [0, 1] pixel units.
+        steps: The number of steps of a run, at least 1.
+        seed: Of the random start.
+        target: A class, or labels (B, H, W), to be predicted instead; None for anything but the right class.
+        aimed: (H, W) or (B, H, W) bool, the only pixels to break; None for all.
+        changeable: (H, W) or (B, H, W) bool, the only pixels that may change; None for all.
+
+    Raises:
+        ValueError: For an unknown attack or loss, a radius or number of steps out of range, and a target with a loss
+            that takes none. Target and masks are checked against the labels when the attack begins.
+    """
+
+    attack: str = "apgd"
+    loss: str = "mask-ce"
+    eps: float = 4 / 255
+    steps: int = 100
+    seed: int = 0
+    target: int | Tensor | None = None
+    aimed: Tensor | None = None
+    changeable: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.attack not in OPTIMISERS:
+            raise InputError(f"unknown attack {self.attack!r}; choose from: {', '.join(OPTIMISERS)}")
+        check_budget(self.eps, self.steps, self.loss)
+        if self.target is not None and self.loss not in TARGETED:
+            raise InputError(f"a targeted attack takes one of the losses {', '.join(TARGETED)}; got {self.loss!r}")
+
+    def numbers(self) -> dict[str, Any]:
+        """Return attack, loss, eps, steps and seed, ready for JSON."""
+        return {name: getattr(self, name) for name in ("attack", "loss", "eps", "steps", "seed")}
+
+
+def mask_for(labels: Tensor, name: str, mask: Tensor | None) -> Tensor | None:
+    """Return the mask as (B, H, W) beside the labels; raises InputError for one that does not fit them."""
+    if mask is None:
+        return None
+    if mask.dtype != torch.bool or mask.shape not in (labels.shape, labels.shape[1:]):
+        raise InputError(
+            f"{name} must be bool (B, H, W) = {tuple(labels.shape)}, got {mask.dtype} {tuple(mask.shape)}; "
+            "one mask (H, W) holds for all images"
+        )
+    return mask.to(labels.device).expand_as(labels)
+
+
+def target_for(labels: Tensor, target: int | Tensor | None) -> Tensor | None:
+    """Return the target as labels (B, H, W), void where they are; raises InputError for one that does not fit."""
+    if target is None:
+        return None
+    wanted = target.to(labels) if isinstance(target, Tensor) else torch.full_like(labels, target)
+    if wanted.shape != labels.shape:
+        raise InputError(f"target must be a class or (B, H, W) like the labels, got {tuple(wanted.shape)}")
+    return wanted.masked_fill(labels == VOID, VOID)
+
+
 class Judge(Protocol):
     """What an attacker wants to be small, where it is not the pixel accuracy; one row an image of the batch."""
 
@@ -163,18 +254,31 @@ class Judge(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be broken and how far one may go: the arguments of an attack, checked."""
+    """An attack and what it is for, everything checked; `of` makes one."""
 
+    spec: AttackSpec
     model: nn.Module
     images: Tensor  # (B, 3, H, W)
     labels: Tensor  # (B, H, W); void where not aimed
     target: Tensor | None  # (B, H, W); void where not aimed
     changeable: Tensor | None  # (B, H, W) bool
-    eps: float
-    loss: str
     class_weights: Tensor | None
-    seed: int | str
+    restart: int = 0  # which run of the spec's steps this is
     judge: Judge | None = None  # what the attacker wants at 0, if it is not the accuracy
+
+    @classmethod
+    def of(
+        cls, spec: AttackSpec, model: nn.Module, images: Tensor, labels: Tensor, class_weights: Tensor | None
+    ) -> Task:
+        """Check that the parts fit together; raises InputError where they do not."""
+        check_images(images, labels)
+        changeable = mask_for(labels, "changeable", spec.changeable)
+        aimed = mask_for(labels, "aimed", spec.aimed)
+        target = target_for(labels, spec.target)
+        if aimed is not None:
+            labels = labels.masked_fill(~aimed, VOID)
+            target = None if target is None else target.masked_fill(~aimed, VOID)
+        return cls(spec, model, images.detach(), labels, target, changeable, class_weights)
 
     def rows(self, keep: list[int]) -> Task:
         """The same task for some of its images."""
@@ -189,43 +293,10 @@ class Task:
         """The labels whose loss is raised, or, with a target, lowered."""
         return self.labels if self.target is None else self.target
 
-
-#: Losses with a meaning towards a target; a mask of the pixels still correct has none there.
-TARGETED = ("ce", "js", "tsallis")
-
-
-def task_of(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    eps: float,
-    steps: int,
-    loss: str,
-    class_weights: Tensor | None,
-    seed: int,
-    target: int | Tensor | None = None,
-    changeable: Tensor | None = None,
-    aimed: Tensor | None = None,
-) -> Task:
-    """The task of an attack's arguments; raises InputError where they make none."""
-    check_images(images, labels)
-    check_budget(eps, steps, loss)
-    for name, mask in (("changeable", changeable), ("aimed", aimed)):
-        if mask is not None and (mask.dtype != torch.bool or mask.shape != labels.shape):
-            raise InputError(
-                f"{name} must be bool (B, H, W) = {tuple(labels.shape)}, got {mask.dtype} {tuple(mask.shape)}"
-            )
-    if target is not None:
-        if loss not in TARGETED:
-            raise InputError(f"a targeted attack takes one of the losses {', '.join(TARGETED)}; got {loss!r}")
-        target = target.to(labels) if isinstance(target, Tensor) else torch.full_like(labels, target)
-        if target.shape != labels.shape:
-            raise InputError(f"target must be a class or (B, H, W) like the labels, got {tuple(target.shape)}")
-        target = target.masked_fill(labels == VOID, VOID)
-    if aimed is not None:
-        labels = labels.masked_fill(~aimed, VOID)
-        target = None if target is None else target.masked_fill(~aimed, VOID)
-    return Task(model, images.detach(), labels, target, changeable, eps, loss, class_weights, seed)
+    @property
+    def seed(self) -> int | str:
+        """The seed of this run; each restart has its own."""
+        return f"{self.spec.seed}.{self.restart}" if self.restart else self.spec.seed
 
 
 class Probe(NamedTuple):
@@ -239,10 +310,10 @@ class Probe(NamedTuple):
 
 
 def share_equal(predictions: Tensor, labels: Tensor) -> Tensor:
-    """(B,) share of the non-void labels that are predicted."""
+    """(B,) share of the non-void labels that are predicted; 1 where all are void (`accuracy_per_image`)."""
     is_valid = labels != VOID
     correct = ((predictions == labels) & is_valid).flatten(1).sum(1)
-    return pixel_accuracy(correct, is_valid.flatten(1).sum(1))
+    return accuracy_per_image(correct, is_valid.flatten(1).sum(1))
 
 
 def probe(task: Task, x: Tensor, progress: float, with_gradient: bool = True) -> Probe:
@@ -252,9 +323,10 @@ def probe(task: Task, x: Tensor, progress: float, with_gradient: bool = True) ->
     with torch.set_grad_enabled(with_gradient):
         point = x.detach().requires_grad_(with_gradient)
         logits = task.model(point)
-        check_logits(logits, task.goal)
+        check_logits(logits, point)
+        check_labels(task.goal, logits.shape[1])
         if with_gradient:
-            total = sign * pixel_loss(task.loss, logits, task.goal, task.class_weights, progress).sum()
+            total = sign * pixel_loss(task.spec.loss, logits, task.goal, task.class_weights, progress).sum()
             (gradient,) = torch.autograd.grad(total, point)
     logits = logits.detach()
     predictions = logits.max(1).indices
@@ -264,7 +336,7 @@ def probe(task: Task, x: Tensor, progress: float, with_gradient: bool = True) ->
         survives = task.judge(predictions, task.labels)
     else:
         survives = accuracy if task.target is None else 1 - share_equal(predictions, task.target)
-    tracked = sign * tracked_loss(task.loss, logits, task.goal).flatten(1).sum(1) / valid
+    tracked = sign * tracked_loss(task.spec.loss, logits, task.goal).flatten(1).sum(1) / valid
     return Probe(gradient, tracked, accuracy, survives, predictions)
 
 
@@ -274,6 +346,7 @@ class Ask(NamedTuple):
     x: Tensor  # (3, H, W)
     radius: float  # it lies within this of the image; beyond eps it is no candidate
     step: int  # how many steps led to it
+    step_size: float  # of the step that led to it
 
 
 class Answer(NamedTuple):
@@ -322,7 +395,7 @@ def climb(start: Tensor, project: Project, radius: float, steps: int, made: int 
     attacks" (ICML 2020), Algorithm 1.
     """
     x = x_before = best = lowest = start
-    gradient, loss, survives = yield Ask(x, radius, made)
+    gradient, loss, survives = yield Ask(x, radius, made, 0)
     best_gradient, losses, best_loss, least = gradient, [loss], loss, survives
     best_loss_at_check, halved_at_check = best_loss, True
     step_size, checks = 2 * radius, StepSizeChecks(steps)
@@ -330,7 +403,7 @@ def climb(start: Tensor, project: Project, radius: float, steps: int, made: int 
         momentum = 0.25 if t > 0 else 0.0
         straight = project(x + step_size * gradient.sign(), radius)
         x, x_before = project(x + (1 - momentum) * (straight - x) + momentum * (x - x_before), radius), x
-        gradient, loss, survives = yield Ask(x, radius, made + t + 1)
+        gradient, loss, survives = yield Ask(x, radius, made + t + 1, step_size)
         losses.append(loss)
         if survives <= least:
             lowest, least = x, survives
@@ -375,7 +448,7 @@ def walk(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
     """Plain PGD with the paper's step size for the radius, interpolated between the published ones."""
     step_size, x = float(np.interp(eps, PGD_RADII, PGD_STEP_SIZES)), start(eps)
     for step in range(steps + 1):
-        gradient, _, _ = yield Ask(x, eps, step)
+        gradient, _, _ = yield Ask(x, eps, step, step_size if step else 0)
         x = project(x + step_size * gradient.sign(), eps)
     return x
 
@@ -386,11 +459,12 @@ def anneal(start: Start, project: Project, eps: float, steps: int, reach: float 
     The radius falls linearly from `reach` eps to eps over the first 60 % of the steps, the step size by a cosine from
     the radius to 2 % of it. It looks at neither loss nor accuracy, so nothing makes it settle early.
     """
-    x = x_before = start(reach * eps)
+    x, step_size = start(reach * eps), 0.0
+    x_before = x
     for step in range(steps + 1):
         radius = eps * max(1.0, reach - (reach - 1) * step / (0.6 * steps))
         x = project(x, radius)
-        gradient, _, _ = yield Ask(x, radius, step)
+        gradient, _, _ = yield Ask(x, radius, step, step_size)
         step_size = radius * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
         x, x_before = project(x + step_size * gradient.sign() + 0.75 * (x - x_before), radius), x
     return x
@@ -418,7 +492,7 @@ class Best:
     survives: float = float("inf")
     best_loss_x: Tensor | None = None
     loss: float = -float("inf")
-    history: list[tuple[float, float, float]] = field(default_factory=list)  # accuracy, tracked loss, radius
+    history: list[tuple[float, ...]] = field(default_factory=list)  # a row of History each
 
     def consider(self, x: Tensor, predictions: Tensor, accuracy: float, survives: float, loss: float) -> None:
         """Keep a point within the budget if it is better in either sense."""
@@ -445,14 +519,14 @@ def collect(best: list[Best], step: int, is_targeted: bool) -> AttackResult:
     """The best of every image as one result."""
     length = max(len(one.history) for one in best)
     padded = [one.history + one.history[-1:] * (length - len(one.history)) for one in best]
-    accuracy, loss, radius = torch.tensor(padded, dtype=torch.float64).permute(2, 1, 0)
+    history = History(*torch.tensor(padded, dtype=torch.float64).permute(2, 1, 0))
     return AttackResult(
         images=torch.stack([one.x for one in best if one.x is not None]),
         best_loss_images=torch.stack([one.best_loss_x for one in best if one.best_loss_x is not None]),
         accuracy=torch.tensor([one.accuracy for one in best]),
         predictions=torch.stack([one.predictions for one in best if one.predictions is not None]),
         reached=torch.tensor([1 - one.survives for one in best]) if is_targeted else None,
-        history=History(accuracy, loss, radius),
+        history=history,
         step=step,
         gradients=torch.tensor([len(one.history) for one in best]),
     )
@@ -470,7 +544,7 @@ class Box(NamedTuple):
         image = self.task.images[self.row]
         if not self.random_start:
             return image
-        generator = image_generator(self.task.seed, self.task.loss, image)
+        generator = image_generator(self.task.seed, self.task.spec.loss, image)
         draw = torch.rand(image.shape, generator=generator, dtype=torch.float64)
         return self.project(image + ((2 * draw - 1) * radius).to(image), radius)
 
@@ -479,46 +553,98 @@ class Box(NamedTuple):
         return project(x, self.task.images[self.row], radius, changeable)
 
 
+class Runs:
+    """The optimisers of a batch side by side, one an image: `ask` for their points, `tell` what the model says there.
+
+    best: of each image, so far. An image leaves once its optimiser is through or it has nothing left to break.
+    """
+
+    def __init__(self, task: Task, best: list[Best], random_start: bool) -> None:
+        self.best = best
+        self.optimisers: dict[int, Optimiser] = {}  # row in the batch -> its optimiser
+        for row, one in enumerate(best):
+            if not one.is_done or one.x is None:
+                box = Box(task, row, random_start)
+                optimiser = OPTIMISERS[task.spec.attack]
+                self.optimisers[row] = optimiser(box.start, box.project, task.spec.eps, task.spec.steps)
+        self.asks = {row: next(optimiser) for row, optimiser in self.optimisers.items()}
+
+    def ask(self) -> tuple[list[int], Tensor, float, int]:
+        """Return the rows still in it, their points (n, 3, H, W), and the radius and step of all of them."""
+        x, radii, steps, _ = zip(*self.asks.values())
+        assert len(set(radii)) == len(set(steps)) == 1, "optimisers of one attack move in step"
+        return list(self.asks), torch.stack(x), radii[0], steps[0]
+
+    def step_sizes(self) -> list[float]:
+        """Return the size of the step that led to each of these points."""
+        return [ask.step_size for ask in self.asks.values()]
+
+    def tell(self, found: Probe) -> None:
+        """Send each optimiser its row of the probe and receive its next point."""
+        assert found.gradient is not None
+        answers = zip(found.gradient, found.loss.tolist(), found.survives.tolist())
+        for row, answer in zip(list(self.asks), answers):
+            del self.asks[row]
+            if not self.best[row].is_done:
+                with suppress(StopIteration):  # the optimiser is through
+                    self.asks[row] = self.optimisers[row].send(Answer(*answer))
+
+
 #: How often a run looks at the projection of where it stands, while that is outside the budget.
 LOOKS = 20
 
 
-def search(
-    task: Task, optimiser: OptimiserOf, steps: int, random_start: bool, best: list[Best], made: int = 0
+def consider_within(best: list[Best], task: Task, x: Tensor, found: Probe, radius: float, step: int) -> None:
+    """Offer each image what there is of its point within the budget: the point, or now and then its projection."""
+    spec = task.spec
+    if radius <= spec.eps:
+        for one in best:
+            one.enter()
+        consider(best, x, found)
+    elif step % max(1, spec.steps // LOOKS) == 0:
+        inside = project(x, task.images, spec.eps, task.changeable)
+        consider(best, inside, probe(task, inside, step / spec.steps, with_gradient=False))
+
+
+def search(task: Task, best: list[Best], random_start: bool) -> Generator[AttackResult, None, None]:
+    """Run the optimiser of every image until each is through or has nothing left to break; goes on from `best`."""
+    runs = Runs(task, best, random_start)
+    while runs.asks:
+        rows, x, radius, step = runs.ask()
+        live, candidates = task.rows(rows), [best[row] for row in rows]
+        found = probe(live, x, step / task.spec.steps)
+        consider_within(candidates, live, x, found, radius, step)
+        measured = zip(found.accuracy.tolist(), found.loss.tolist(), runs.step_sizes())
+        for one, (accuracy, loss, step_size) in zip(candidates, measured):
+            one.history.append((accuracy, loss, radius, step_size))
+        yield collect(best, task.restart * task.spec.steps + step, task.target is not None)
+        runs.tell(found)
+
+
+def spec_steps(
+    spec: AttackSpec,
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    class_weights: Tensor | None = None,
+    random_start: bool = True,
+    restarts: int = 1,
+    judge: Judge | None = None,
 ) -> Generator[AttackResult, None, None]:
-    """Run the optimiser of every image side by side, until each is through or has nothing left to break.
+    """Attack a batch as a spec says, yielding after the start and after each step.
 
-    best: of each image, goes on from what is in it. made: steps of the whole attack before these.
+    Args, Yields and Raises are those of `attack_steps`. With a judge, the best is what leaves its figure lowest.
     """
-    rows = [row for row, one in enumerate(best) if not one.is_done or one.x is None]
-    boxes = [Box(task, row, random_start) for row in range(len(best))]
-    runs = {row: optimiser(boxes[row].start, boxes[row].project, task.eps, steps) for row in rows}
-    asks = {row: next(run) for row, run in runs.items()}
-    while asks:
-        live, seekers = task.rows(list(asks)), [best[row] for row in asks]
-        x = torch.stack([ask.x for ask in asks.values()])
-        _, radius, step = next(iter(asks.values()))  # all images are at the same step
-        found = probe(live, x, step / steps)
-        assert found.gradient is not None
-        if radius <= task.eps:
-            for one in seekers:
-                one.enter()
-            consider(seekers, x, found)
-        elif step % max(1, steps // LOOKS) == 0:
-            inside = project(x, live.images, task.eps, live.changeable)
-            consider(seekers, inside, probe(live, inside, step / steps, with_gradient=False))
-        answers = [Answer(*row) for row in zip(found.gradient, found.loss.tolist(), found.survives.tolist())]
-        for one, accuracy, answer in zip(seekers, found.accuracy.tolist(), answers):
-            one.history.append((accuracy, answer.loss, radius))
-        yield collect(best, made + step, task.target is not None)
-        answered, asks = dict(zip(asks, answers)), {}
-        for row, answer in answered.items():
-            with suppress(StopIteration):  # the optimiser is through
-                if not best[row].is_done:
-                    asks[row] = runs[row].send(answer)
+    if restarts < 1 or (restarts > 1 and not random_start):
+        raise InputError(f"restarts must be at least 1, and 1 without a random start; got {restarts}")
+    task = replace(Task.of(spec, model, images, labels, class_weights), judge=judge)
+    best = [Best(is_done=not is_aimed) for is_aimed in (task.goal != VOID).flatten(1).any(1).tolist()]
+    with frozen(model):
+        for restart in range(restarts):
+            yield from search(replace(task, restart=restart), best, random_start)
 
 
-def attack_steps(
+def attack_steps(  # noqa: PLR0913 - public and documented; `spec_steps` takes them as a record
     attack: str,
     model: nn.Module,
     images: Tensor,
@@ -536,55 +662,90 @@ def attack_steps(
 ) -> Generator[AttackResult, None, None]:
     """Attack a batch for the L-infinity norm, yielding after the start and after each step.
 
-    attack: a key of `OPTIMISERS`. model: images (B, 3, H, W) in [0, 1] to logits (B, K, H, W); handed back as it came
-    when the generator ends or is closed. labels: (B, H, W) int64, `VOID` never counted. eps in [0, 1]. loss: a key
-    of `LOSSES`. class_weights: (K,), for the balanced losses. random_start: from a uniform draw around the image.
-    target: a class, or labels (B, H, W), to be predicted instead; the loss to it is lowered. changeable: (B, H, W)
-    bool, the only pixels that may change. aimed: (B, H, W) bool, the only pixels to be broken. restarts: how many runs
-    of `steps` steps, each from a start of its own; the best of all counts.
-
     The arguments are not modified. Each image is attacked by itself: neither the batch nor its order changes the
-    outcome beyond float rounding. Ends early when no image has a pixel left to break. Raises InputError
-    at the first `next` for a call that makes no sense, and ValueError when the model answers NaN.
+    outcome beyond float rounding. Ends early when no image has a pixel left to break.
+
+    Args:
+        attack: A key of `OPTIMISERS`.
+        model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W); its mode is restored, however the attack ends.
+        images: (B, 3, H, W) float RGB in [0, 1].
+        labels: (B, H, W) int64; pixels of `VOID` are never counted.
+        eps: The radius, in [0, 1] pixel units: `4 / 255` for four levels.
+        steps: The number of steps of each run.
+        loss: A key of `LOSSES`.
+        class_weights: (K,), for the balanced losses.
+        random_start: Start from a uniform draw around the image, not from the image.
+        seed: Of the random start, which depends on it, the loss and the image alone.
+        target: A class, or labels (B, H, W), to be predicted instead; the loss to it is lowered.
+        changeable: (B, H, W) bool, or (H, W) for all images: the only pixels that may change.
+        aimed: (B, H, W) bool, or (H, W) for all images: the only pixels to be broken.
+        restarts: How many runs are made, each from a start of its own; the best of all counts.
+
+    Yields:
+        The best found so far, complete and valid at every step.
+
+    Raises:
+        ValueError: For arguments that do not fit together or are out of range, and when the model returns NaN; from a
+            generator, at the first `next`.
+        TypeError: For images that are not float or labels that are not int64.
     """
-    if attack not in OPTIMISERS:
-        raise InputError(f"unknown attack {attack!r}; choose from: {', '.join(OPTIMISERS)}")
-    task = task_of(model, images, labels, eps, steps, loss, class_weights, seed, target, changeable, aimed)
-    if restarts < 1 or (restarts > 1 and not random_start):
-        raise InputError(f"restarts must be at least 1, and 1 without a random start; got {restarts}")
-    yield from task_steps(task, attack, steps, random_start, restarts)
-
-
-def task_steps(
-    task: Task, attack: str, steps: int, random_start: bool = True, restarts: int = 1
-) -> Generator[AttackResult, None, None]:
-    """The steps of `attack_steps` for a checked task, which may have a judge of its own."""
-    best = [Best(is_done=not is_aimed) for is_aimed in (task.goal != VOID).flatten(1).any(1).tolist()]
-    with frozen(task.model):
-        for restart in range(restarts):
-            again = replace(task, seed=f"{task.seed}.{restart}") if restart else task
-            yield from search(again, OPTIMISERS[attack], steps, random_start, best, restart * steps)
+    spec = AttackSpec(attack, loss, eps, steps, seed, target, aimed, changeable)
+    yield from spec_steps(spec, model, images, labels, class_weights, random_start, restarts)
 
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
+AttackSteps = Generator[AttackResult, None, None]
 
 
-def to_the_end(steps: Callable[P, Generator[Result, None, None]]) -> Callable[P, Result]:
-    """The function that returns the last result of a generator."""
-
-    def run(*args: P.args, **kwargs: P.kwargs) -> Result:
-        return deque(steps(*args, **kwargs), maxlen=1).pop()
-
-    run.__signature__ = signature(steps)  # type: ignore[attr-defined]
-    run.__doc__ = f"Run to the end: {steps.__doc__}"
-    return run
+def last_of(frames: Iterable[Result]) -> Result:
+    """Run a generator to its end and return the last of what it yields."""
+    return deque(frames, maxlen=1).pop()
 
 
-pgd_steps = partial(attack_steps, "pgd")
-apgd_steps = partial(attack_steps, "apgd")
-red_eps_apgd_steps = partial(attack_steps, "red-eps-apgd")
-annealed_pgd_steps = partial(attack_steps, "annealed-pgd")
-for _steps in (pgd_steps, apgd_steps, red_eps_apgd_steps, annealed_pgd_steps):
-    _steps.__doc__ = attack_steps.__doc__
-pgd, apgd, red_eps_apgd, annealed_pgd = map(to_the_end, (pgd_steps, apgd_steps, red_eps_apgd_steps, annealed_pgd_steps))
+def attack_doc(attack: str, summary: str, outcome: str) -> str:
+    """Write the docstring of an attack's own function from that of `attack_steps` and its optimiser's first words."""
+    about = (getdoc(OPTIMISERS[attack]) or "").partition("\n\n")[0]
+    _, notes, arguments, _, raises = (getdoc(attack_steps) or 4 * "\n\n").split("\n\n")  # empty under python -OO
+    arguments = arguments.replace("    attack: A key of `OPTIMISERS`.\n", "")
+    return "\n\n".join([f"Attack a batch by {attack} {summary}.", about, notes, arguments, outcome, raises])
+
+
+def presented(function: Callable[P, Result], name: str, returns: str, doc: str) -> Callable[P, Result]:
+    """Give a function the name, signature and docstring that `help` and tracebacks show."""
+    shown: Any = function
+    shown.__name__ = shown.__qualname__ = name.replace("-", "_")
+    shown.__code__ = shown.__code__.replace(co_name=shown.__name__)
+    _, *parameters = signature(attack_steps).parameters.values()
+    shown.__signature__ = Signature(parameters, return_annotation=returns)
+    shown.__doc__ = doc
+    return function
+
+
+def generator_function(steps: Callable[Concatenate[str, P], AttackSteps], attack: str) -> Callable[P, AttackSteps]:
+    """Return the function that makes the steps of one attack: `apgd_steps` of "apgd"."""
+
+    def function(*args: P.args, **kwargs: P.kwargs) -> AttackSteps:
+        return steps(attack, *args, **kwargs)
+
+    yields = "Yields:\n    The best found so far, complete and valid at every step."
+    doc = attack_doc(attack, "and yield after the start and after each step", yields)
+    return presented(function, f"{attack}_steps", "Generator[AttackResult, None, None]", doc)
+
+
+def result_function(steps: Callable[Concatenate[str, P], AttackSteps], attack: str) -> Callable[P, AttackResult]:
+    """Return the function that runs one attack to its end: `apgd` of "apgd"."""
+
+    def function(*args: P.args, **kwargs: P.kwargs) -> AttackResult:
+        return last_of(steps(attack, *args, **kwargs))
+
+    doc = attack_doc(attack, "and run it to its end", "Returns:\n    The best found in all steps.")
+    return presented(function, attack, "AttackResult", doc)
+
+
+for _attack in OPTIMISERS:
+    for _function in (generator_function(attack_steps, _attack), result_function(attack_steps, _attack)):
+        globals()[_function.__name__] = _function
+if TYPE_CHECKING:  # the loop makes them; a type checker reads their signature here
+    pgd_steps = apgd_steps = red_eps_apgd_steps = annealed_pgd_steps = generator_function(attack_steps, "pgd")
+    pgd = apgd = red_eps_apgd = annealed_pgd = result_function(attack_steps, "pgd")

@@ -21,7 +21,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
-from robviz.attacks import check_images, check_logits, frozen, image_generator, to_the_end
+from robviz.attacks import check_images, check_logits, checked_logits, frozen, image_generator, last_of
 from robviz.files.images import to_bytes
 from robviz.models.layers import device_of, resize
 from robviz.types import VOID, InputError
@@ -61,7 +61,9 @@ class Question:
 
     def score(self, images: Tensor) -> Tensor:
         """(B,) the number to explain, of images (B, 3, H, W)."""
-        return self.model(images)[:, self.target, self.region].mean(1)
+        logits = self.model(images)
+        check_logits(logits, images)
+        return logits[:, self.target, self.region].mean(1)
 
     @property
     def blurred(self) -> Tensor:
@@ -281,13 +283,10 @@ def question_of(
         )
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
-    nothing = torch.full((1, *mask.shape), VOID)
-    check_images(image[None], nothing)
+    check_images(image[None], torch.full((1, *mask.shape), VOID))
     device = device_of(model)
     images, mask = image.detach()[None].to(device), mask.to(device)
-    with torch.no_grad():
-        logits = model(images)
-    check_logits(logits, nothing)
+    logits = checked_logits(model, images)
     if not 0 <= target < logits.shape[1]:
         raise InputError(f"target must be one of the model's classes 0 .. {logits.shape[1] - 1}, got {target}")
     value = logits[:, target, mask].mean().item()
@@ -306,12 +305,22 @@ def attribute_steps(
 ) -> Generator[Attribution, None, None]:
     """Explain the mean logit of a class over a region, yielding after the start and after each piece of the work.
 
-    model: images (B, 3, H, W) in [0, 1] to logits (B, K, H, W); handed back as it came when the generator ends or is
-    closed. image: (3, H, W) in [0, 1]. region: (H, W) bool. target: the class. method: a key of `METHODS`, whose
-    function explains the options. batch_size: pictures that go through the model at once, which bounds the memory.
-    seed: of the noise, if any.
+    Args:
+        model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W); its mode is restored, however the work ends.
+        image: (3, H, W) float RGB in [0, 1].
+        region: (H, W) bool, with at least one pixel; `region_at` makes one.
+        target: The class, in 0 .. K - 1.
+        method: A key of `METHODS`.
+        batch_size: Pictures that go through the model at once, which bounds the memory.
+        seed: Of the noise, where the method has any.
+        **options: Those of the method; its function in `METHODS` explains them.
 
-    Raises InputError at the first `next` for a call that makes no sense.
+    Yields:
+        What is known so far.
+
+    Raises:
+        ValueError: For arguments that do not fit together or are out of range; at the first `next`.
+        TypeError: For an image that is not float; at the first `next`.
     """
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}; choose from: {', '.join(METHODS)}")
@@ -322,6 +331,38 @@ def attribute_steps(
             found = part.map.float().cpu().numpy()
             share = part.done / part.total
             yield Attribution(found, method, question.target, where, question.value, share, part.delta)
+
+
+def attribute(
+    model: nn.Module,
+    image: Tensor,
+    region: Tensor | np.ndarray,
+    target: int,
+    method: str = "occlusion",
+    batch_size: int = 1,
+    seed: int = 0,
+    **options: Any,
+) -> Attribution:
+    """Explain the mean logit of a class over a region: run `attribute_steps` to its end.
+
+    Args:
+        model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W); its mode is restored.
+        image: (3, H, W) float RGB in [0, 1].
+        region: (H, W) bool, with at least one pixel; `region_at` makes one.
+        target: The class, in 0 .. K - 1.
+        method: A key of `METHODS`.
+        batch_size: Pictures that go through the model at once, which bounds the memory.
+        seed: Of the noise, where the method has any.
+        **options: Those of the method; its function in `METHODS` explains them.
+
+    Returns:
+        Where the number comes from.
+
+    Raises:
+        ValueError: For arguments that do not fit together or are out of range.
+        TypeError: For an image that is not float.
+    """
+    return last_of(attribute_steps(model, image, region, target, method, batch_size, seed, **options))
 
 
 def estimate(model: nn.Module, method: str, image: Tensor, batch_size: int = 1, **options: Any) -> float:
@@ -367,7 +408,25 @@ def compare_steps(
     seed: int = 0,
     **options: Any,
 ) -> Generator[Contrast, None, None]:
-    """`attribute_steps` for a picture and then for its attacked version, both (3, H, W)."""
+    """Explain the same number in a picture and then in its attacked version, yielding after each piece of the work.
+
+    Args:
+        model: As in `attribute_steps`.
+        clean: (3, H, W) float RGB in [0, 1], the picture.
+        attacked: Its attacked version, of the same size.
+        region: As in `attribute_steps`, and so are all that follow.
+        target: The class.
+        method: A key of `METHODS`.
+        batch_size: Pictures that go through the model at once.
+        seed: Of the noise, the same for both.
+        **options: Those of the method.
+
+    Yields:
+        What is known so far; of the attacked version nothing until the other is done.
+
+    Raises:
+        ValueError: For pictures of two sizes, and as `attribute_steps`; at the first `next`.
+    """
     if clean.shape != attacked.shape:
         raise InputError(
             f"clean and attacked must be of one size, got {tuple(clean.shape)} and {tuple(attacked.shape)}"
@@ -380,7 +439,37 @@ def compare_steps(
             yield Contrast(before, after)
 
 
-attribute, compare = to_the_end(attribute_steps), to_the_end(compare_steps)
+def compare(
+    model: nn.Module,
+    clean: Tensor,
+    attacked: Tensor,
+    region: Tensor | np.ndarray,
+    target: int,
+    method: str = "occlusion",
+    batch_size: int = 1,
+    seed: int = 0,
+    **options: Any,
+) -> Contrast:
+    """Explain the same number in a picture and in its attacked version: run `compare_steps` to its end.
+
+    Args:
+        model: As in `attribute`.
+        clean: (3, H, W) float RGB in [0, 1], the picture.
+        attacked: Its attacked version, of the same size.
+        region: As in `attribute`, and so are all that follow.
+        target: The class.
+        method: A key of `METHODS`.
+        batch_size: Pictures that go through the model at once.
+        seed: Of the noise, the same for both.
+        **options: Those of the method.
+
+    Returns:
+        Both attributions, and the scale that they share.
+
+    Raises:
+        ValueError: For pictures of two sizes, and as `attribute`.
+    """
+    return last_of(compare_steps(model, clean, attacked, region, target, method, batch_size, seed, **options))
 
 
 class TopLogits(NamedTuple):
@@ -400,8 +489,7 @@ def top_logits(model: nn.Module, images: Tensor, y: int, x: int, k: int = 5) -> 
     check_pixel(images.shape[2:], y, x)
     if k < 1:
         raise InputError(f"k must be at least 1, got {k}")
-    with torch.no_grad(), frozen(model):
-        logits = model(images.to(device_of(model)))[:, :, y, x].cpu()
+    logits = checked_logits(model, images.to(device_of(model)))[:, :, y, x].cpu()
     order = logits[0].argsort(descending=True)
     is_top = torch.zeros_like(logits, dtype=torch.bool).scatter(1, logits.topk(min(k, logits.shape[1])).indices, True)
     classes = order[is_top.any(0)[order]]

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from robviz.attacks import apgd, check_images, frozen, image_generator, predicted, project, share_equal
+from robviz.attacks import (
+    AttackSpec,
+    check_images,
+    checked_logits,
+    frozen,
+    image_generator,
+    last_of,
+    predicted,
+    project,
+    share_equal,
+    spec_steps,
+)
 from robviz.losses import pixel_loss
 from robviz.models.adapters import look_like_probabilities
 from robviz.types import InputError
@@ -30,17 +42,15 @@ class Case(NamedTuple):
     model: nn.Module
     images: Tensor  # (B, 3, H, W)
     labels: Tensor  # (B, H, W)
-    eps: float
-    steps: int
-    seed: int
+    spec: AttackSpec  # the white-box attack that is to beat the others
 
     def accuracy(self, attacked: Tensor) -> float:
         """Mean pixel accuracy of the images."""
         return share_equal(predicted(self.model, attacked), self.labels).mean().item()
 
-    def attacked(self, eps: float, steps: int) -> float:
-        result = apgd(self.model, self.images, self.labels, eps, steps, "mask-ce", seed=self.seed)
-        return result.accuracy.mean().item()
+    def attacked(self, spec: AttackSpec) -> float:
+        """Mean pixel accuracy that an attack leaves."""
+        return last_of(spec_steps(spec, self.model, self.images, self.labels)).accuracy.mean().item()
 
 
 def train_mode(case: Case) -> str | None:
@@ -51,8 +61,7 @@ def train_mode(case: Case) -> str | None:
 
 def random_outputs(case: Case) -> str | None:
     """A model that answers at random needs an attack on its expectation."""
-    with torch.no_grad(), frozen(case.model):
-        first, second = case.model(case.images), case.model(case.images)
+    first, second = checked_logits(case.model, case.images), checked_logits(case.model, case.images)
     change = (first - second).abs().max().item()
     if change <= 1e-4 * max(1.0, first.abs().max().item()):
         return None
@@ -61,9 +70,7 @@ def random_outputs(case: Case) -> str | None:
 
 def probabilities(case: Case) -> str | None:
     """A softmax applied twice flattens every gradient."""
-    with torch.no_grad(), frozen(case.model):
-        outputs = case.model(case.images)
-    if not look_like_probabilities(outputs):
+    if not look_like_probabilities(checked_logits(case.model, case.images)):
         return None
     return "the outputs sum to 1 like probabilities; return logits, before the softmax"
 
@@ -80,18 +87,19 @@ def vanishing_gradient(case: Case) -> str | None:
 
 def huge_radius(case: Case) -> str | None:
     """With half the colour range to spend, any model must break."""
-    left = case.attacked(0.5, 3 * case.steps)
+    left = case.attacked(replace(case.spec, eps=0.5, steps=3 * case.spec.steps))
     return f"{100 * left:.1f} % of the pixels are still right at eps 128/255; expected about 0" if left > 0.05 else None
 
 
 def noise(case: Case) -> str | None:
     """An attack must beat random noise of the same size."""
-    attacked, draws = case.attacked(case.eps, case.steps), []
+    spec, draws = case.spec, []
+    attacked = case.attacked(spec)
     for draw in range(5):
         signs = [
-            torch.rand(x.shape, generator=image_generator(case.seed, f"noise {draw}", x)) < 0.5 for x in case.images
+            torch.rand(x.shape, generator=image_generator(spec.seed, f"noise {draw}", x)) < 0.5 for x in case.images
         ]
-        step = case.eps * (2.0 * torch.stack(signs) - 1).to(case.images)
+        step = spec.eps * (2.0 * torch.stack(signs) - 1).to(case.images)
         draws.append(case.accuracy((case.images + step).clamp(0, 1)))
     if attacked < min(draws) or min(draws) == 0:
         return None
@@ -103,20 +111,20 @@ def squares(case: Case) -> str | None:
 
     After Andriushchenko et al., "Square Attack" (ECCV 2020), with as many queries as the other has steps.
     """
-    attacked, size = case.attacked(case.eps, case.steps), case.images.shape[-2:]
-    found = []
+    spec, size, found = case.spec, case.images.shape[-2:], []
+    attacked = case.attacked(spec)
     for image, labels in zip(case.images, case.labels):
-        generator = image_generator(case.seed, "squares", image)
+        generator = image_generator(spec.seed, "squares", image)
         stripes = 2.0 * (torch.rand(3, 1, size[1], generator=generator) < 0.5) - 1
-        best = project(image + case.eps * stripes.to(image), image, case.eps)
+        best = project(image + spec.eps * stripes.to(image), image, spec.eps)
         least = share_equal(predicted(case.model, best[None]), labels[None]).item()
-        for query in range(case.steps):
-            side = max(1, round(0.5 * min(size) * (1 - query / case.steps)))
+        for query in range(spec.steps):
+            side = max(1, round(0.5 * min(size) * (1 - query / spec.steps)))
             top, left = (int(torch.randint(0, length - side + 1, (1,), generator=generator)) for length in size)
             sign = 2.0 * (torch.rand(3, 1, 1, generator=generator) < 0.5) - 1
             x = best.clone()
             box = (slice(None), slice(top, top + side), slice(left, left + side))
-            x[box] = project(image[box] + case.eps * sign.to(image), image[box], case.eps)
+            x[box] = project(image[box] + spec.eps * sign.to(image), image[box], spec.eps)
             left_right = share_equal(predicted(case.model, x[None]), labels[None]).item()
             if left_right <= least:
                 best, least = x, left_right
@@ -148,7 +156,7 @@ def check(
     three times as many at the huge radius), and queries of the black-box one. An empty answer is no proof.
     """
     check_images(images, labels)
-    case = Case(model, images, labels, eps, steps, seed)
+    case = Case(model, images, labels, AttackSpec("apgd", "mask-ce", eps, steps, seed))
     found = {name: said for name, test in CHECKS.items() if (said := test(case)) is not None}
     for name, said in found.items():
         warnings.warn(f"{name}: {said}", stacklevel=2)

@@ -1,8 +1,13 @@
-"""Counts first, ratios last: every number is a quotient of integers summed over images."""
+"""Counts first, ratios last: every number is a quotient of integers summed over images.
+
+What holds where nothing is labelled is decided here. The pixel accuracy of an image whose labels are all void is 1:
+nothing in it is wrong, and nothing can be broken. Such an image takes no part in a mean over images, and a class that
+is neither predicted nor labelled takes no part in a mean over classes. A mean of nothing is NaN.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -48,15 +53,39 @@ def counts(predictions: Tensor, labels: Tensor, num_classes: int) -> Counts:
     return Counts(intersection, union, intersection.sum(1), is_valid.flatten(1).sum(1))
 
 
+Array = TypeVar("Array", Tensor, np.ndarray)
+
+
+def accuracy_per_image(correct: Tensor, valid: Tensor) -> Tensor:
+    """Compute the pixel accuracy of each image from its counts.
+
+    Args:
+        correct: (...) pixels that are right. Counts in float64 give float64, int64 gives float32.
+        valid: (...) pixels that are not void.
+
+    Returns:
+        (...) the ratios in [0, 1]; 1 for an image with void alone, which `worst_case_accuracy` leaves out of its mean.
+    """
+    return torch.where(valid > 0, correct / valid.clamp_min(1), 1.0)
+
+
+def iou(intersection: Array, union: Array) -> Array:
+    """Compute the intersection over union of counts, elementwise, in [0, 1].
+
+    Args:
+        intersection: (...) pixels predicted and labelled as a class. In torch, float64 gives float64, int64 float32.
+        union: (...) pixels predicted or labelled as the class.
+
+    Returns:
+        (...) the ratios; 0 for a class that does not occur, which a mean leaves out (`union > 0`).
+    """
+    return intersection / union.clip(1)
+
+
 def miou(intersection: Tensor, union: Tensor) -> float:
-    """Mean IoU in [0, 1] of summed counts, both (K,), over the classes that occur in labels or predictions."""
+    """Mean IoU in [0, 1] of summed counts, both (K,), over the classes that occur; NaN where none does."""
     occurs = union > 0
-    return (intersection[occurs].double() / union[occurs]).mean().item() if occurs.any() else float("nan")
-
-
-def pixel_accuracy(correct: Tensor, valid: Tensor) -> Tensor:
-    """Share of the valid pixels that are correct, elementwise; 1 where there is none, as nothing can be broken."""
-    return torch.where(valid > 0, correct / valid.clamp_min(1), torch.ones_like(correct, dtype=torch.float32))
+    return iou(intersection[occurs].double(), union[occurs]).mean().item() if occurs.any() else float("nan")
 
 
 def label_counts(labels: Tensor, num_classes: int) -> Tensor:
@@ -120,9 +149,11 @@ def worst_case_accuracy(correct: Tensor, valid: Tensor) -> WorstAccuracy:
         raise InputError(f"expected correct (A, N) and valid (N,), got {tuple(correct.shape)} and {tuple(valid.shape)}")
     least, choice = correct.min(0)
     counted = valid > 0
-    shares = least[counted].double() / valid[counted]
-    pooled = (least.sum().double() / valid.sum()).item() if counted.any() else float("nan")
-    return WorstAccuracy(pooled, shares.mean().item() if counted.any() else float("nan"), choice)
+    if not counted.any():
+        return WorstAccuracy(float("nan"), float("nan"), choice)
+    pooled = accuracy_per_image(least.sum().double(), valid.sum())
+    mean = accuracy_per_image(least[counted].double(), valid[counted]).mean()
+    return WorstAccuracy(pooled.item(), mean.item(), choice)
 
 
 class WorstCase(NamedTuple):
@@ -137,9 +168,8 @@ RANDOM_STARTS = 5
 
 
 def mean_iou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of intersection / union where the union is not empty."""
-    occurs = union > 0
-    return (intersection / np.maximum(union, 1)).sum(-1) / np.maximum(occurs.sum(-1), 1)
+    """`miou` over the last axis, of many counts at once; 0 where no class occurs."""
+    return iou(intersection, union).sum(-1) / (union > 0).sum(-1).clip(1)
 
 
 def worst_case_miou(intersection: Tensor, union: Tensor, seed: int = 0) -> WorstCase:

@@ -1,4 +1,4 @@
-"""SEA, the Segmentation Ensemble Attack: how robust is this model? (arXiv:2306.12941, section 3.6)
+"""SEA, the Segmentation Ensemble Attack: how robust is this model (arXiv:2306.12941, section 3.6)?
 
 `evaluate` attacks every image of a dataset with every run of its settings, keeps one record for each, and makes the
 report from the records alone. It may be killed at any moment and started again, and spread over processes and
@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from robviz.attacks import check_eps, predicted, task_of, task_steps, to_the_end
+from robviz.attacks import check_eps, last_of, predicted, spec_steps
 from robviz.blockwise import SetState, blocks_of
 from robviz.checks import require_within
 from robviz.datasets.batching import batches
@@ -152,11 +152,10 @@ def attacked_outcomes(
     device, eps, classes = device_of(work.model), work.plan["eps"], len(work.dataset.classes)
     images, labels = (torch.stack(part).to(device) for part in zip(*((s.image, s.labels) for s in samples)))
     worths = work.dataset.class_weights if aim is None else aim[0].worths()
+    judge = None if aim is None else aim[0].judge(aim[1], device)
     started, attacked = time.perf_counter(), work.for_gradients
-    task = task_of(attacked, images, labels, eps, run.steps, run.loss, worths, work.plan["seed"])
-    if aim is not None:
-        task = replace(task, judge=aim[0].judge(aim[1], device))
-    result = to_the_end(task_steps)(task, run.attack, run.steps)
+    spec = run.spec(eps, work.plan["seed"])
+    result = last_of(spec_steps(spec, attacked, images, labels, worths, judge=judge))
     require_within(result.images, images, eps)
     predictions = result.predictions if attacked is work.model else predicted(work.model, result.images)
     seconds = round((time.perf_counter() - started) / len(samples), 3)
@@ -243,7 +242,7 @@ def complete_all(work: Evaluation, processes: PartialState) -> None:
     processes.wait_for_everyone()
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - public and documented
     model: nn.Module,
     dataset: Dataset,
     eps: float,
@@ -264,8 +263,7 @@ def evaluate(
     resume: go on with the records there, else begin anew. limit: the first so many images only. batch_size: images
     attacked side by side on a GPU, where sizes agree; a CPU gains nothing by it and takes one at a time, as another
     number would round otherwise.
-    precision: of the gradients, `fp32`, `bf16`, or `auto` for bf16 where the hardware multiplies it faster; every
-    reported prediction is float32.
+    precision: of the gradients, `fp32`, `bf16` or `auto` (`chosen_precision`); every reported prediction is float32.
     keep_masks, keep_pictures: write every prediction, and every attacked picture rounded to 8 bits within eps, as PNG
     beside the records (`robviz.results.images`); attacks finished without are run again. The report stays the same.
     prepare: attack a prepared copy of the model (`robviz.models.prepared`), which answers alike and costs less; every

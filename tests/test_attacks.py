@@ -1,7 +1,12 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import pickle
+import pydoc
+import sys
 from functools import partial
+from types import ModuleType
 
 import pytest
 import torch
@@ -9,21 +14,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from robviz import attacks, attribution, checks
 from robviz.attacks import (
     OPTIMISERS,
     TARGETED,
+    AttackSpec,
     annealed_pgd,
     apgd,
     apgd_steps,
     attack_steps,
     climb_inwards,
+    last_of,
     pgd,
+    predicted,
+    project,
     red_eps_apgd,
     red_eps_apgd_steps,
-    to_the_end,
+    spec_steps,
 )
+from robviz.finetune.evaluation import measure_clean
+from robviz.interactive import comparison
 from robviz.losses import LOSSES, pixel_loss
-from tests.conftest import Bends, golden
+from robviz.types import Sample
+from tests.golden import golden
+from tests.small import Bends
 
 
 def test_the_best_attack_on_a_linear_model_is_found_exactly(linear, batch):
@@ -37,7 +51,7 @@ def test_the_best_attack_on_a_linear_model_is_found_exactly(linear, batch):
 @pytest.fixture
 def official():
     """The golden file and its two-layer model."""
-    values = golden("apgd.npz")
+    values = golden("apgd")
     first, second = nn.Conv2d(3, 8, 3, padding=1).double(), nn.Conv2d(8, 5, 3, padding=1).double()
     for layer, i in ((first, 1), (second, 2)):
         layer.load_state_dict({"weight": values[f"w{i}"], "bias": values[f"b{i}"]})
@@ -208,7 +222,7 @@ def test_arguments_and_earlier_results_are_not_modified(bends, batch):
 @pytest.mark.parametrize("steps", range(1, 6))
 @pytest.mark.parametrize("attack", OPTIMISERS)
 def test_a_short_run_makes_the_steps_it_was_given(bends, batch, attack, steps):
-    assert to_the_end(attack_steps)(attack, bends, *batch, 0.05, steps).step == steps
+    assert last_of(attack_steps(attack, bends, *batch, 0.05, steps)).step == steps
 
 
 def test_a_run_stopped_outside_the_budget_has_a_true_result_within(bends, batch):
@@ -369,5 +383,127 @@ def test_an_unknown_attack_is_answered_with_the_known_ones(bends, batch):
 
 def test_a_model_that_answers_at_another_resolution_is_refused(batch):
     images, labels = batch
-    with pytest.raises(ValueError, match=r"at the labels' resolution \(12, 10\), got \(3, 3, 6, 5\)"):
+    with pytest.raises(ValueError, match=r"at the images' resolution, \(3, K, 12, 10\), got \(3, 3, 6, 5\)"):
         apgd(nn.AvgPool2d(2), images, labels, eps=0.1)
+
+
+# ------------------------------------------------------------------------------------------ the record
+
+
+def test_a_spec_makes_the_same_attack_as_its_arguments(bends, batch):
+    images, labels = batch
+    aimed = labels == 1
+    spec = AttackSpec("red-eps-apgd", "js", 0.05, 6, seed=3, target=2, aimed=aimed, changeable=labels != 0)
+    ours = last_of(spec_steps(spec, bends, images, labels))
+    same = red_eps_apgd(bends, images, labels, 0.05, 6, "js", seed=3, target=2, aimed=aimed, changeable=labels != 0)
+    assert ours.images.equal(same.images)
+    assert ours.history.loss.equal(same.history.loss)
+
+
+def test_a_mask_without_a_batch_axis_holds_for_every_image(bends, batch):
+    mask = torch.zeros(12, 10, dtype=torch.bool)
+    mask[2:7, 3:8] = True
+    for name in ("aimed", "changeable"):
+        one, each = (apgd(bends, *batch, 0.05, 4, **{name: part}) for part in (mask, mask.expand(3, 12, 10)))
+        assert one.images.equal(each.images)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"attack": "fgsm"}, "unknown attack 'fgsm'; choose from: pgd, apgd"),
+        ({"loss": "dice"}, "unknown loss 'dice'"),
+        ({"eps": 4}, r"eps must lie in \[0, 1\].*got 4"),
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"target": 1}, "a targeted attack takes one of the losses ce, js, tsallis; got 'mask-ce'"),
+    ],
+)
+def test_a_spec_that_makes_no_attack_is_refused_when_it_is_made(changes, says):
+    with pytest.raises(ValueError, match=says):
+        AttackSpec(**changes)
+
+
+# ------------------------------------------------------------------------------------------ the names
+
+
+@pytest.mark.parametrize("attack", OPTIMISERS)
+def test_an_attack_is_called_by_its_name_and_explains_its_own_arguments(attack):
+    name = attack.replace("-", "_")
+    for function, section in ((getattr(attacks, name), "Returns:"), (getattr(attacks, f"{name}_steps"), "Yields:")):
+        assert function.__name__ == function.__qualname__ == name + "_steps" * (section == "Yields:")
+        assert f"{function.__name__}(model: " in pydoc.plain(pydoc.render_doc(function))
+        assert list(inspect.signature(function).parameters) == list(inspect.signature(attack_steps).parameters)[1:]
+        assert function.__doc__.startswith(f"Attack a batch by {attack} ")
+        assert all(part in function.__doc__ for part in (section, "Args:\n    model: ", "Raises:"))
+        assert pickle.loads(pickle.dumps(function)) is function
+
+
+def test_a_traceback_names_the_attack(bends, batch):
+    with pytest.raises(ValueError, match="eps must lie") as refused:
+        apgd(bends, *batch, 8)
+    assert "apgd" in [entry.name for entry in refused.traceback]
+
+
+def test_an_attack_needs_its_row_in_the_table_and_nothing_else(bends, batch):
+    source = inspect.getsource(attacks).replace('    "pgd": walk,', '    "pgd": walk,\n    "my-walk": walk,')
+    extended = ModuleType("extended")
+    sys.modules["extended"] = extended  # where dataclasses look their module up
+    try:
+        exec(source, extended.__dict__)
+    finally:
+        del sys.modules["extended"]
+    assert extended.my_walk.__name__ == "my_walk"
+    assert extended.my_walk(bends, *batch, 0.05, 3).images.equal(pgd(bends, *batch, 0.05, 3).images)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**31), st.floats(0, 1), st.floats(0.1, 3), st.booleans())
+def test_a_projection_is_the_closest_point_allowed_and_projecting_again_changes_nothing(seed, eps, spread, is_masked):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(2, 3, 4, 5, generator=generator, dtype=torch.float64)
+    candidates = images + spread * torch.randn(images.shape, generator=generator, dtype=torch.float64)
+    changeable = torch.rand(2, 4, 5, generator=generator) < 0.5 if is_masked else None
+    found = project(candidates, images, eps, changeable)
+    may_change = torch.ones(2, 4, 5, dtype=torch.bool) if changeable is None else changeable
+    may_change = may_change.unsqueeze(1).expand_as(images)
+    assert ((found - images).abs() <= eps + 1e-12).all()
+    assert ((found >= 0) & (found <= 1)).all()
+    assert found[~may_change].equal(images[~may_change])
+    assert project(found, images, eps, changeable).equal(found)
+    # No other allowed point is closer, whichever we draw.
+    for _ in range(5):
+        other = images + eps * (2 * torch.rand(images.shape, generator=generator, dtype=torch.float64) - 1)
+        distance, others = (found - candidates).abs(), (other.clamp(0, 1) - candidates).abs()
+        assert (distance <= others + 1e-12)[may_change].all()
+
+
+def infinite_somewhere(logits):
+    return logits.index_fill(1, torch.tensor([1]), -float("inf"))
+
+
+#: By name: every way from pictures to what a model sees in them.
+LOOKS = {
+    "predicted": lambda model, images, labels: predicted(model, images),
+    "the app": lambda model, images, labels: comparison.seen(model, images[0]),
+    "checks": lambda model, images, labels: checks.random_outputs(checks.Case(model, images, labels, 0.1, 1, 0)),
+    "top logits": lambda model, images, labels: attribution.top_logits(model, images, 0, 0),
+    "attribution": lambda model, images, labels: attribution.attribute(model, images[0], labels[0] == labels[0], 0),
+    "a card": lambda model, images, labels: measure_clean(model, [Sample("x", images[0], labels[0])], 4),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda logits: logits * float("nan"), "NaN or infinite logits"),
+        (infinite_somewhere, "NaN or infinite logits"),
+        (lambda logits: logits[..., ::2, ::2], r"the images' resolution, \(\d, K, 12, 10\), got \(\d, 4, 6, 5\)"),
+        (lambda logits: logits.argmax(1), r"got \(\d, 12, 10\)"),
+        (lambda logits: torch.cat([logits, logits]), r"got \(\d, 4, 12, 10\)"),
+    ],
+)
+def test_nothing_is_read_from_logits_that_are_not_finite_or_do_not_fit(bends, batch, look, answer, says):
+    bends.register_forward_hook(lambda _, __, logits: answer(logits))
+    with pytest.raises(ValueError, match=says):
+        look(bends, *batch)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import pydoc
 
 import numpy as np
 import pytest
@@ -26,7 +28,7 @@ from robviz.attribution import (
 from robviz.files.images import AGAINST, FOR, attribution_overlay, to_bytes
 from robviz.models import adapt, build
 from robviz.models.layers import resize
-from tests.conftest import Bends
+from tests.small import Bends
 
 #: Every method, small, on `Bends`.
 SMALL = {
@@ -193,6 +195,15 @@ def test_no_hook_stays_when_the_model_fails(image):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_model_that_turns_to_nan_on_the_way_is_no_map(bends, image, left, method):
+    run = attribute_steps(bends, image, left, 2, method, **SMALL[method])
+    next(run)
+    bends.register_forward_hook(lambda _, __, logits: logits * torch.nan)
+    with pytest.raises(ValueError, match="NaN or infinite logits"):
+        next(run)
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_every_part_is_complete_and_the_last_one_the_result(bends, image, left, method):
     parts = list(attribute_steps(bends, image, left, 2, method, **SMALL[method]))
     assert not parts[0].map.any()
@@ -335,3 +346,9 @@ def test_wrong_calls_are_answered_in_one_sentence(bends, image, left):
         top_logits(bends, image[None], 0, 0, k=0)
     with pytest.raises(ValueError, match=r"y in 0 \.\. 11"):
         top_logits(bends, image[None], 12, 0)
+
+
+def test_the_functions_are_called_by_their_names_and_take_the_arguments_of_their_generators():
+    for function, generator in ((attribute, attribute_steps), (compare, compare_steps)):
+        assert inspect.signature(function).parameters == inspect.signature(generator).parameters
+        assert pydoc.plain(pydoc.render_doc(function)).count(f"{function.__name__}(model: ") == 1

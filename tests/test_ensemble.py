@@ -7,15 +7,15 @@ import torch
 from gradio_client.exceptions import AppError
 
 from robviz.files.paths import shipped
+from robviz.interactive.comparison import Subject
 from robviz.interactive.ensemble import ACCURACY, CLEAN, MIOU, WORST, breakdown, ensemble_steps
 from robviz.models import Card
 from robviz.results.failures import failures
 from robviz.sea import PAPER
 from robviz.types import Sample
 from robviz.viewer.ensemble import ensemble_data
-from tests.conftest import SCREENSHOTS, Bends
-from tests.tabs import open_tab
-from tests.test_browser import watched
+from tests.browser import keep, open_tab, watched
+from tests.small import Bends
 
 CLASSES = ("a", "b", "c", "d")
 CARD = Card("bends", "", "noise", CLASSES, ((0, 0, 0), (9, 9, 9), (90, 90, 90), (200, 200, 200)), "")
@@ -33,7 +33,7 @@ def sample():
 
 
 def steps_of(sample, **options):
-    return list(ensemble_steps(Bends().eval(), sample, 4, 4 / 255, SETTINGS, WEIGHTS, **options))
+    return list(ensemble_steps(Subject(Bends().eval(), sample, CARD, WEIGHTS), 4 / 255, SETTINGS, **options))
 
 
 def test_the_runs_follow_each_other_and_each_ends_measured(sample):
@@ -44,8 +44,8 @@ def test_the_runs_follow_each_other_and_each_ends_measured(sample):
 
 
 def test_stop_ends_the_run_and_begins_no_other(sample):
-    frames = []
-    for frame in ensemble_steps(Bends().eval(), sample, 4, 4 / 255, SETTINGS, WEIGHTS, is_stopped=lambda: bool(frames)):
+    frames, subject = [], Subject(Bends().eval(), sample, CARD, WEIGHTS)
+    for frame in ensemble_steps(subject, 4 / 255, SETTINGS, is_stopped=lambda: bool(frames)):
         frames.append(frame)
     assert list(frames[-1]) == NAMES[:1]
     assert frames[-1][NAMES[0]].is_final
@@ -92,8 +92,7 @@ def test_in_the_app_an_ensemble_runs_and_a_row_opens_its_attack(server, chromium
         marked = page.locator("#sea td", has_text="◆").count()
         assert marked >= 2
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        SCREENSHOTS.mkdir(exist_ok=True)
-        page.screenshot(path=SCREENSHOTS / f"sea-{width}.png", full_page=True)
+        keep(page, f"sea-{width}")
 
 
 @pytest.mark.browser
@@ -115,7 +114,7 @@ def test_a_cell_of_pictures_by_attacks_opens_what_that_attack_left(server, chrom
         page.locator(f'#heat button[data-row="{other.name}"]').click()
         page.wait_for_selector(f"#sea-record .rv-note:has-text('{other['image']} under {other['run']}')")
         assert page.inner_text('#sea-record [data-score="accuracy"] b').endswith(f"{100 * other['attacked']:.1f} %")
-        page.screenshot(path=SCREENSHOTS / "heatmap.png", full_page=True)
+        keep(page, "heatmap")
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")

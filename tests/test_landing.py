@@ -14,7 +14,7 @@ from PIL import Image
 
 from robviz.attacks import share_equal
 from robviz.files.paths import shipped
-from robviz.interactive.landing import ATTACK, EPS, FOLDER, MODELS, attacked_mask, compute, samples
+from robviz.interactive.landing import ATTACK, EPS_255, FOLDER, MODELS, attacked_mask, compute, samples
 from robviz.models import fingerprint, load_model
 from robviz.viewer.landing import landing_data
 
@@ -27,14 +27,13 @@ def data():
 def mask(data, photo: int, model: str, eps: float) -> np.ndarray:
     """One cell of the grid."""
     strip = np.array(Image.open(io.BytesIO(base64.b64decode(data["photos"][photo]["masks"][model].split(",")[1]))))
-    return strip.reshape(len(EPS), -1, strip.shape[1])[EPS.index(eps)]
+    return strip.reshape(len(EPS_255), -1, strip.shape[1])[EPS_255.index(eps)]
 
 
 def test_the_masks_were_made_with_the_shipped_models_and_these_settings():
     plan = json.loads((shipped(FOLDER) / "plan.json").read_text())
     assert plan["models"] == {name: fingerprint(load_model(name)) for name in MODELS}
-    assert {key: plan[key] for key in ATTACK} == ATTACK
-    assert plan["eps"] == list(EPS)
+    assert {**plan, **ATTACK.numbers(), "eps": list(EPS_255)} == plan
 
 
 def test_a_cell_of_the_grid_comes_out_again(data):
@@ -51,7 +50,7 @@ def test_a_cell_of_the_grid_comes_out_again(data):
 def test_the_curves_are_those_of_the_masks(data):
     for photo, sample in enumerate(samples().values()):
         for model in MODELS:
-            masks = [torch.from_numpy(mask(data, photo, model, eps)).long() for eps in EPS]
+            masks = [torch.from_numpy(mask(data, photo, model, eps)).long() for eps in EPS_255]
             accuracy = [share_equal(one[None], sample.labels[None]).item() for one in masks]
             assert accuracy == pytest.approx(data["photos"][photo]["accuracy"][model])
 

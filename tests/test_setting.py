@@ -12,15 +12,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from robviz.attacks import AttackSpec, predicted
+from robviz.files.images import to_tensor
 from robviz.interactive.bundle import pack, unpack, unzipped
-from robviz.interactive.scenario import BREAK, CHANGE, Setting, compare, model_of
+from robviz.interactive.scenario import BREAK, CHANGE, Setting, compare, model_of, setting_steps, subject_for
 
 BOX = "40, 30, 120, 90"
 
 
 @pytest.fixture(scope="module")
 def setting():
-    return Setting(photo="coffee", eps=4, steps=3, seed=5, loss="ce", target="cat", region=BOX)
+    return Setting(photo="coffee", eps_255=4, steps=3, seed=5, loss="ce", target="cat", region=BOX)
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,30 @@ def rezipped(packed: bytes, **changes) -> io.BytesIO:
 def test_an_address_holds_what_differs_from_the_defaults_and_gives_the_same_setting(setting):
     assert Setting().query() == ""
     assert Setting.parse(dict(parse_qsl(setting.query()))) == setting
+
+
+def test_the_radius_is_eps_in_addresses_and_files_eps_255_in_python_and_in_0_to_1_for_the_attack(packed):
+    setting = Setting(eps_255=2)
+    assert setting.query() == "eps=2"
+    assert Setting.parse({"eps": "2"}) == setting
+    assert json.loads(unzipped(io.BytesIO(packed))["config.json"])["setting"]["eps"] == 4
+    assert setting.spec() == AttackSpec("apgd", "mask-ce", 2 / 255, 20, 0)
+
+
+def test_a_spec_holds_the_target_and_the_region_of_its_subject(setting):
+    subject, _ = subject_for(setting.photo, None, setting.model)
+    left, top, right, bottom = map(int, BOX.split(","))
+    spec = setting.spec(subject)
+    assert subject.card.classes[spec.target] == "cat"
+    assert spec.changeable is None
+    assert spec.aimed.shape == subject.sample.labels.shape
+    assert spec.aimed[top:bottom, left:right].all()
+    assert spec.aimed.sum() == (bottom - top) * (right - left)
+    elsewhere = replace(setting, where=CHANGE).spec(subject)
+    assert elsewhere.aimed is None
+    assert elsewhere.changeable.equal(spec.aimed)
+    with pytest.raises(ValueError, match="lies outside the picture"):
+        replace(setting, region="250, 250, 255, 255").spec(subject)
 
 
 @pytest.mark.parametrize(
@@ -82,13 +108,13 @@ def test_only_the_region_changes_or_only_there_the_mask_is_aimed_at():
     assert moved[top:bottom, left:right].any()
     moved[top:bottom, left:right] = False
     assert not moved.any()
-    aimed = compare(Setting(steps=10, eps=2, region=BOX, where=BREAK))
+    aimed = compare(Setting(steps=10, eps_255=2, region=BOX, where=BREAK))
     inside = (aimed.after != aimed.reference)[top:bottom, left:right].mean()
     assert inside > 0.9
 
 
 def test_a_targeted_attack_leads_to_the_class_and_names_the_losses_it_takes():
-    shown = compare(Setting(steps=20, eps=8, loss="ce", target="cup"))
+    shown = compare(Setting(steps=20, eps_255=8, loss="ce", target="cup"))
     assert (shown.after == model_of("photos-clean")[1].classes.index("cup")).mean() > 0.5
     with pytest.raises(ValueError, match="targeted attack takes one of the losses"):
         compare(Setting(target="cup"))
@@ -105,6 +131,21 @@ def test_the_moments_of_an_attack_go_from_the_clean_mask_to_the_last_and_never_g
     assert accuracies == sorted(accuracies, reverse=True)
     assert 2 < len(shown.trail) <= 25
     assert len(shown.losses) == len(shown.curve) == shown.step + 1
+
+
+def test_a_stopped_attack_ends_measured_and_with_its_last_moment():
+    asked = []
+
+    def is_stopped() -> bool:
+        asked.append(None)
+        return len(asked) == 3
+
+    *on_the_way, last = setting_steps(Setting(steps=40), is_stopped=is_stopped)
+    assert [shown.is_final for shown in on_the_way] == [False]
+    assert last.is_final
+    assert last.step == last.trail[-1].step == 2
+    seen = predicted(model_of("photos-clean")[0], to_tensor(Image.fromarray(last.attacked))[None])
+    assert (seen[0].numpy() == last.after).all()
 
 
 def test_a_zip_gives_back_the_setting_and_the_view_and_says_that_its_picture_fools_the_model(setting, packed):

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from gradio_client.exceptions import AppError
 
-from robviz.interactive.comparison import finish, unattacked
+from robviz.attacks import AttackSpec
+from robviz.interactive.comparison import Subject, finalise, unattacked
 from robviz.interactive.ensemble import CLEAN
-from robviz.interactive.transfer import Contender, transfer_steps
+from robviz.interactive.transfer import transfer_steps
 from robviz.models import Card
 from robviz.types import Sample
 from robviz.viewer.transfer import transfer_data
-from tests.conftest import SCREENSHOTS, PixelwiseLinear
-from tests.tabs import open_tab
-from tests.test_browser import watched
+from tests.browser import keep, open_tab, watched
+from tests.small import PixelwiseLinear
 
 #: What raises the first model's logit lowers the second's; the third looks at another channel than the first.
 WEIGHTS = {"one": (1.0, 0.0, 0.0), "against": (-1.0, 0.0, 0.0), "apart": (0.0, 1.0, 0.0)}
 CARD = Card("", "", "noise", ("a", "b"), ((0, 0, 0), (200, 200, 200)), "")
+SPEC = AttackSpec(loss="ce", eps=0.2, steps=8)
 
 
-def contenders(*names: str) -> dict[str, Contender]:
+def subjects(*names: str) -> dict[str, Subject]:
     image = torch.rand(3, 12, 14, generator=torch.Generator().manual_seed(0))
     found = {}
     for name in names:
         model = PixelwiseLinear(WEIGHTS[name], bias=-sum(WEIGHTS[name]) / 2).float().eval()
-        found[name] = Contender(model, Sample("noise", image, model(image[None])[0].argmax(0)), 2)
+        found[name] = Subject(model, Sample("noise", image, model(image[None])[0].argmax(0)), CARD)
     return found
 
 
-def last_of(*names: str, **options):
-    *_, last = transfer_steps(contenders(*names), 0.2, 8, "ce", **options)
+def last_of(*names: str, spec: AttackSpec = SPEC):
+    *_, last = transfer_steps(subjects(*names), spec)
     return last
 
 
@@ -49,14 +52,14 @@ def test_both_see_the_same_attacked_picture_and_it_keeps_the_budget():
 
 
 def test_what_a_model_sees_is_what_it_says_of_the_shown_picture():
-    there = contenders("one", "apart")
-    *_, found = transfer_steps(there, 0.2, 8, "ce")
+    there = subjects("one", "apart")
+    *_, found = transfer_steps(there, SPEC)
     for (source, looker), shown in found.items():
-        model, sample = there[looker].model, there[looker].sample
-        assert (shown.before == unattacked(model, sample, 2, 0.2, 8).before).all()
+        subject = there[looker]
+        assert (shown.before == unattacked(subject, SPEC).before).all()
         if source != CLEAN:
-            assert (shown.after == finish(model, sample, shown, 2).after).all()
-            assert (shown.reference == sample.labels.numpy()).all()
+            assert (shown.after == finalise(subject, shown).after).all()
+            assert (shown.reference == subject.sample.labels.numpy()).all()
 
 
 def test_an_attack_transfers_to_a_model_that_looks_where_it_changes_and_to_no_other():
@@ -64,13 +67,13 @@ def test_an_attack_transfers_to_a_model_that_looks_where_it_changes_and_to_no_ot
     found = last_of("one", "against")
     assert found["one", "one"].scores_after.accuracy < 0.7
     assert found["one", "against"].scores_after.accuracy == found["one", "one"].scores_after.accuracy
-    apart = last_of("one", "apart", attack="annealed-pgd")
+    apart = last_of("one", "apart", spec=replace(SPEC, attack="annealed-pgd"))
     assert apart["one", "apart"].scores_after.accuracy > apart["one", "one"].scores_after.accuracy
 
 
 def test_stop_ends_the_attack_and_begins_no_other():
     frames = []
-    for frame in transfer_steps(contenders("one", "apart"), 0.2, 8, "ce", is_stopped=lambda: len(frames) > 1):
+    for frame in transfer_steps(subjects("one", "apart"), SPEC, is_stopped=lambda: len(frames) > 1):
         frames.append(frame)
     assert ("one", "apart") in frames[-1]
     assert not any(source == "apart" for source, _ in frames[-1])
@@ -78,7 +81,7 @@ def test_stop_ends_the_attack_and_begins_no_other():
 
 
 def test_the_page_gets_what_changed_and_in_the_end_all_with_a_verdict():
-    frames = list(transfer_steps(contenders("one", "apart"), 0.2, 8, "ce"))
+    frames = list(transfer_steps(subjects("one", "apart"), SPEC))
     sent = [transfer_data(frame, dict.fromkeys(("one", "apart"), CARD), {"one": "n", "apart": "n"}) for frame in frames]
     assert list(sent[0]["views"]) == [f"one/{CLEAN}", f"apart/{CLEAN}"]
     assert list(sent[1]["views"]) == ["one/one"]
@@ -108,8 +111,7 @@ def test_in_the_app_two_models_are_attacked_and_a_cell_opens_in_the_viewer(serve
             "n => n.textContent.startsWith('Seen by photos-robust, attacked on photos-clean'))"
         )
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        SCREENSHOTS.mkdir(exist_ok=True)
-        page.screenshot(path=SCREENSHOTS / f"two-models-{width}.png", full_page=True)
+        keep(page, f"two-models-{width}")
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")

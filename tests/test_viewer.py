@@ -10,12 +10,14 @@ import pytest
 from PIL import Image
 
 from robviz.app.plots import attack_curve
+from robviz.attacks import AttackSpec
 from robviz.datasets import load_dataset
 from robviz.files.images import overlay, to_tensor
-from robviz.interactive.comparison import Comparison, Moment, Scores, compare_steps, finish
+from robviz.interactive.comparison import Comparison, Moment, Scores, Subject, compare_steps
 from robviz.models import card_of, load_model
 from robviz.notebook.widget import Explorer, Viewer, show, still
-from robviz.viewer import HERE, viewer_data
+from robviz.viewer import viewer_data
+from robviz.viewer.bundle import bundle
 
 PALETTE = ((0, 0, 0), (255, 0, 0))
 
@@ -84,9 +86,8 @@ def test_the_curve_is_in_percent_of_pixels():
 
 def test_the_final_scores_belong_to_the_8_bit_picture():
     model, sample = load_model("photos-clean"), load_dataset("photos", "photographs")[2]
-    classes = len(card_of(model).classes)
-    *_, last = compare_steps(model, sample, classes, 4 / 255, 3, "ce")
-    final = finish(model, sample, last, classes)
+    *_, final = compare_steps(Subject(model, sample, card_of(model)), AttackSpec(loss="ce", steps=3))
+    assert final.is_final
     logits = model(to_tensor(Image.fromarray(final.attacked))[None])
     seen = logits.argmax(1)[0].numpy()
     valid = final.reference >= 0
@@ -103,18 +104,19 @@ def test_the_final_scores_belong_to_the_8_bit_picture():
 def test_the_widget_carries_the_apps_script_and_a_still_picture(shown):
     data = viewer_data(shown, ("a", "b"), PALETTE, "")
     widget = Viewer(data=data)
-    bundle, _ = widget._repr_mimebundle_()
-    assert (HERE / "viewer.js").read_text() in str(Viewer._esm)
-    assert "application/vnd.jupyter.widget-view+json" in bundle
-    assert base64.b64decode(bundle["image/png"]) == still(data)
+    mime, _ = widget._repr_mimebundle_()
+    assert str(Viewer._esm) == bundle("widget.js")
+    assert "application/vnd.jupyter.widget-view+json" in mime
+    assert base64.b64decode(mime["image/png"]) == still(data)
     assert Image.open(io.BytesIO(still(data))).width > 3 * 100
 
 
 def test_a_moved_control_attacks_anew():
     model, sample = load_model("photos-clean"), load_dataset("photos", "val-128")[0]
-    explorer = Explorer(model, sample, eps=4, steps=2)
+    explorer = Explorer(model, sample, eps=4 / 255, steps=2)
     before, data = explorer.comparison.scores_after.accuracy, explorer.viewer.data
-    explorer.eps.value = 0
+    assert explorer.comparison.eps == 4 / 255
+    explorer.eps_255.value = 0
     assert explorer.viewer.data != data
     assert explorer.comparison.largest_change == 0
     assert explorer.comparison.scores_after.accuracy > before
@@ -122,6 +124,13 @@ def test_a_moved_control_attacks_anew():
     assert "image/png" in explorer._repr_mimebundle_()
     again = show(explorer.comparison, model).data
     assert again["pictures"] == explorer.viewer.data["pictures"]
+
+
+def test_a_radius_in_the_units_of_the_slider_is_refused():
+    model, sample = load_model("photos-clean"), load_dataset("photos", "val-128")[0]
+    for eps in (4, 1):
+        with pytest.raises(ValueError, match=f"eps must lie in 0 .. 16 / 255 .* got {eps}"):
+            Explorer(model, sample, eps)
 
 
 @pytest.mark.gpu

@@ -1,4 +1,4 @@
-"""The app: its header, its first view and its tabs; each view is a file of `robviz/tabs`."""
+"""The app: its header, its first view and its tabs; each view is a file of `robviz/app/views`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from robviz.viewer import SCRIPT, STYLE
 from robviz.viewer.landing import landing_data
 
 LANDING = "robviz.interactive.landing(element.firstChild, props.value);"
-#: title -> what builds the view. To add one, write its file in `robviz/tabs` and add its row.
+#: title -> what builds the view. To add one, write its file in `robviz/app/views` and add its row.
 VIEWS = {
     "Attack": attack.build,
     "SEA": sea.build,

@@ -9,7 +9,7 @@ from pathlib import Path
 from robviz.datasets import ade20k, camvid, photos, voc
 from robviz.datasets import custom as folder
 from robviz.datasets.augment import augmented as augmented
-from robviz.datasets.sources import Source, data_home
+from robviz.datasets.sources import Source
 from robviz.datasets.validation import check as check
 from robviz.datasets.weights import class_weights as class_weights
 from robviz.types import Dataset, InputError
@@ -75,19 +75,25 @@ def load_dataset(name: str | Path, split: str = "val", root: str | Path | None =
     return entry.load(split, root)
 
 
-def overview(root: Path | None = None) -> str:
-    """A line for every dataset: whether its files are in `root` or `data_home()`, where, and how to get them."""
-    lines = [f"looked for in {root if root is not None else data_home()} (--root or ROBVIZ_DATA: elsewhere)"]
+def inventory(root: Path | None = None) -> list[tuple[str, str, str]]:
+    """List the datasets and whether their files are on this machine.
+
+    Args:
+        root: the folder to look in; by default `data_home()`.
+
+    Returns:
+        Name, `found` or `missing`, and where the files lie or how to get them, for each dataset.
+    """
+    rows = []
     for name, entry in DATASETS.items():
         folders = {source: source.find(root) for source in entry.sources}
         missing = [source for source, path in folders.items() if path is None]
         if missing:
-            what = "; ".join(f"{source.name} ({' or '.join(source.marks)}): {source.about}" for source in missing)
-            state = f"missing  robviz data get {name}    # {what}"
+            about = "; ".join(f"{source.name} ({' or '.join(source.marks)}): {source.about}" for source in missing)
+            rows.append((name, "missing", f"robviz data get {name}    # {about}"))
         else:
-            state = f"found    {', '.join(map(str, folders.values()))}" if folders else "found    part of robviz"
-        lines.append(f"{name:12} {state}")
-    return "\n".join([*lines, ""])
+            rows.append((name, "found", ", ".join(map(str, folders.values())) or "part of robviz"))
+    return rows
 
 
 def get(name: str, root: Path | None = None) -> list[Path]:

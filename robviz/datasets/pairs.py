@@ -79,6 +79,7 @@ def fit(image: Image.Image, labels: np.ndarray, size: int) -> tuple[Image.Image,
     return image.resize(shape, Image.Resampling.BILINEAR).crop(box), np.asarray(mask).astype(np.int64)
 
 
+@dataclass(eq=False, repr=False)
 class Pairs(Dataset):
     """Samples read from pairs of files when they are asked for.
 
@@ -88,20 +89,15 @@ class Pairs(Dataset):
     damaged, for a mask of another size than its picture's, and for labels outside the classes.
     """
 
-    def __init__(
-        self,
-        name: str,
-        split: str,
-        pairs: Sequence[Pair],
-        read_labels: Callable[[Path], np.ndarray],
-        classes: tuple[str, ...],
-        palette: tuple[tuple[int, int, int], ...],
-        weights: Tensor | None = None,
-        size: int | None = None,
-        orient: Callable[[Image.Image], Image.Image] = to_rgb,
-    ) -> None:
-        self.name, self.split, self.pairs, self.read_labels = name, split, pairs, read_labels
-        self.classes, self.palette, self.weights, self.size, self.orient = classes, palette, weights, size, orient
+    name: str
+    split: str
+    pairs: Sequence[Pair]
+    read_labels: Callable[[Path], np.ndarray]
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    weights: Tensor | None = None
+    size: int | None = None
+    orient: Callable[[Image.Image], Image.Image] = to_rgb
 
     @property
     def class_weights(self) -> Tensor | None:

@@ -8,21 +8,25 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from robviz.attacks import apgd, predicted
+from robviz.attacks import AttackSpec, last_of, predicted, spec_steps
 from robviz.datasets.batching import batches
-from robviz.metrics import Counts, counts, miou
+from robviz.metrics import Counts, accuracy_per_image, counts, miou
 from robviz.models.layers import device_of
-from robviz.types import Sample
+from robviz.types import InputError, Sample
 
 SIDE_BY_SIDE = 16  # images of one size, on a GPU; a CPU gains nothing by it
 
 
 def rates(prefix: str, per_image: list[Counts]) -> dict[str, float]:
-    """mIoU and pixel accuracy, in [0, 1], pooled over the images."""
+    """mIoU and pixel accuracy, in [0, 1], pooled over the images. Raises InputError where all of them are void."""
     pooled = Counts(*(torch.cat(column).sum(0) for column in zip(*per_image)))
+    if not pooled.valid:
+        raise InputError(
+            f"none of {len(per_image)} images has a labelled pixel to measure the model on; check its labels"
+        )
     return {
         f"{prefix}_miou": round(miou(pooled.intersection, pooled.union), 4),
-        f"{prefix}_pixel_accuracy": round((pooled.correct / pooled.valid).item(), 4),
+        f"{prefix}_pixel_accuracy": round(accuracy_per_image(pooled.correct, pooled.valid).item(), 4),
     }
 
 
@@ -42,11 +46,11 @@ def measure_clean(model: nn.Module, samples: Sequence[Sample], num_classes: int)
 
 
 def measure_attacked(
-    model: nn.Module, samples: Sequence[Sample], num_classes: int, eps: float, steps: int
+    model: nn.Module, samples: Sequence[Sample], num_classes: int, spec: AttackSpec
 ) -> dict[str, float]:
-    """`attacked_miou` and `attacked_pixel_accuracy` under APGD on mask-ce, each image at its lowest accuracy."""
+    """`attacked_miou` and `attacked_pixel_accuracy` under an attack, each image at its lowest accuracy."""
     device, found = device_of(model), []
     for images, labels in tqdm(stacks(samples, device), desc="attacking", disable=None, leave=False):
-        result = apgd(model, images.to(device), labels.to(device), eps, steps, "mask-ce")
+        result = last_of(spec_steps(spec, model, images.to(device), labels.to(device)))
         found.append(counts(result.predictions.cpu(), labels, num_classes))
     return rates("attacked", found)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from itertools import groupby, product
+from itertools import product
 from typing import Any
 
 import yaml
@@ -237,15 +236,6 @@ def recipe_of(name: str) -> Recipe:
         closest = get_close_matches(name, RECIPES, 3, 0.0)
         raise InputError(f"unknown recipe {name!r}; closest are {', '.join(closest)}, and `robviz finetune` lists all")
     return RECIPES[name]
-
-
-def overview() -> str:
-    """The names of all recipes, in groups of one dataset and architecture."""
-    lines = []
-    for (dataset, architecture), group in groupby(RECIPES.values(), lambda one: (one.dataset, one.architecture)):
-        names = textwrap.wrap("  ".join(recipe.name for recipe in group), 110, break_on_hyphens=False)
-        lines += [f"{dataset}, {architecture}", *(f"  {line}" for line in names)]
-    return "\n".join([*lines, ""])
 
 
 def changed(recipe: Recipe, changes: list[str]) -> Recipe:

@@ -18,19 +18,15 @@ from torch import nn
 from tqdm import tqdm
 
 import robviz
+from robviz.attacks import AttackSpec
 from robviz.datasets import load_dataset
 from robviz.files.provenance import versions
 from robviz.finetune.evaluation import measure_attacked, measure_clean
-from robviz.finetune.images import TrainingImages as TrainingImages
-from robviz.finetune.images import training_images
+from robviz.finetune.images import TrainingImages, training_images
 from robviz.finetune.initialization import initial_model
-from robviz.finetune.loop import Progress as Progress
-from robviz.finetune.loop import Training, must_fit
-from robviz.finetune.loop import train as train
+from robviz.finetune.loop import Progress, Training, must_fit, train
 from robviz.finetune.objectives import answering
-from robviz.finetune.recipes import RECIPES as RECIPES
-from robviz.finetune.recipes import Recipe as Recipe
-from robviz.finetune.recipes import of_seed
+from robviz.finetune.recipes import RECIPES, Recipe, of_seed
 from robviz.models import Card, available, load_model, save_checkpoint
 from robviz.results.records import Records
 from robviz.types import Dataset, Sample
@@ -39,7 +35,7 @@ PROBES = 20  # looks at the val split during a training
 PROBE_STEPS = 5  # of the attack in these
 
 
-def run(
+def run(  # noqa: PLR0913 - public and documented
     recipe: Recipe,
     out: str | Path,
     attack_steps: int = 50,
@@ -55,25 +51,37 @@ def run(
     """Train, measure on held-out images and write `<out>/<recipe.name>.safetensors` with its card.
 
     While it trains, the state and the checkpoint so far, which `load_model` opens too, lie in
-    `<out>/<recipe.name>.training`, renewed every `save_every` iterations; the same call goes on from there, unless
-    resume=False, and returns at once where this recipe was trained already. The figures in the card belong to the
-    weights as written (float16).
+    `<out>/<recipe.name>.training`; the same call goes on from there, and returns at once where this recipe was trained
+    already. The figures in the card belong to the weights as written (float16).
 
-    attack_steps, eps: the attack that the card reports (APGD, mask-ce). limit: measure on the first so many images of
-    each split. root: the folder that the dataset lies in. probe_images: of the val split, looked at 20 times during the
-    training. micro_batch, workers: see `train`. Returns the path of the weights, written by the main process.
-    Raises InputError, the last good checkpoint intact, for what cannot be trained.
+    Args:
+        recipe: What to train and how; `RECIPES` has those of the paper and of this project.
+        out: The folder of the checkpoint.
+        attack_steps: Steps of the attack that the card reports (APGD, mask-ce).
+        eps: Its radius, in [0, 1].
+        limit: Measure on at most this many images of each split.
+        root: The folder that the dataset lies in.
+        resume: Go on with a training that was interrupted; False begins it again.
+        save_every: Iterations between two states on disk.
+        probe_images: How many images of the val split are looked at, 20 times during the training.
+        micro_batch: Images that a process takes at a time; see `train`.
+        workers: Processes that read images.
+
+    Returns:
+        The path of the weights, written by the main process.
+
+    Raises:
+        ValueError: For what cannot be trained, the last good checkpoint intact.
     """
     out, root = Path(out), Path(root) if root is not None else None
     path = out / f"{recipe.name}.safetensors"
     if resume and is_trained(path, recipe):
         print(f"{path} is there already; resume=False or --restart trains it again", file=sys.stderr)
         return path
-    start = replace(recipe, initial=first_stage(recipe, out, root=root, micro_batch=micro_batch, workers=workers))
+    spec = AttackSpec(eps=eps, steps=attack_steps)
+    initial = first_stage(recipe, out, root=root, micro_batch=micro_batch, workers=workers)
     images, held_out = training_images(recipe, root), held_out_of(recipe, root)
-    with torch.random.fork_rng([]):  # it is built on the CPU
-        torch.manual_seed(recipe.seed)
-        training = Training(initial_model(start, len(images.classes)), recipe, len(images.classes))
+    training = prepare(recipe, images, initial)
     is_main = training.accelerator.is_main_process
     folder = out / f"{recipe.name}.training"
     with training.accelerator.main_process_first():
@@ -88,28 +96,14 @@ def run(
         source=f"trained on {images.name} by robviz {robviz.__version__}",
     )
     every = max(1, images.iterations // PROBES)
-    with (
-        telling_of_a_stop(folder),
-        closing(train(training, images, folder, save_every, probe, every, micro_batch, workers)) as progresses,
-        tqdm(total=images.iterations, desc=recipe.name, disable=not is_main) as bar,
-    ):
-        for progress in progresses:
-            bar.update(progress.iteration - bar.n)
-            bar.set_postfix(loss=f"{fmean(training.losses[-50:]):.3f}")
-            if progress.probe is not None:
-                clean, robust = progress.probe
-                bar.write(f"iteration {progress.iteration}: val mIoU {clean}, attacked {robust}", file=sys.stderr)
-            if progress.saved and is_main:
-                with must_fit(folder):
-                    save_checkpoint(training.averaged.module, card, folder)
+    progresses = train(training, images, folder, save_every, probe, every, micro_batch, workers)
+    with telling_of_a_stop(folder), closing(progresses):
+        follow(progresses, training, images.iterations, card, folder)
     if is_main:
         with must_fit(out):
             save_checkpoint(training.averaged.module, card, out)
-        metrics = measured(recipe, path, held_out, eps, attack_steps, limit) if recipe.trains != "backbone" else {}
-        with must_fit(out):
-            replace(card, metrics=metrics, training=history(training, probe_images)).save(path.with_suffix(".json"))
-        shutil.rmtree(folder)
-        print(f"{path}: {metrics}", file=sys.stderr)
+        metrics = measured(recipe, path, held_out, spec, limit) if recipe.trains != "backbone" else {}
+        publish(replace(card, metrics=metrics, training=history(training, probe_images)), path, folder)
     return path
 
 
@@ -172,25 +166,24 @@ def first(dataset: Dataset, count: int) -> list[Sample]:
 def probe_of(recipe: Recipe, dataset: Dataset, count: int, eps: float) -> Callable[[nn.Module], tuple[float, float]]:
     """Clean and robust mIoU of a model on a few images, as a function of the model."""
     samples, classes = first(dataset, count), len(dataset.classes)
+    spec = AttackSpec(eps=eps, steps=PROBE_STEPS)
 
     def probe(model: nn.Module) -> tuple[float, float]:
         model = answering(model, recipe)
         clean = measure_clean(model, samples, classes)["clean_miou"]
-        return clean, measure_attacked(model, samples, classes, eps, PROBE_STEPS)["attacked_miou"]
+        return clean, measure_attacked(model, samples, classes, spec)["attacked_miou"]
 
     return probe
 
 
-def measured(
-    recipe: Recipe, path: Path, held_out: dict[str, Dataset], eps: float, steps: int, limit: int
-) -> dict[str, Any]:
+def measured(recipe: Recipe, path: Path, held_out: dict[str, Dataset], spec: AttackSpec, limit: int) -> dict[str, Any]:
     """The metrics of a card: of the weights as written, by split, and the attack."""
     model = answering(load_model(path, PartialState().device), recipe)
-    metrics: dict[str, Any] = {"attack": {"attack": "apgd", "loss": "mask-ce", "eps": eps, "steps": steps, "seed": 0}}
+    metrics: dict[str, Any] = {"attack": spec.numbers()}
     for split, dataset in held_out.items():
         samples, classes = first(dataset, limit), len(dataset.classes)
         metrics[split] = measure_clean(model, samples, classes)
-        metrics[split] |= measure_attacked(model, samples, classes, eps, steps)
+        metrics[split] |= measure_attacked(model, samples, classes, spec)
     return metrics
 
 
@@ -216,3 +209,34 @@ def history(training: Training, probe_images: int) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processes": training.accelerator.num_processes,
     }
+
+
+def prepare(recipe: Recipe, images: TrainingImages, initial: str | None) -> Training:
+    """A recipe's training before its first iteration. initial: what its weights start from."""
+    classes = len(images.classes)
+    with torch.random.fork_rng([]):  # it is built on the CPU
+        torch.manual_seed(recipe.seed)
+        return Training(initial_model(replace(recipe, initial=initial), classes), recipe, classes)
+
+
+def follow(progresses: Iterator[Progress], training: Training, iterations: int, card: Card, folder: Path) -> None:
+    """Let a training run to its end, say how it goes, and keep the checkpoint so far whenever its state is saved."""
+    is_main = training.accelerator.is_main_process
+    with tqdm(total=iterations, desc=card.name, disable=not is_main) as bar:
+        for progress in progresses:
+            bar.update(progress.iteration - bar.n)
+            bar.set_postfix(loss=f"{fmean(training.losses[-50:]):.3f}")
+            if progress.probe is not None:
+                clean, robust = progress.probe
+                bar.write(f"iteration {progress.iteration}: val mIoU {clean}, attacked {robust}", file=sys.stderr)
+            if progress.saved and is_main:
+                with must_fit(folder):
+                    save_checkpoint(training.averaged.module, card, folder)
+
+
+def publish(card: Card, path: Path, folder: Path) -> None:
+    """Write the card beside the weights, last of all, and remove the folder of the training."""
+    with must_fit(path.parent):
+        card.save(path.with_suffix(".json"))
+    shutil.rmtree(folder)
+    print(f"{path}: {card.metrics}", file=sys.stderr)

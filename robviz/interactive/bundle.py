@@ -19,7 +19,7 @@ from PIL import Image
 
 from robviz.files.images import DAMAGED, LONGER_SIDE, largest_change, png, to_tensor
 from robviz.files.provenance import versions
-from robviz.interactive.comparison import Comparison, scores, seen, unattacked
+from robviz.interactive.comparison import Comparison, Subject, finalise, unattacked
 from robviz.interactive.scenario import Setting, model_of
 from robviz.models import fingerprint
 from robviz.types import VOID, InputError, Sample
@@ -45,7 +45,7 @@ def pack(setting: Setting, shown: Comparison) -> bytes:
         raise InputError("there is no finished attack to save yet; press Attack first")
     model, card = model_of(setting.model)
     config = {
-        "setting": asdict(setting),
+        "setting": setting.values(),
         "model": {"name": card.name, "sha256": fingerprint(model)},
         "classes": card.classes,
         "steps_made": shown.step,
@@ -137,24 +137,19 @@ def unpack(file: str | Path | io.BytesIO) -> Evidence:
         labels[labels == VOID_BYTE] = VOID
         if labels.max() >= len(card.classes):
             raise InputError(f"{name} in this zip holds class {labels.max()}, {card.name} has {len(card.classes)}")
-    if (change := largest_change(image, attacked)) > setting.eps + 1e-6:
-        raise InputError(f"the pictures in this zip differ by {change}/255, more than its ε of {setting.eps:g}/255")
-    reference = torch.from_numpy(masks["reference"])
-    sample = Sample(setting.photo, to_tensor(Image.fromarray(image)), reference)
-    start = unattacked(model, sample, len(card.classes), setting.eps / 255, int(setting.steps))
-    after, confidence = seen(model, to_tensor(Image.fromarray(attacked)))
-    shown = replace(
-        start,
+    if (change := largest_change(image, attacked)) > setting.eps_255 + 1e-6:
+        raise InputError(f"the pictures in this zip differ by {change}/255, more than its ε of {setting.eps_255:g}/255")
+    sample = Sample(setting.photo, to_tensor(Image.fromarray(image)), torch.from_numpy(masks["reference"]))
+    subject = Subject(model, sample, card)
+    kept = replace(
+        unattacked(subject, setting.spec()),
         attacked=attacked,
-        after=after.numpy(),
-        confidence_after=confidence,
-        scores_after=scores(after, reference, len(card.classes)),
         curve=curve,
         losses=losses,
         step=steps_made,
         largest_change=change,
-        is_final=True,
     )
+    shown = finalise(subject, kept)
     agrees = np.array_equal(masks["before"], shown.before) and np.array_equal(masks["after"], shown.after)
     return Evidence(setting, shown, agrees)
 

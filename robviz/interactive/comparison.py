@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -14,11 +13,39 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from robviz.attacks import AttackResult, attack_steps, frozen, share_equal
+from robviz.attacks import AttackResult, AttackSpec, checked_logits, last_of, share_equal, spec_steps
 from robviz.files.images import largest_change, quantise, to_bytes, to_tensor
-from robviz.metrics import counts, miou, pixel_accuracy
+from robviz.metrics import accuracy_per_image, counts, miou
+from robviz.models import Card
 from robviz.models.layers import device_of
 from robviz.types import Sample
+
+
+def never() -> bool:
+    """Return False: nobody stops the work."""
+    return False
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Describe who is attacked: a model, and a picture with its labels in the classes of that model.
+
+    Attributes:
+        model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W).
+        sample: The picture; its labels lie in -1 (void) .. K - 1.
+        card: The model's, with its K classes.
+        class_weights: (K,), for the balanced losses; None where nobody counted the classes.
+    """
+
+    model: nn.Module
+    sample: Sample
+    card: Card
+    class_weights: Tensor | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of classes."""
+        return len(self.card.classes)
 
 
 @dataclass(frozen=True)
@@ -73,7 +100,7 @@ class Comparison:
 
 def scores(predictions: Tensor, reference: Tensor, num_classes: int) -> Scores:
     found = counts(predictions[None], reference[None], num_classes)
-    return Scores(pixel_accuracy(found.correct, found.valid).item(), miou(found.intersection[0], found.union[0]))
+    return Scores(accuracy_per_image(found.correct, found.valid).item(), miou(found.intersection[0], found.union[0]))
 
 
 def seen(model: nn.Module, image: Tensor) -> tuple[Tensor, np.ndarray]:
@@ -81,17 +108,17 @@ def seen(model: nn.Module, image: Tensor) -> tuple[Tensor, np.ndarray]:
 
     The labels lie on the CPU, wherever the model is.
     """
-    with torch.no_grad(), frozen(model):
-        logits = model(image[None].to(device_of(model)))[0].cpu()
+    logits = checked_logits(model, image[None].to(device_of(model)))[0].cpu()
     largest, labels = logits.max(0)
     confidence = (largest - logits.logsumexp(0)).exp()
     return labels, (255 * confidence).round().byte().numpy()
 
 
-def unattacked(model: nn.Module, sample: Sample, num_classes: int, eps: float, steps: int) -> Comparison:
-    """The comparison before the first step: nothing changed yet."""
-    before, confidence = seen(model, sample.image)
-    found = scores(before, sample.labels, num_classes)
+def unattacked(subject: Subject, spec: AttackSpec) -> Comparison:
+    """The comparison before the first step of an attack: nothing changed yet."""
+    sample = subject.sample
+    before, confidence = seen(subject.model, sample.image)
+    found = scores(before, sample.labels, subject.num_classes)
     image, labels = to_bytes(sample.image), before.numpy()
     return Comparison(
         image=image,
@@ -107,119 +134,113 @@ def unattacked(model: nn.Module, sample: Sample, num_classes: int, eps: float, s
         losses=(),
         trail=(),
         step=0,
-        steps=steps,
-        eps=eps,
+        steps=spec.steps,
+        eps=spec.eps,
         largest_change=0,
         is_final=False,
     )
 
 
-def compare_steps(
-    model: nn.Module,
-    sample: Sample,
-    num_classes: int,
-    eps: float,
-    steps: int,
-    loss: str,
-    class_weights: Tensor | None = None,
-    seed: int = 0,
-    frame_seconds: float = 0.0,
-    is_stopped: Callable[[], bool] = lambda: False,
-    attack: str = "apgd",
-    target: int | None = None,
-    aimed: Tensor | None = None,
-    changeable: Tensor | None = None,
-) -> Generator[Comparison, None, None]:
-    """Attack one sample and yield the best so far: at most every `frame_seconds`, and at the end.
+def finalise(subject: Subject, shown: Comparison) -> Comparison:
+    """Measure a comparison: take `after`, its confidence and its scores from the 8-bit picture that is shown."""
+    after, confidence = seen(subject.model, to_tensor(Image.fromarray(shown.attacked)))
+    found = scores(after, subject.sample.labels, subject.num_classes)
+    return replace(shown, after=after.numpy(), confidence_after=confidence, scores_after=found, is_final=True)
 
-    The sample lies on the CPU, the model anywhere. is_stopped is asked at every step; once it says so, the last
-    comparison follows. `finish` turns that one into the evidence. attack: a key of `OPTIMISERS`. target: a class.
-    aimed, changeable: (H, W) bool, the only pixels to break, the only ones to change.
-    """
-    device, start = device_of(model), unattacked(model, sample, num_classes, eps, steps)
-    trail = [Moment(0, start.scores_before.accuracy, start.before.astype(np.uint8))]
-    moments = set(np.linspace(0, steps, MOMENTS, dtype=int).tolist()) - {0}
 
-    def pass_by(result: AttackResult) -> None:
+class Trail:
+    """The moments of an attack so far, evenly spread over its steps."""
+
+    def __init__(self, start: Comparison) -> None:
+        self.reference = torch.from_numpy(start.reference)
+        self.moments = [Moment(0, start.scores_before.accuracy, start.before.astype(np.uint8))]
+        self.wanted = set(np.linspace(0, start.steps, MOMENTS, dtype=int).tolist()) - {0}
+
+    def pass_by(self, result: AttackResult) -> None:
+        """Keep this step if it is one of the evenly spread ones."""
+        if result.step in self.wanted:
+            self.keep(result)
+
+    def end(self, result: AttackResult) -> None:
+        """Keep the last step."""
+        if result.step > self.moments[-1].step:
+            self.keep(result)
+
+    def keep(self, result: AttackResult) -> None:
         predictions = result.predictions.cpu()
-        accuracy = share_equal(predictions, sample.labels[None]).item()
-        trail.append(Moment(result.step, accuracy, predictions[0].numpy().astype(np.uint8)))
+        accuracy = share_equal(predictions, self.reference[None]).item()
+        self.moments.append(Moment(result.step, accuracy, predictions[0].numpy().astype(np.uint8)))
 
-    def compare(result: AttackResult) -> Comparison:
-        predictions = result.predictions[0].cpu()
-        attacked = quantise(result.images[0].cpu(), sample.image, eps)
-        return replace(
-            start,
-            attacked=attacked,
-            after=predictions.numpy(),
-            confidence_after=seen(model, result.images[0])[1],
-            scores_after=scores(predictions, sample.labels, num_classes),
-            curve=tuple(result.history.accuracy[:, 0].tolist()),
-            losses=tuple(result.history.loss[:, 0].tolist()),
-            trail=tuple(trail),
-            step=result.step,
-            largest_change=largest_change(attacked, start.image),
-        )
 
-    def batch(part: Tensor) -> Tensor:
-        return part[None].to(device)
-
-    due = 0.0
-    running = attack_steps(
-        attack,
-        model,
-        batch(sample.image),
-        batch(sample.labels),
-        eps,
-        steps,
-        loss,
-        None if class_weights is None else class_weights.to(device),
-        seed=seed,
-        target=target,
-        changeable=None if changeable is None else batch(changeable),
-        aimed=None if aimed is None else batch(aimed),
+def progressed(subject: Subject, start: Comparison, result: AttackResult, trail: Trail) -> Comparison:
+    """The comparison with the picture of this step, at which the model is still to look."""
+    attacked = quantise(result.images[0].cpu(), subject.sample.image, start.eps)
+    return replace(
+        start,
+        attacked=attacked,
+        curve=tuple(result.history.accuracy[:, 0].tolist()),
+        losses=tuple(result.history.loss[:, 0].tolist()),
+        trail=tuple(trail.moments),
+        step=result.step,
+        largest_change=largest_change(attacked, start.image),
     )
-    with closing(running):
+
+
+def frame_of(subject: Subject, start: Comparison, result: AttackResult, trail: Trail) -> Comparison:
+    """The comparison on the way: what the model sees in the float picture, which the attack knows already."""
+    predictions = result.predictions[0].cpu()
+    return replace(
+        progressed(subject, start, result, trail),
+        after=predictions.numpy(),
+        confidence_after=seen(subject.model, result.images[0])[1],
+        scores_after=scores(predictions, subject.sample.labels, subject.num_classes),
+    )
+
+
+def compare_steps(
+    subject: Subject,
+    spec: AttackSpec,
+    *,
+    frame_seconds: float = 0.0,
+    is_stopped: Callable[[], bool] = never,
+) -> Generator[Comparison, None, None]:
+    """Attack one sample and yield the best so far, and in the end the best of all, measured on its 8-bit picture.
+
+    Args:
+        subject: Who is attacked; its sample lies on the CPU, its model anywhere.
+        spec: How; its masks are (H, W).
+        frame_seconds: The least time between two comparisons on the way.
+        is_stopped: Asked at every step; once it returns True, the attack ends there.
+
+    Yields:
+        Comparisons on the way, which show the float picture, and last, also of a stopped attack, the one that
+        `is_final`.
+    """
+    device, start = device_of(subject.model), unattacked(subject, spec)
+    trail, due = Trail(start), 0.0
+    images, labels = (part[None].to(device) for part in (subject.sample.image, subject.sample.labels))
+    with closing(spec_steps(spec, subject.model, images, labels, subject.class_weights)) as running:
         for result in running:
-            if result.step in moments:
-                pass_by(result)
-            if is_stopped() or result.step == steps:
+            trail.pass_by(result)
+            if is_stopped() or result.step == spec.steps:
                 break
             if result.step > 0 and time.monotonic() >= due:
-                yield compare(result)
+                yield frame_of(subject, start, result, trail)
                 due = time.monotonic() + frame_seconds
-    if trail[-1].step < result.step:
-        pass_by(result)
-    yield compare(result)
+    trail.end(result)
+    yield finalise(subject, progressed(subject, start, result, trail))
 
 
-def finish(model: nn.Module, sample: Sample, last: Comparison, num_classes: int) -> Comparison:
-    """The same comparison with `after`, confidence and scores taken anew from the 8-bit picture that is shown."""
-    after, confidence = seen(model, to_tensor(Image.fromarray(last.attacked)))
-    found = scores(after, sample.labels, num_classes)
-    return replace(last, after=after.numpy(), confidence_after=confidence, scores_after=found, is_final=True)
+def compare(subject: Subject, spec: AttackSpec) -> Comparison:
+    """Attack one sample and return the measured comparison at the end of `compare_steps`."""
+    return last_of(compare_steps(subject, spec, frame_seconds=float("inf")))
 
 
 def step_seconds(model: nn.Module, sample: Sample, steps: int = 2) -> float:
     """Seconds of one step of an attack on this picture, here and now."""
-    running = attack_steps("apgd", model, sample.image[None], sample.labels[None], 1 / 255, steps, "ce")
-    with closing(running):
+    spec = AttackSpec(loss="ce", eps=1 / 255, steps=steps)
+    with closing(spec_steps(spec, model, sample.image[None], sample.labels[None])) as running:
         next(running)
         started = time.perf_counter()
         made = sum(1 for _ in running)
     return (time.perf_counter() - started) / max(1, made)
-
-
-def compare(
-    model: nn.Module,
-    sample: Sample,
-    num_classes: int,
-    eps: float,
-    steps: int,
-    loss: str = "mask-ce",
-    class_weights: Tensor | None = None,
-    seed: int = 0,
-) -> Comparison:
-    """The measured comparison at the end of `compare_steps`. eps in [0, 1]."""
-    frames = compare_steps(model, sample, num_classes, eps, steps, loss, class_weights, seed, float("inf"))
-    return finish(model, sample, deque(frames, maxlen=1).pop(), num_classes)

@@ -8,54 +8,37 @@ from contextlib import closing
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
 
-from robviz.interactive.comparison import Comparison, compare_steps, finish
-from robviz.metrics import counts
+from robviz.interactive.comparison import Comparison, Subject, compare_steps, never
+from robviz.metrics import accuracy_per_image, counts, iou, miou
 from robviz.results.plan import SeaSettings
-from robviz.types import Sample
 
 ACCURACY, MIOU = "pixels right", "mIoU"
 CLEAN, WORST = "not attacked", "worst case"
 
 
 def ensemble_steps(
-    model: nn.Module,
-    sample: Sample,
-    num_classes: int,
+    subject: Subject,
     eps: float,
     settings: SeaSettings,
-    class_weights: Tensor | None = None,
+    *,
     frame_seconds: float = 0.0,
-    is_stopped: Callable[[], bool] = lambda: False,
+    is_stopped: Callable[[], bool] = never,
 ) -> Generator[dict[str, Comparison], None, None]:
-    """Attack one sample with one run of the settings after the other; yields what there is by now, by the run's name.
+    """Attack one sample with one run of the settings after the other; yields what there is so far, by the run's name.
 
     A run that has ended is measured on its 8-bit picture (`is_final`). eps in [0, 1]. is_stopped is asked at every
-    step; once it says so, the run ends with its best so far, and no other begins.
+    step; once it returns True, the run ends with its best so far, and no other begins.
     """
     done: dict[str, Comparison] = {}
     for run in settings.runs:
         if is_stopped():
             return
-        frames = compare_steps(
-            model,
-            sample,
-            num_classes,
-            eps,
-            run.steps,
-            run.loss,
-            class_weights,
-            settings.seed,
-            frame_seconds,
-            is_stopped,
-            run.attack,
-        )
-        with closing(frames):
+        spec = run.spec(eps, settings.seed)
+        with closing(compare_steps(subject, spec, frame_seconds=frame_seconds, is_stopped=is_stopped)) as frames:
             for shown in frames:
                 yield done | {run.name: shown}
-        done[run.name] = finish(model, sample, shown, num_classes)
-        yield dict(done)
+        done[run.name] = shown
 
 
 def breakdown(shown: Mapping[str, Comparison], classes: tuple[str, ...]) -> pd.DataFrame:
@@ -69,12 +52,11 @@ def breakdown(shown: Mapping[str, Comparison], classes: tuple[str, ...]) -> pd.D
 
     def row(mask: np.ndarray) -> dict[str, float]:
         found = counts(torch.from_numpy(mask)[None], torch.from_numpy(first.reference)[None], len(classes))
-        iou = found.intersection[0] / found.union[0].clamp_min(1)
-        has_union = found.union[0] > 0
+        of_class = iou(found.intersection[0].double(), found.union[0])
         return {
-            ACCURACY: (found.correct / found.valid.clamp_min(1)).item(),
-            MIOU: iou[has_union].mean().item() if has_union.any() else float("nan"),
-            **{classes[number]: iou[number].item() for number in there},
+            ACCURACY: accuracy_per_image(found.correct, found.valid).item(),
+            MIOU: miou(found.intersection[0], found.union[0]),
+            **{classes[number]: of_class[number].item() for number in there},
         }
 
     rows = {CLEAN: row(first.before), **{name: row(one.after) for name, one in shown.items()}}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor, nn
 
-from robviz.attacks import attack_steps, predicted, share_equal
+from robviz.attacks import AttackSpec, last_of, predicted, share_equal, spec_steps
 from robviz.datasets import load_dataset
 from robviz.files.images import picture
 from robviz.files.provenance import versions
@@ -27,8 +27,8 @@ PHOTOS = {
 }
 #: name -> how the page calls it, and the colour of its curve in `style.css`
 MODELS = {"photos-clean": ("ordinary model", "ordinary"), "photos-robust": ("robust model", "robust")}
-EPS = (0, 0.5, 1, 2, 3, 4, 6, 8, 10, 12)  # in 1/255
-ATTACK = {"attack": "red-eps-apgd", "loss": "mask-ce", "steps": 50, "seed": 0}
+EPS_255 = (0, 0.5, 1, 2, 3, 4, 6, 8, 10, 12)
+ATTACK = AttackSpec("red-eps-apgd", "mask-ce", steps=50)  # at each of these radii
 
 
 def attacked_mask(model: nn.Module, sample: Sample, eps: float) -> Tensor:
@@ -36,8 +36,7 @@ def attacked_mask(model: nn.Module, sample: Sample, eps: float) -> Tensor:
     images, labels = sample.image[None], sample.labels[None]
     if eps == 0:
         return predicted(model, images)[0]
-    steps = attack_steps(model=model, images=images, labels=labels, eps=eps, **ATTACK)  # type: ignore[arg-type]
-    return deque(steps, maxlen=1).pop().predictions[0]
+    return last_of(spec_steps(replace(ATTACK, eps=eps), model, images, labels)).predictions[0]
 
 
 def samples() -> dict[str, Sample]:
@@ -53,12 +52,13 @@ def compute(folder: Path, resume: bool = True) -> None:
     """
     models = {name: load_model(name) for name in MODELS}
     fingerprints = {name: fingerprint(model) for name, model in models.items()}
-    records = Records(folder, {"models": fingerprints, "eps": list(EPS), **ATTACK, "versions": versions()}, resume)
+    plan = {**ATTACK.numbers(), "models": fingerprints, "eps": list(EPS_255), "versions": versions()}
+    records = Records(folder, plan, resume)
     for sample in samples().values():
         for name, model in models.items():
             key = f"{sample.name}.{name}"
             if records.read(key) is None:
-                masks = [attacked_mask(model, sample, eps / 255) for eps in EPS]
+                masks = [attacked_mask(model, sample, eps / 255) for eps in EPS_255]
                 accuracy = [share_equal(mask[None], sample.labels[None]).item() for mask in masks]
                 strip = np.concatenate([mask.numpy() for mask in masks]).astype(np.uint8)  # one below the other
                 records.write(key, {"accuracy": accuracy, "masks": picture(strip, compress_level=9)})

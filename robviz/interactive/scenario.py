@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from urllib.parse import urlencode
 import torch
 from torch import Tensor, nn
 
-from robviz.attacks import OPTIMISERS, predicted
+from robviz.attacks import OPTIMISERS, AttackSpec, last_of, predicted
 from robviz.datasets import load_dataset
 from robviz.datasets.labels import read_table
 from robviz.files.images import LONGER_SIDE, read_picture, to_tensor
-from robviz.interactive.comparison import Comparison, compare_steps, finish
+from robviz.interactive.comparison import Comparison, Subject, compare_steps, never
 from robviz.losses import LOSSES
 from robviz.models import Card, available, card_of, load_model
 from robviz.types import InputError, Sample
@@ -68,18 +68,29 @@ def sample_of(photo: str, upload: str | Path | None, model: nn.Module) -> tuple[
     return Sample(photo, image, predicted(model, image[None])[0]), OWN_NOTE
 
 
+def subject_for(photo: str, upload: str | Path | None, model: str) -> tuple[Subject, str]:
+    """The chosen model and picture, and what the picture's labels are."""
+    network, card = model_of(model)
+    sample, note = sample_of(photo, upload, network)
+    return Subject(network, sample, card, class_weights(card.dataset)), note
+
+
+#: Fields of `Setting` whose key in addresses and files is another name.
+KEYS = {"eps_255": "eps"}
+
+
 @dataclass(frozen=True)
 class Setting:
     """All that decides an attack on a picture; the defaults are the app's first view.
 
-    eps: in 1/255. target: a class of the model, "" for any other than the right one. region: a box of pixels
-    `left, top, right, bottom`, the last two not in it, or "" for the whole picture. where: what the box means, the
-    only pixels to `break` or the only ones to `change`.
+    eps_255: the radius in 1/255, as widgets, addresses and files have it; `spec` converts it. target: a class of the
+    model, "" for any other than the right one. region: a box of pixels `left, top, right, bottom`, the last two not in
+    it, or "" for the whole picture. where: what the box means, the only pixels to `break` or the only ones to `change`.
     """
 
     photo: str = "chelsea"
     model: str = "photos-clean"
-    eps: float = 4
+    eps_255: float = 4
     loss: str = "mask-ce"
     steps: int = 20
     seed: int = 0
@@ -90,12 +101,12 @@ class Setting:
 
     def check(self) -> None:
         """Raise InputError for what the widgets do not offer: fields may be empty, requests come from anywhere."""
-        if None in (self.eps, self.steps, self.seed):
+        if None in (self.eps_255, self.steps, self.seed):
             raise InputError("ε, steps and seed must each hold a number")
-        if not (0 <= self.eps <= MOST_EPS and 1 <= self.steps <= MOST_STEPS and 0 <= self.seed <= MOST_SEED):
+        if not (0 <= self.eps_255 <= MOST_EPS and 1 <= self.steps <= MOST_STEPS and 0 <= self.seed <= MOST_SEED):
             raise InputError(
                 f"ε must lie in 0 .. {MOST_EPS}, steps in 1 .. {MOST_STEPS} and the seed in 0 .. {MOST_SEED}, "
-                f"got {self.eps}, {self.steps} and {self.seed}"
+                f"got {self.eps_255}, {self.steps} and {self.seed}"
             )
         choices = {
             "photo": [*photos(), UPLOAD],
@@ -123,13 +134,33 @@ class Setting:
             raise InputError(f"the region {self.region[:40]!r} holds no pixel; expected left < right and top < bottom")
         return left, top, right, bottom
 
-    def arguments(self, classes: tuple[str, ...], labels: Tensor) -> dict[str, Any]:
-        """What an attack is told about target and region. labels: (H, W). Raises InputError for an unknown class."""
+    def spec(self, subject: Subject | None = None) -> AttackSpec:
+        """The attack, its radius in [0, 1].
+
+        subject: whose classes and picture the target and the region refer to; without one, both are left out. Raises
+        ValueError for a class that the model does not have and for a region outside the picture.
+        """
+        attack = AttackSpec(self.attack, self.loss, self.eps_255 / 255, int(self.steps), int(self.seed))
+        if subject is None:
+            return attack
+        inside = self.inside(subject.sample.labels)
+        return replace(
+            attack,
+            target=self.target_in(subject.card.classes),
+            aimed=inside if self.where == BREAK else None,
+            changeable=inside if self.where == CHANGE else None,
+        )
+
+    def target_in(self, classes: tuple[str, ...]) -> int | None:
+        """The number of the target among the classes. Raises InputError for an unknown one."""
         if self.target and self.target not in classes:
             raise InputError(f"the target must be a class of the model, got {self.target[:40]!r}")
-        target = classes.index(self.target) if self.target else None
+        return classes.index(self.target) if self.target else None
+
+    def inside(self, labels: Tensor) -> Tensor | None:
+        """The region as a mask (H, W) bool, like the labels; None for the whole picture. Raises InputError."""
         if (box := self.box()) is None:
-            return {"target": target}
+            return None
         left, top, right, bottom = box
         inside = torch.zeros_like(labels, dtype=torch.bool)
         inside[top:bottom, left:right] = True
@@ -137,12 +168,16 @@ class Setting:
             raise InputError(
                 f"the region {self.region!r} lies outside the picture of {labels.shape[1]} x {labels.shape[0]}"
             )
-        return {"target": target, "aimed" if self.where == BREAK else "changeable": inside}
+        return inside
+
+    def values(self) -> dict[str, Any]:
+        """The fields by their keys in addresses and files."""
+        return {KEYS.get(name, name): value for name, value in asdict(self).items()}
 
     def query(self) -> str:
         """Of an address: what differs from the defaults."""
-        start = asdict(Setting())
-        return urlencode({name: value for name, value in asdict(self).items() if value != start[name]})
+        start = Setting().values()
+        return urlencode({key: value for key, value in self.values().items() if value != start[key]})
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Setting:
@@ -150,12 +185,13 @@ class Setting:
         kinds = {"float": float, "int": int, "str": str}
         found: dict[str, Any] = {}
         for field in fields(cls):
-            if field.name in values:
+            key = KEYS.get(field.name, field.name)
+            if key in values:
                 try:
-                    found[field.name] = kinds[str(field.type)](values[field.name])
+                    found[field.name] = kinds[str(field.type)](values[key])
                 except (TypeError, ValueError, OverflowError):
-                    raise InputError(f"{field.name} must be a number, got {str(values[field.name])[:40]!r}") from None
-        if not math.isfinite(found.get("eps", 0)):
+                    raise InputError(f"{key} must be a number, got {str(values[key])[:40]!r}") from None
+        if not math.isfinite(found.get("eps_255", 0)):
             raise InputError("ε must be a finite number")
         setting = cls(**found)
         setting.check()
@@ -175,34 +211,16 @@ class Setting:
 def setting_steps(
     setting: Setting,
     upload: str | Path | None = None,
+    *,
     frame_seconds: float = 0.0,
-    is_stopped: Callable[[], bool] = lambda: False,
+    is_stopped: Callable[[], bool] = never,
 ) -> Generator[Comparison, None, None]:
-    """Frames of the attack that a setting tells, the last one measured on the 8-bit picture."""
+    """Frames of the attack that a setting describes, the last one measured on the 8-bit picture."""
     setting.check()
-    model, card = model_of(setting.model)
-    sample, _ = sample_of(setting.photo, upload, model)
-    shown = None
-    for shown in compare_steps(
-        model,
-        sample,
-        len(card.classes),
-        setting.eps / 255,
-        int(setting.steps),
-        setting.loss,
-        class_weights(card.dataset),
-        int(setting.seed),
-        frame_seconds,
-        is_stopped,
-        setting.attack,
-        **setting.arguments(card.classes, sample.labels),
-    ):
-        yield shown
-    assert shown is not None
-    yield finish(model, sample, shown, len(card.classes))
+    subject, _ = subject_for(setting.photo, upload, setting.model)
+    yield from compare_steps(subject, setting.spec(subject), frame_seconds=frame_seconds, is_stopped=is_stopped)
 
 
 def compare(setting: Setting, upload: str | Path | None = None) -> Comparison:
-    """Run the attack that a setting tells. upload: the picture file of `my own picture`. Raises InputError."""
-    *_, last = setting_steps(setting, upload, math.inf)
-    return last
+    """Run the attack that a setting describes. upload: the picture file of `my own picture`. Raises InputError."""
+    return last_of(setting_steps(setting, upload, frame_seconds=math.inf))

@@ -14,7 +14,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 import robviz
@@ -22,11 +21,10 @@ from robviz.attacks import apgd
 from robviz.datasets import load_dataset
 from robviz.finetune import TrainingImages, train
 from robviz.finetune.images import training_images
-from robviz.finetune.initialization import initial_model
 from robviz.finetune.loop import Training
 from robviz.finetune.recipes import PHOTOS, RECIPES, Recipe
-from robviz.finetune.run import history, probe_of
-from robviz.metrics import counts, pixel_accuracy
+from robviz.finetune.run import history, prepare, probe_of
+from robviz.metrics import accuracy_per_image, counts
 from robviz.models import Card, save_checkpoint, shipped_models
 from robviz.types import InputError, Sample
 
@@ -92,18 +90,16 @@ def heal_steps(recipe: Recipe, sample: Sample, folder: Path, rounds: int = 8) ->
     round in place of the last. Raises InputError for what cannot be trained.
     """
     images, eps = training_images(recipe), recipe.eps
-    with torch.random.fork_rng([]):
-        torch.manual_seed(recipe.seed)
-        training = Training(initial_model(recipe, len(images.classes)), recipe, len(images.classes))
+    training = prepare(recipe, images, recipe.initial)
     probe = probe_of(recipe, load_dataset(images.name, PROBE_SPLIT), PROBE_IMAGES, eps)
 
     def look() -> Round:
         model = training.averaged.module.eval()
         training.probes.append(probe(model))
-        pair = (part[None].to(training.accelerator.device) for part in (sample.image, sample.labels))
-        mask = apgd(model, *pair, eps, PICTURE_STEPS, "mask-ce").predictions.cpu()
+        image, labels = (part[None].to(training.accelerator.device) for part in (sample.image, sample.labels))
+        mask = apgd(model, image, labels, eps, PICTURE_STEPS, "mask-ce").predictions.cpu()
         right = counts(mask, sample.labels[None], len(images.classes))
-        accuracy = pixel_accuracy(right.correct, right.valid).item()
+        accuracy = accuracy_per_image(right.correct, right.valid).item()
         path = save_checkpoint(model, card_of(training, images), folder)
         return Round(*training.probes[-1], mask[0].numpy(), accuracy, path)
 

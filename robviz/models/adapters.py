@@ -244,7 +244,7 @@ def try_out(model: Adapted, size: tuple[int, int]) -> None:
         )
 
 
-def adapt(
+def adapt(  # noqa: PLR0913 - public and documented
     module: Callable[[Tensor], Any] | str | Path,
     classes: Sequence[str],
     *,

@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from robviz.files.paths import shipped
-from robviz.models import Card, shipped_models
+from robviz.models import Card, published, shipped_models
+from robviz.models.published import CHECKPOINTS
 from robviz.paper.ours import ours
 from robviz.results.report import Report, markdown
 from robviz.types import InputError
@@ -31,6 +32,42 @@ def trainings() -> pd.DataFrame:
                 row[f"{split} mIoU, {kind}"] = f"{100 * card.metrics[split][f'{kind}_miou']:.1f} %"
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def zoo() -> pd.DataFrame:
+    """List the shipped and the published models with their mIoU in %, clean and attacked at 4/255."""
+    rows = []
+    for name in shipped_models():
+        card = Card.load(shipped("checkpoints") / f"{name}.json")
+        figures = card.metrics["val"]
+        rows.append((card, figures["clean_miou"], figures["attacked_miou"], "shipped; 50 steps of APGD"))
+    for name in CHECKPOINTS:
+        card = published.card(name)
+        figures = card.metrics["val"]
+        rows.append((card, figures["clean_miou"], figures["sea_miou_4_255"], "download; SEA, by its authors"))
+    columns = ("model", "classes", "clean mIoU", "mIoU at 4/255", "measured by")
+    cells = [
+        (f"`{card.name}`", len(card.classes), f"{100 * clean:.1f} %", f"{100 * attacked:.1f} %", how)
+        for card, clean, attacked, how in rows
+    ]
+    return pd.DataFrame(cells, columns=list(columns))
+
+
+def glance(reports: list[Report]) -> pd.DataFrame:
+    """Return the mIoU, in %, that the paper's ensemble leaves of each model at the radii of most interest."""
+    lines: dict[str, dict[str, str]] = {}
+    for report in reports:
+        plan = report.plan
+        if plan["settings"]["name"] != "paper":
+            continue
+        clean, worst = (100 * report.rows[name]["miou"] for name in ("clean", "worst case"))
+        images = f"{plan['dataset']['images']} of {plan['dataset']['name']}"
+        line = lines.setdefault(plan["model"]["name"], {"images": images})
+        line["clean"], line[f"{255 * plan['eps']:g}/255"] = f"{clean:.1f} %", f"{worst:.1f} %"
+    radii = ("clean", "2/255", "4/255", "8/255")
+    return pd.DataFrame(
+        [{"model": f"`{name}`"} | line for name, line in sorted(lines.items())], columns=["model", "images", *radii]
+    )
 
 
 def reports_in(folder: Path) -> list[Report]:
@@ -107,10 +144,12 @@ def enough(reports: list[Report]) -> pd.DataFrame:
 
 
 def shipped_tables() -> dict[str, str]:
-    """The tables of the README, as Markdown, by the name of their place there."""
+    """Return the generated tables of README and documentation as Markdown, by the name of their place there."""
     folder = shipped("checkpoints") / "reports"
     reports = reports_in(folder)
     return {
+        "zoo": markdown(zoo()),
+        "glance": markdown(glance(reports)),
         "models": markdown(trainings()),
         "evaluations": markdown(evaluations(reports)),
         "enough": markdown(enough(reports)),
@@ -119,14 +158,21 @@ def shipped_tables() -> dict[str, str]:
     }
 
 
-def fill(readme: Path) -> None:
-    """Put the tables of a file, each between its two markers, up to date. Raises InputError where it has none."""
-    text = readme.read_text()
+def fill(path: Path) -> None:
+    """Update the tables of a file, each between its two markers.
+
+    Args:
+        path: a Markdown file.
+
+    Raises:
+        InputError: if the file has no place for a table.
+    """
+    text = path.read_text(encoding="utf-8")
     here = {name: table for name, table in shipped_tables().items() if f"<!-- {name}: begin -->" in text}
     if not here:
-        raise InputError(f"{readme} has no place for a table: expected a line such as <!-- models: begin -->")
+        raise InputError(f"{path} has no place for a table: expected a line such as <!-- models: begin -->")
     for name, table in here.items():
         begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
         before, rest = text.split(begin)
         text = before + begin + table + end + rest.split(end)[1]
-    readme.write_text(text)
+    path.write_text(text, encoding="utf-8")

@@ -115,7 +115,7 @@ def measure(
     batch_size: int = 16,
     precision: str = "fp32",
 ) -> list[Report]:
-    """Run the ablation, or some of it, at one radius; the reports are written to `<out>/<model>.<name>.<radius>.json`."""
+    """Run the ablation, or some of it, at one radius; writes the reports `<out>/<model>.<name>.<radius>.json`."""
     reports = []
     with with_variants():
         for name in names:

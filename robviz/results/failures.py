@@ -20,7 +20,7 @@ from PIL import Image
 
 from robviz.datasets import load_dataset
 from robviz.files.images import to_bytes
-from robviz.metrics import SIZE_NAMES
+from robviz.metrics import SIZE_NAMES, accuracy_per_image, iou
 from robviz.results.images import Kept, kept_of
 from robviz.results.plan import CLEAN, Run, key_of
 from robviz.results.records import Records
@@ -110,10 +110,15 @@ def what_is_missing(folder: Path, plan: dict[str, Any]) -> str:
     )
 
 
-def iou(table: dict[str, Any], prefix: str = "") -> np.ndarray:
-    """Per image; NaN where the union is empty."""
+def accuracies(table: dict[str, Any]) -> np.ndarray:
+    """(N,) pixel accuracy of each image."""
+    return accuracy_per_image(table["correct"].double(), table["valid"]).numpy()
+
+
+def ious(table: dict[str, Any], prefix: str = "") -> np.ndarray:
+    """(N, C) IoU of each image and class; NaN where the class does not occur."""
     intersection, union = (table[f"{prefix}{part}"].numpy() for part in ("intersection", "union"))
-    return np.where(union > 0, intersection / np.maximum(union, 1), np.nan)
+    return np.where(union > 0, iou(intersection, union), np.nan)
 
 
 def rows_of(
@@ -121,12 +126,12 @@ def rows_of(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`rows` and `class_drops` of `Failures`, from counts alone; row = image * runs + run."""
     clean, attacked = tables[CLEAN], [tables[run.name] for run in runs]
-    images, valid = len(clean["image"]), clean["valid"].clamp_min(1).numpy()
+    images = len(clean["image"])
     winner = np.stack([table["correct"].numpy() for table in attacked]).argmin(0)
     is_labelled = clean["labelled"].numpy() > 0
-    drops = np.stack([np.where(is_labelled, iou(clean) - iou(table), np.nan) for table in attacked], 1)
-    sizes = np.stack([iou(clean, "size_") - iou(table, "size_") for table in attacked], 1)
-    right = np.stack([table["correct"].numpy() / valid for table in attacked], 1)
+    drops = np.stack([np.where(is_labelled, ious(clean) - ious(table), np.nan) for table in attacked], 1)
+    sizes = np.stack([ious(clean, "size_") - ious(table, "size_") for table in attacked], 1)
+    right = np.stack([accuracies(table) for table in attacked], 1)
     of_image = np.repeat(np.arange(images), len(runs))
     drops, sizes = drops.reshape(-1, len(classes)), sizes.reshape(-1, len(SIZE_NAMES))
     known = np.where(np.isnan(drops), -np.inf, drops)
@@ -137,7 +142,7 @@ def rows_of(
             "image": np.asarray(clean["image"], dtype=object)[of_image],
             "run": [run.name for run in runs] * images,
             "loss": [run.loss for run in runs] * images,
-            "clean": (clean["correct"].numpy() / valid)[of_image],
+            "clean": accuracies(clean)[of_image],
             "attacked": right.ravel(),
             "won": np.tile(np.arange(len(runs)), images) == winner[of_image],
             "worst_class": np.asarray(classes, dtype=object)[worst],
@@ -166,7 +171,7 @@ def flips_of(folder: Path, plan: dict[str, Any], dataset: Dataset, rows: pd.Data
             row, after = i * len(runs) + number, kept.read("masks", key_of(i, run))
             fits = sample.name == rows["image"][row] and before.shape == after.shape == labels.shape
             is_valid = labels != VOID
-            if not fits or round(right[row] * max(is_valid.sum(), 1)) != ((after == labels) & is_valid).sum():
+            if not fits or round(right[row] * is_valid.sum()) != ((after == labels) & is_valid).sum():
                 raise InputError(
                     f"the mask {kept.path('masks', key_of(i, run))} is not that of its record over {dataset.name} "
                     f"({dataset.split}); give the dataset that was evaluated, or delete it and evaluate again"
@@ -202,11 +207,7 @@ def select(
     for what, value, known in (("loss", loss, losses), ("size", size, SIZE_NAMES), ("sort", sort_by, SORTS)):
         if value is not None and value not in known:
             raise InputError(f"unknown {what} {value!r}; choose from: {', '.join(known)}")
-    for number in (label, seen_as):
-        if number is not None and not 0 <= number < len(found.classes):
-            raise InputError(f"class numbers lie in 0 .. {len(found.classes) - 1}, got {number}")
-    if seen_as is not None and found.flips is None:
-        raise InputError(found.missing)
+    check_classes(found, label, seen_as)
     rows = found.rows.copy()
     if label is not None:
         rows["class_drop"], rows["worst_class"] = found.class_drops[label], found.classes[label]
@@ -225,6 +226,15 @@ def select(
         is_chosen &= rows[size] > 0
     column, largest_first = SORTS[sort_by]
     return rows[is_chosen].sort_values(column, ascending=not largest_first, kind="stable")
+
+
+def check_classes(found: Failures, label: int | None, seen_as: int | None) -> None:
+    """Raise InputError for class numbers that there are not, and where the flips to a class are not known."""
+    for number in (label, seen_as):
+        if number is not None and not 0 <= number < len(found.classes):
+            raise InputError(f"class numbers lie in 0 .. {len(found.classes) - 1}, got {number}")
+    if seen_as is not None and found.flips is None:
+        raise InputError(found.missing)
 
 
 def flipped(found: Failures, label: int | None, seen_as: int | None) -> pd.Series:

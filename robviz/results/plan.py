@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from robviz.attacks import AttackSpec
 from robviz.types import InputError
 
 
@@ -18,6 +19,10 @@ class Run:
     @property
     def name(self) -> str:
         return f"{self.loss}.{self.attack}.{self.steps}"
+
+    def spec(self, eps: float, seed: int) -> AttackSpec:
+        """The run at a radius, in [0, 1]."""
+        return AttackSpec(self.attack, self.loss, eps, self.steps, seed)
 
 
 @dataclass(frozen=True)

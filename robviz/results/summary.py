@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from itertools import combinations
 from typing import Any
 
@@ -11,8 +12,10 @@ from torch import Tensor
 
 from robviz.metrics import (
     SIZE_NAMES,
+    accuracy_per_image,
     balanced_accuracy,
     counts,
+    iou,
     label_counts,
     miou,
     size_counts,
@@ -72,11 +75,16 @@ def chosen(table: dict[str, Any], choice: Tensor) -> dict[str, Any]:
     return {key: value[choice, each] for key, value in table.items() if isinstance(value, Tensor)}
 
 
+def iou_of_each(names: Iterable[str], intersection: Tensor, union: Tensor) -> dict[str, float | None]:
+    """IoU by name, in [0, 1]; None where there is nothing to find and nothing was found."""
+    ratios = zip(names, iou(intersection.double(), union).tolist(), union.tolist())
+    return {name: ratio if area else None for name, ratio, area in ratios}
+
+
 def figures_of(rows: dict[str, Any], classes: tuple[str, ...]) -> dict[str, Any]:
     """What a report says about one prediction an image; rates in [0, 1], None where nothing can be said."""
     intersection, union = rows["intersection"].sum(0), rows["union"].sum(0)
     accuracy = worst_case_accuracy(rows["correct"][None], rows["valid"])
-    sizes = zip(SIZE_NAMES, rows["size_intersection"].sum(0).tolist(), rows["size_union"].sum(0).tolist())
     rates = {
         "accuracy_mean": accuracy.mean,
         "accuracy_pooled": accuracy.pooled,
@@ -85,11 +93,8 @@ def figures_of(rows: dict[str, Any], classes: tuple[str, ...]) -> dict[str, Any]
     }
     return {
         **{name: None if math.isnan(rate) else rate for name, rate in rates.items()},
-        "iou_by_size": {name: hits / area if area else None for name, hits, area in sizes},
-        "iou_by_class": {
-            name: hits / area if area else None
-            for name, hits, area in zip(classes, intersection.tolist(), union.tolist())
-        },
+        "iou_by_size": iou_of_each(SIZE_NAMES, rows["size_intersection"].sum(0), rows["size_union"].sum(0)),
+        "iou_by_class": iou_of_each(classes, intersection, union),
     }
 
 
@@ -118,14 +123,13 @@ def report_of(records: Records, plan: dict[str, Any], classes: tuple[str, ...]) 
             rows[f"{first} + {second}"] = worst_of([a, b], aggregation, seed, classes)
     rows["worst case"] = worst_of(tables, aggregation, seed, classes)
     least, choice = torch.stack([table["correct"] for table in tables]).min(0)
+    before, after = (accuracy_per_image(correct.double(), clean["valid"]) for correct in (clean["correct"], least))
     return Report(
         plan=plan,
         rows=rows,
         images=[
-            {"image": name, "clean": before / max(valid, 1), "worst": after / max(valid, 1), "by": names[by]}
-            for name, before, after, valid, by in zip(
-                clean["image"], clean["correct"].tolist(), least.tolist(), clean["valid"].tolist(), choice.tolist()
-            )
+            {"image": name, "clean": unattacked, "worst": attacked, "by": names[by]}
+            for name, unattacked, attacked, by in zip(clean["image"], before.tolist(), after.tolist(), choice.tolist())
         ],
         gradients=int(sum(table["gradients"].sum().item() for table in tables)),
     )

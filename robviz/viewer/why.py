@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy import ndimage
 
 from robviz.attribution import Contrast, TopLogits
 from robviz.files.images import attribution_overlay, overlay, picture
 from robviz.interactive.comparison import Comparison
-from robviz.types import Palette
+from robviz.models import Card
+from robviz.viewer.payloads import WhyData, WhyLogits, WhyPane
 
 
 def outlined(image: np.ndarray, region: np.ndarray | None) -> np.ndarray:
@@ -22,40 +21,40 @@ def outlined(image: np.ndarray, region: np.ndarray | None) -> np.ndarray:
 
 def why_data(
     shown: Comparison,
-    classes: tuple[str, ...],
-    palette: Palette,
+    card: Card,
     note: str,
     point: tuple[int, int] | None = None,
     region: np.ndarray | None = None,
     target: int | None = None,
     top: TopLogits | None = None,
     contrast: Contrast | None = None,
-) -> dict[str, Any]:
+) -> WhyData:
     """A picture and its attacked version, with their masks, or with both maps in one scale; ready for JSON.
 
-    point: x and y. region: (H, W) bool, what is explained. target: its class. top: of both pictures, at the point.
+    card: of the model that is asked. point: x and y. region: (H, W) bool, what is explained. target: its class. top: of
+    both pictures, at the point.
     """
-    panes = []
+    panes: list[WhyPane] = []
     for title, image, mask, row in (
         ("clean", shown.image, shown.before, "clean"),
         ("attacked", shown.attacked, shown.after, "attacked"),
     ):
         found = getattr(contrast, row, None)
         if contrast is None:
-            painted, caption = overlay(image, mask, palette), "what the model sees"
+            painted, caption = overlay(image, mask, card.palette), "what the model sees"
         elif found is None:
             painted, caption = image, "comes next"
         else:
             painted = attribution_overlay(image, found.map, contrast.scale)
             caption = f"mean logit {found.value:.1f}"
         panes.append({"title": title, "caption": caption, "url": picture(outlined(painted, region))})
-    logits = []
+    logits: list[WhyLogits] = []
     for n, label in enumerate(top.classes.tolist() if top is not None else ()):
         assert top is not None
         logits.append(
             {
-                "name": classes[label],
-                "colour": list(palette[label]),
+                "name": card.classes[label],
+                "colour": list(card.palette[label]),
                 "logits": top.logits[:, n].tolist(),
                 "probabilities": top.probabilities[:, n].tolist(),
                 "isTarget": label == target,

@@ -32,6 +32,7 @@ from robviz.app.work import (
     refusing,
     sample_of,
     started_by,
+    subject_for,
 )
 from robviz.attacks import OPTIMISERS, TARGETED
 from robviz.interactive.bundle import pack, unpack
@@ -51,6 +52,7 @@ from robviz.models import available
 from robviz.sea import PAPER
 from robviz.types import InputError
 from robviz.viewer import viewer_data
+from robviz.viewer.payloads import Score, ViewerData
 
 WORK = Work()
 ANY = "any other class"
@@ -89,38 +91,38 @@ def note_of(setting: Setting) -> str:
     return TRUTH_NOTE if is_drawn else OWN_NOTE
 
 
-def clean_view(setting: Setting, upload: str | None = None) -> dict[str, Any]:
+def clean_view(setting: Setting, upload: str | None = None) -> ViewerData:
     """The picture and its mask before any attack."""
     setting.check()
-    model, card = model_of(setting.model)
-    sample, note = sample_of(setting.photo, upload, model)
-    shown = unattacked(model, sample, len(card.classes), setting.eps / 255, int(setting.steps))
-    return viewer_data(shown, card.classes, card.palette, f"{note} Press Attack.")
+    subject, note = subject_for(setting.photo, upload, setting.model)
+    shown = unattacked(subject, setting.spec())
+    return viewer_data(shown, subject.card.classes, subject.card.palette, f"{note} Press Attack.")
 
 
-def result_view(setting: Setting, final: Comparison, note: str) -> dict[str, Any]:
+def result_view(setting: Setting, final: Comparison, note: str) -> ViewerData:
     """A finished attack, with all there is to say about it."""
     card = model_of(setting.model)[1]
-    if setting.eps < 1:
+    if setting.eps_255 < 1:
         note += " An 8-bit picture cannot hold a change below 1/255."
     shown = viewer_data(final, card.classes, card.palette, note)
     if setting.target:
-        aimed = setting.arguments(card.classes, torch.from_numpy(final.reference)).get("aimed")
+        aimed = setting.inside(torch.from_numpy(final.reference)) if setting.where == BREAK else None
         where = ... if aimed is None else aimed.numpy()
         label = card.classes.index(setting.target)
         before, after = ((mask[where] == label).mean() for mask in (final.before, final.after))
-        row = {"name": "target", "label": f"pixels at {setting.target}", "value": f"{before:.1%} → {after:.1%}"}
+        row: Score = {"name": "target", "label": f"pixels at {setting.target}", "value": f"{before:.1%} → {after:.1%}"}
         shown["scores"].insert(2, row)
     return shown
 
 
 def attack_views(
     setting: Setting, upload: str | None, stopped: threading.Event
-) -> Iterator[tuple[dict[str, Any], Comparison]]:
+) -> Iterator[tuple[ViewerData, Comparison]]:
     """Frames of an attack, at most one every `FRAME_SECONDS`; the last one is the measured result."""
     setting.check()
     card, note = model_of(setting.model)[1], note_of(setting)
-    with closing(setting_steps(setting, upload, FRAME_SECONDS, stopped.is_set)) as frames:
+    steps = setting_steps(setting, upload, frame_seconds=FRAME_SECONDS, is_stopped=stopped.is_set)
+    with closing(steps) as frames:
         for shown in frames:
             if not shown.is_final:
                 yield viewer_data(shown, card.classes, card.palette, note), shown
@@ -144,7 +146,7 @@ def expect(photo: str, upload: str | None, model: str, request: gr.Request) -> N
 @refusing
 def look(
     photo: str, upload: str | None, model: str, eps: float, steps: int, request: gr.Request
-) -> tuple[dict[str, Any], go.Figure]:
+) -> tuple[ViewerData, go.Figure]:
     """Show the chosen picture and its mask, before any attack; an attack on them stays."""
     if not WORK.leaves(request, subject_of(photo, upload, model)):
         return gr.skip(), gr.skip()
@@ -165,7 +167,7 @@ def attack(
     region: str,
     where: str,
     request: gr.Request,
-) -> Iterator[tuple[dict[str, Any], Any]]:
+) -> Iterator[tuple[ViewerData, Any]]:
     """Stream the attack; ends early, keeping the best so far, on Stop or when the tab closes."""
     setting, upload = setting_of(photo, upload, model, eps, loss, steps, seed, attack, target, region, where)
     subject = subject_of(photo, upload, model)
@@ -266,7 +268,7 @@ def build() -> None:
             photo = gr.Dropdown([*photos(), UPLOAD], value=start.photo, label="Picture", elem_id="photo")
             upload = gr.UploadButton("Upload a picture", file_count="single", size="sm", elem_id="upload")
             model = gr.Radio(available(offline=True), value=start.model, label="Model", elem_id="model")
-            eps = gr.Slider(0, MOST_EPS, start.eps, step=0.25, label="ε, in 1/255", elem_id="eps")
+            eps = gr.Slider(0, MOST_EPS, start.eps_255, step=0.25, label="ε, in 1/255", elem_id="eps")
             preset = gr.Radio(list(PRESETS), value="quick", label="Preset", elem_id="preset")
             steps = gr.Slider(1, MOST_STEPS, start.steps, step=1, label="Steps", elem_id="steps")
             seconds = gr.Markdown(elem_id="estimate")

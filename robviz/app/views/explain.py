@@ -17,22 +17,23 @@ from robviz.app.work import (
     FRAME_SECONDS,
     UPLOAD,
     Work,
-    class_weights,
     drawn_by,
     in_turn,
     model_of,
     photos,
     queue_line,
     refusing,
-    sample_of,
     started_by,
+    subject_for,
 )
+from robviz.attacks import AttackSpec
 from robviz.attribution import METHODS, Contrast, check_pixel, estimate, region_at, top_logits
 from robviz.attribution import compare_steps as contrast_steps
 from robviz.files.images import to_tensor
-from robviz.interactive.comparison import Comparison, compare_steps, finish, unattacked
+from robviz.interactive.comparison import Comparison, compare, unattacked
 from robviz.models import available
 from robviz.types import InputError
+from robviz.viewer.payloads import WhyData
 from robviz.viewer.why import why_data
 
 WORK = Work()
@@ -61,25 +62,28 @@ watch('value', () => shown.update(props.value));
 """
 
 
-class Subject(NamedTuple):
+class QuickAttack(NamedTuple):
     """The attack whose outcome is explained, as the widgets say."""
 
     photo: str = "chelsea"
     upload: str | None = None
     model: str = "photos-clean"
-    eps: float = 4  # in 1/255
+    eps_255: float = 4
+
+    @property
+    def spec(self) -> AttackSpec:
+        """How the picture is attacked. Raises InputError for a radius that the widgets do not offer."""
+        if self.eps_255 is None or not 0 <= self.eps_255 <= MOST_EPS:
+            raise InputError(f"ε must lie in 0 .. {MOST_EPS}, got {self.eps_255}")
+        return AttackSpec(loss=LOSS, eps=self.eps_255 / 255, steps=STEPS)
 
 
 @lru_cache(maxsize=32)
-def attacked(subject: Subject) -> Comparison:
+def attacked(quick: QuickAttack) -> Comparison:
     """The quick attack; the 8-bit picture is what is explained."""
-    if subject.eps is None or not 0 <= subject.eps <= MOST_EPS:
-        raise InputError(f"ε must lie in 0 .. {MOST_EPS}, got {subject.eps}")
-    model, card = model_of(subject.model)
-    sample, _ = sample_of(subject.photo, subject.upload, model)
-    classes = len(card.classes)
-    *_, last = compare_steps(model, sample, classes, subject.eps / 255, STEPS, LOSS, class_weights(card.dataset))
-    return finish(model, sample, last, classes)
+    spec = quick.spec
+    subject, _ = subject_for(quick.photo, quick.upload, quick.model)
+    return compare(subject, spec)
 
 
 class Asked(NamedTuple):
@@ -92,9 +96,9 @@ class Asked(NamedTuple):
     images: torch.Tensor  # (2, 3, H, W): clean, attacked
 
 
-def asked(subject: Subject, x: int | None, y: int | None, label: int, where: str) -> Asked:
+def asked(quick: QuickAttack, x: int | None, y: int | None, label: int, where: str) -> Asked:
     """Raises InputError for a pixel or a class that there is not."""
-    shown, classes = attacked(subject), model_of(subject.model)[1].classes
+    shown, classes = attacked(quick), model_of(quick.model)[1].classes
     if x is None or y is None:
         raise InputError("no pixel was chosen yet; click one, or give its x and y")
     check_pixel(shown.before.shape, y, x)
@@ -112,11 +116,11 @@ def seconds(model: str, method: str, height: int, width: int) -> float:
     return 2 * estimate(model_of(model)[0], method, noise, **OPTIONS.get(method, {}))
 
 
-def view_of(subject: Subject, question: Asked, note: str, contrast: Contrast | None = None) -> dict[str, Any]:
-    model, card = model_of(subject.model)
+def view_of(quick: QuickAttack, question: Asked, note: str, contrast: Contrast | None = None) -> WhyData:
+    model, card = model_of(quick.model)
     shown, (x, y), region, target, images = question
     top = top_logits(model, images, y, x)
-    return why_data(shown, card.classes, card.palette, note, (x, y), region, target, top, contrast)
+    return why_data(shown, card, note, (x, y), region, target, top, contrast)
 
 
 def choices_of(classes: tuple[str, ...]) -> list[tuple[str, int]]:
@@ -124,12 +128,12 @@ def choices_of(classes: tuple[str, ...]) -> list[tuple[str, int]]:
 
 
 @refusing
-def attack(photo: str, upload: str | None, model: str, eps: float) -> tuple[dict[str, Any], Any, None, None]:
+def attack(photo: str, upload: str | None, model: str, eps: float) -> tuple[WhyData, Any, None, None]:
     """The picture and its attacked version, to click a pixel in."""
-    subject, card = Subject(photo, upload, model, eps), model_of(model)[1]
-    shown = attacked(subject)
+    quick, card = QuickAttack(photo, upload, model, eps), model_of(model)[1]
+    shown = attacked(quick)
     note = f"{STEPS} steps of {LOSS} at ε = {eps:g}/255, in 8 bits. {CLICK}"
-    return why_data(shown, card.classes, card.palette, note), gr.Dropdown(choices_of(card.classes)), None, None
+    return why_data(shown, card, note), gr.Dropdown(choices_of(card.classes)), None, None
 
 
 @refusing
@@ -149,15 +153,15 @@ def point(
     label: int,
     where: str,
     method: str,
-) -> dict[str, Any]:
+) -> WhyData:
     """What the model says about the pixel, and how long an answer to the question will take."""
-    subject = Subject(photo, upload, model, eps)
-    question = asked(subject, x, y, label, where)
+    quick = QuickAttack(photo, upload, model, eps)
+    question = asked(quick, x, y, label, where)
     took = seconds(model, method, *question.region.shape)
     name = model_of(model)[1].classes[question.target]
     how_long = f"about {took:.0f} s" if took >= 1 else "less than a second"
     note = f"Why {name}, or not? For both pictures, {method} takes {how_long}. Press Explain."
-    return view_of(subject, question, note)
+    return view_of(quick, question, note)
 
 
 @refusing
@@ -172,11 +176,11 @@ def explain(
     where: str,
     method: str,
     request: gr.Request,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[WhyData]:
     """Stream both maps; ends early, keeping what is known, on Stop or when the tab closes."""
-    subject = Subject(photo, upload, model, eps)
+    quick = QuickAttack(photo, upload, model, eps)
     with WORK.begin(request) as stopped:
-        question = asked(subject, x, y, label, where)
+        question = asked(quick, x, y, label, where)
         name = model_of(model)[1].classes[question.target]
         note = f"Where the mean logit of {name} in the outlined region comes from, by {method}; one scale for both."
         network, options, due = model_of(model)[0], OPTIONS.get(method, {}), 0.0
@@ -188,21 +192,21 @@ def explain(
                     note += " Stopped: this is what was known by then."
                     break
                 if time.monotonic() >= due:
-                    yield view_of(subject, question, note, contrast)
+                    yield view_of(quick, question, note, contrast)
                     due = time.monotonic() + FRAME_SECONDS
-        yield view_of(subject, question, note, contrast)
+        yield view_of(quick, question, note, contrast)
 
 
 def build() -> None:
-    start = Subject()
-    model, card = model_of(start.model)
-    first = unattacked(model, photos()[start.photo], len(card.classes), start.eps / 255, STEPS)
+    start = QuickAttack()
+    first_subject, _ = subject_for(start.photo, start.upload, start.model)
+    first, card = unattacked(first_subject, start.spec), first_subject.card
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
             photo = gr.Dropdown([*photos(), UPLOAD], value=start.photo, label="Picture", elem_id="why-photo")
             upload = gr.UploadButton("Upload a picture", file_count="single", size="sm", elem_id="why-upload")
             chosen = gr.Dropdown(available(offline=True), value=start.model, label="Model", elem_id="why-model")
-            eps = gr.Slider(0, MOST_EPS, start.eps, step=0.25, label="ε, in 1/255", elem_id="why-eps")
+            eps = gr.Slider(0, MOST_EPS, start.eps_255, step=0.25, label="ε, in 1/255", elem_id="why-eps")
             attack_button = gr.Button("Attack it", elem_id="why-attack")
             with gr.Row():
                 x = gr.Number(None, precision=0, label="x", min_width=80, elem_id="why-x")
@@ -216,7 +220,7 @@ def build() -> None:
             line = queue_line("why-queue")
         with gr.Column(scale=3, min_width=320, elem_classes="rv-result"):
             note = "Press “Attack it”, then click a pixel."
-            view = drawn_by(WHY, why_data(first, card.classes, card.palette, note), "why")
+            view = drawn_by(WHY, why_data(first, card, note), "why")
 
     subject: list[gr.Component] = [photo, upload, chosen, eps]
     question: list[gr.Component] = [x, y, label, where, method]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -15,15 +15,13 @@ from robviz.app.work import (
     VIEWER,
     Work,
     at_every_change,
-    class_weights,
     drawn_by,
     in_turn,
-    model_of,
     photos,
     queue_line,
     refusing,
-    sample_of,
     started_by,
+    subject_for,
 )
 from robviz.interactive.comparison import unattacked
 from robviz.interactive.ensemble import CLEAN, ensemble_steps
@@ -35,6 +33,7 @@ from robviz.sea import SETTINGS
 from robviz.types import InputError
 from robviz.viewer.ensemble import ensemble_data
 from robviz.viewer.failures import heatmap_data
+from robviz.viewer.payloads import EnsembleData, HeatmapData, ViewerData
 
 WORK = Work()
 STEPS = 30
@@ -61,14 +60,13 @@ def names_of(settings: SeaSettings) -> list[str]:
     return [run.name for run in settings.runs]
 
 
-def first_view(photo: str, model: str, eps: float, ensemble: str, steps: int) -> dict[str, Any]:
+def first_view(photo: str, model: str, eps: float, ensemble: str, steps: int) -> EnsembleData:
     """The unattacked picture, and the attacks that wait."""
     setting, settings = Setting(photo, model, eps, steps=steps), settings_of(ensemble, steps)
     setting.check()
-    net, card = model_of(model)
-    sample, note = sample_of(photo, None, net)
-    shown = {CLEAN: unattacked(net, sample, len(card.classes), eps / 255, int(steps))}
-    return ensemble_data(shown, card, names_of(settings), f"{note} Press Run.")
+    subject, note = subject_for(photo, None, model)
+    shown = {CLEAN: unattacked(subject, setting.spec())}
+    return ensemble_data(shown, subject.card, names_of(settings), f"{note} Press Run.")
 
 
 def expect(photo: str, model: str, ensemble: str, request: gr.Request) -> None:
@@ -77,7 +75,7 @@ def expect(photo: str, model: str, ensemble: str, request: gr.Request) -> None:
 
 
 @refusing
-def look(photo: str, model: str, eps: float, ensemble: str, steps: int, request: gr.Request) -> dict[str, Any]:
+def look(photo: str, model: str, eps: float, ensemble: str, steps: int, request: gr.Request) -> EnsembleData:
     """Show the chosen picture before any attack; an ensemble on it stays."""
     if not WORK.leaves(request, (photo, model, ensemble)):
         return gr.skip()
@@ -85,29 +83,19 @@ def look(photo: str, model: str, eps: float, ensemble: str, steps: int, request:
 
 
 @refusing
-def run(photo: str, model: str, eps: float, ensemble: str, steps: int, request: gr.Request) -> Iterator[dict[str, Any]]:
+def run(photo: str, model: str, eps: float, ensemble: str, steps: int, request: gr.Request) -> Iterator[EnsembleData]:
     """Stream the ensemble; Stop keeps the best so far."""
     setting, settings = Setting(photo, model, eps, steps=steps), settings_of(ensemble, steps)
     setting.check()
-    net, card = model_of(model)
-    sample, note = sample_of(photo, None, net)
-    subject = (photo, model, ensemble)
-    with WORK.begin(request, subject) as stopped:
-        frames = ensemble_steps(
-            net,
-            sample,
-            len(card.classes),
-            eps / 255,
-            settings,
-            class_weights(card.dataset),
-            FRAME_SECONDS,
-            stopped.is_set,
-        )
+    subject, note = subject_for(photo, None, model)
+    with WORK.begin(request, (photo, model, ensemble)) as stopped:
+        radius = setting.spec().eps
+        frames = ensemble_steps(subject, radius, settings, frame_seconds=FRAME_SECONDS, is_stopped=stopped.is_set)
         with closing(frames):
             for shown in frames:
-                if WORK.is_left(request, subject):
+                if WORK.is_left(request, (photo, model, ensemble)):
                     return
-                yield ensemble_data(shown, card, names_of(settings), note)
+                yield ensemble_data(shown, subject.card, names_of(settings), note)
 
 
 @refusing
@@ -120,18 +108,18 @@ def seconds_of(photo: str, model: str, ensemble: str, steps: int) -> str:
 
 
 @refusing
-def record(evaluation: int, event: gr.EventData) -> dict[str, Any]:
+def record(evaluation: int, event: gr.EventData) -> ViewerData:
     """Open a cell of the heatmap."""
     return card_view(evaluation, event.row)[0]
 
 
 @refusing
-def records(evaluation: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def records(evaluation: int) -> tuple[HeatmapData, Mapping[str, Any]]:
     """An evaluation's heatmap, and its worst cell."""
     return recorded(evaluation)
 
 
-def recorded(evaluation: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def recorded(evaluation: int) -> tuple[HeatmapData, Mapping[str, Any]]:
     found, _ = opened(evaluation)
     return heatmap_data(found), first_card(evaluation, select(found))[0]
 
@@ -142,7 +130,7 @@ def build() -> None:
         with gr.Column(scale=1, min_width=280):
             photo = gr.Dropdown(list(photos()), value=start.photo, label="Picture", elem_id="sea-photo")
             model = gr.Dropdown(available(offline=True), value=start.model, label="Model", elem_id="sea-model")
-            eps = gr.Slider(0, MOST_EPS, start.eps, step=0.25, label="ε, in 1/255", elem_id="sea-eps")
+            eps = gr.Slider(0, MOST_EPS, start.eps_255, step=0.25, label="ε, in 1/255", elem_id="sea-eps")
             chosen = gr.Dropdown(ENSEMBLES, value=ensemble, label="Ensemble", elem_id="sea-ensemble")
             steps = gr.Slider(1, MOST_STEPS, STEPS, step=1, label="Steps an attack, on average", elem_id="sea-steps")
             seconds = gr.Markdown(elem_id="sea-seconds")
@@ -151,7 +139,7 @@ def build() -> None:
                 go_button = gr.Button("Run", variant="primary", elem_id="sea-run")
                 stop_button = gr.Button("Stop", variant="stop", elem_id="sea-stop")
         with gr.Column(scale=3, min_width=320, elem_classes="rv-result"):
-            view = drawn_by(ENSEMBLE, first_view(start.photo, start.model, start.eps, ensemble, STEPS), "sea")
+            view = drawn_by(ENSEMBLE, first_view(start.photo, start.model, start.eps_255, ensemble, STEPS), "sea")
 
     gr.Markdown("### Many pictures, every attack", elem_id="sea-many")
     names = evaluations()

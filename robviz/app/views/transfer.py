@@ -14,21 +14,22 @@ from robviz.app.work import (
     UPLOAD,
     Work,
     at_every_change,
-    class_weights,
     drawn_by,
     in_turn,
-    model_of,
     photos,
     queue_line,
     refusing,
-    sample_of,
     started_by,
+    subject_for,
 )
+from robviz.attacks import AttackSpec
+from robviz.interactive.comparison import never
 from robviz.interactive.scenario import MOST_EPS, MOST_STEPS, Setting
-from robviz.interactive.transfer import Contender, transfer_steps
+from robviz.interactive.transfer import transfer_steps
 from robviz.losses import LOSSES
-from robviz.models import Card, available
+from robviz.models import available
 from robviz.types import InputError
+from robviz.viewer.payloads import TransferData
 from robviz.viewer.transfer import transfer_data
 
 WORK = Work()
@@ -39,24 +40,14 @@ watch('value', () => shown.update(props.value));
 """
 
 
-def check(photo: str, models: tuple[str, str], eps: float, loss: str, steps: int) -> None:
-    """Raises InputError for what the widgets do not offer."""
+def spec_of(photo: str, models: tuple[str, str], eps: float, loss: str, steps: int) -> AttackSpec:
+    """The attack that the widgets describe. Raises InputError for what they do not offer."""
     for model in models:
-        Setting(photo, model, eps, loss, steps).check()
+        setting = Setting(photo, model, eps, loss, steps)
+        setting.check()
     if models[0] == models[1]:
         raise InputError(f"both models are {models[0]}; choose two different ones")
-
-
-def contenders_of(
-    photo: str, upload: str | None, models: tuple[str, str]
-) -> tuple[dict[str, Contender], dict[str, Card], dict[str, str]]:
-    """By name: what is attacked, the card, and what the labels are."""
-    contenders, cards, notes = {}, {}, {}
-    for name in models:
-        model, cards[name] = model_of(name)
-        sample, notes[name] = sample_of(photo, upload, model)
-        contenders[name] = Contender(model, sample, len(cards[name].classes), class_weights(cards[name].dataset))
-    return contenders, cards, notes
+    return setting.spec()
 
 
 def views(
@@ -66,12 +57,15 @@ def views(
     eps: float,
     loss: str,
     steps: int,
-    is_stopped: Callable[[], bool] = lambda: False,
-) -> Generator[dict[str, Any], None, None]:
+    is_stopped: Callable[[], bool] = never,
+) -> Generator[TransferData, None, None]:
     """The unattacked picture, and what becomes of it."""
-    check(photo, models, eps, loss, steps)
-    contenders, cards, notes = contenders_of(photo, upload, models)
-    frames = transfer_steps(contenders, eps / 255, int(steps), loss, 0, FRAME_SECONDS, is_stopped)
+    spec = spec_of(photo, models, eps, loss, steps)
+    opened = {name: subject_for(photo, upload, name) for name in models}
+    subjects = {name: subject for name, (subject, _) in opened.items()}
+    notes = {name: note for name, (_, note) in opened.items()}
+    cards = {name: subject.card for name, subject in subjects.items()}
+    frames = transfer_steps(subjects, spec, frame_seconds=FRAME_SECONDS, is_stopped=is_stopped)
     with closing(frames):
         for found in frames:
             yield transfer_data(found, cards, notes)
@@ -90,7 +84,7 @@ def expect(photo: str, upload: str | None, one: str, other: str, request: gr.Req
 @refusing
 def look(
     photo: str, upload: str | None, one: str, other: str, eps: float, loss: str, steps: int, request: gr.Request
-) -> dict[str, Any]:
+) -> TransferData:
     """Show what both models see in the chosen picture, before any attack; attacks on it stay."""
     if not WORK.leaves(request, subject_of(photo, upload, one, other)):
         return gr.skip()
@@ -101,7 +95,7 @@ def look(
 @refusing
 def run(
     photo: str, upload: str | None, one: str, other: str, eps: float, loss: str, steps: int, request: gr.Request
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[TransferData]:
     """Stream both attacks; Stop keeps the best so far."""
     subject = subject_of(photo, upload, one, other)
     with WORK.begin(request, subject) as stopped:
@@ -129,7 +123,7 @@ def build() -> None:
             upload = gr.UploadButton("Upload a picture", file_count="single", size="sm", elem_id="two-upload")
             one = gr.Dropdown(available(offline=True), value=PAIR[0], label="One model", elem_id="two-one")
             other = gr.Dropdown(available(offline=True), value=PAIR[1], label="The other", elem_id="two-other")
-            eps = gr.Slider(0, MOST_EPS, start.eps, step=0.25, label="ε, in 1/255", elem_id="two-eps")
+            eps = gr.Slider(0, MOST_EPS, start.eps_255, step=0.25, label="ε, in 1/255", elem_id="two-eps")
             loss = gr.Dropdown(list(LOSSES), value=start.loss, label="Loss", elem_id="two-loss")
             steps = gr.Slider(1, MOST_STEPS, start.steps, step=1, label="Steps an attack", elem_id="two-steps")
             seconds = gr.Markdown(elem_id="two-seconds")
@@ -138,7 +132,7 @@ def build() -> None:
                 go_button = gr.Button("Attack both", variant="primary", elem_id="two-run")
                 stop_button = gr.Button("Stop", variant="stop", elem_id="two-stop")
         with gr.Column(scale=3, min_width=320, elem_classes="rv-result"):
-            first = next(views(start.photo, None, PAIR, start.eps, start.loss, start.steps))
+            first = next(views(start.photo, None, PAIR, start.eps_255, start.loss, start.steps))
             view = drawn_by(TRANSFER, first, "transfer")
 
     inputs: list[Any] = [photo, upload, one, other, eps, loss, steps]

@@ -1,0 +1,1 @@
+"""Label masks drawn for this project, and the script that drew them."""
