@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 p
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& echo $$p && break; done)
 
-.PHONY: app notebooks test test-fast lint format lint-js format-js bench failures screenshot clean gif docs
+.PHONY: app notebooks test test-fast lint format lint-js format-js bench failures screenshot clean gif docs space
 
 app: $(VENV)/.app-ready
 	$(BIN)/robviz app --port $(PORT)
@@ -83,6 +83,11 @@ $(VENV)/.test-ready: $(VENV)/.created pyproject.toml tests/chromium.py
 $(VENV)/.docs-ready: $(VENV)/.created pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@ $(VENV)/.app-ready
+
+# The wheel that the Hugging Face Space of `spaces/` installs.
+space: $(VENV)/.test-ready
+	rm -f spaces/*.whl
+	$(BIN)/python -m build --wheel --outdir spaces .
 
 clean:
 	rm -rf $(VENV) node_modules build dist screenshots site

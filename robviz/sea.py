@@ -1,10 +1,11 @@
 """SEA, the Segmentation Ensemble Attack: how robust is this model (arXiv:2306.12941, section 3.6)?
 
 `evaluate` attacks every image of a dataset with every run of its settings, keeps one record for each, and makes the
-report from the records alone. It may be killed at any moment and started again, and spread over processes and
-machines by `torchrun` or `accelerate launch`: the report stays the same to the byte. (On CPUs with as many threads a
-process, that is: another number rounds sums otherwise, so it is part of what decides a run. `OMP_NUM_THREADS` sets it.
-On GPUs, torch adds up some gradients in no fixed order and the batch size chooses kernels: last digits may move there.)
+report from the records alone. It may be stopped at any moment and resumed, and spread over processes and machines by
+`torchrun` or `accelerate launch`; the report stays the same to the byte. On CPUs this holds for equal numbers of
+threads per process, because the number of threads changes how sums are rounded; it is part of the plan, and
+`OMP_NUM_THREADS` sets it. On GPUs, torch adds up some gradients in no fixed order and the batch size selects kernels,
+so the last digits may differ.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
+<<<<<<< HEAD
 from robviz.attacks import check_eps, last_of, predicted, spec_steps
+=======
+from robviz.attacks import Task, check_eps, last_of, predicted, task_steps
+>>>>>>> main
 from robviz.blockwise import SetState, blocks_of
 from robviz.checks import require_within
 from robviz.datasets.batching import batches
@@ -36,6 +41,7 @@ from robviz.models import fingerprint
 from robviz.models.layers import device_of
 from robviz.models.precision import InBfloat16, chosen_precision
 from robviz.models.prepared import prepared
+from robviz.norms import L2, LINF, Norm
 from robviz.results.images import KINDS, Kept, kept_of
 from robviz.results.plan import CLEAN, Blockwise, Run, SeaSettings, key_of
 from robviz.results.records import Records
@@ -49,7 +55,7 @@ PAPER = SeaSettings("paper", (Run("mask-ce-bal"), Run("mask-ce"), Run("js")))
 PAPER_V1 = SeaSettings(
     "paper-v1", (Run("mask-ce"), Run("segpgd"), Run("js"), Run("mask-spherical")), aggregation="accuracy"
 )
-#: PAPER with a tenth of the steps: a first impression, no evidence.
+#: PAPER with a tenth of the steps: a first impression, not evidence.
 QUICK = replace(PAPER.with_steps(30), name="quick")
 
 
@@ -95,11 +101,12 @@ SETTINGS = {settings.name: settings for settings in (PAPER, PAPER_V1, QUICK, STR
 
 
 class Outcome(NamedTuple):
-    """What one run did to one image: what is counted, and what may be kept beside it."""
+    """Hold what one run did to one image: its counts, and what may be kept beside them."""
 
     record: dict[str, Any]
     predictions: Tensor  # (H, W)
     images: Tensor | None = None  # (3, H, W) in [0, 1], attacked
+    norm: Norm = LINF  # that their change is measured in
 
 
 @dataclass(frozen=True)
@@ -133,12 +140,14 @@ class Evaluation:
         if "masks" in kept.kinds:
             kept.write_mask(key, outcome.predictions, self.dataset.palette)
         if "pictures" in kept.kinds and outcome.images is not None:
-            kept.write("pictures", key, Image.fromarray(quantise(outcome.images, sample.image, self.plan["eps"])))
+            is_l2 = outcome.norm is L2
+            shown = quantise(outcome.images, sample.image, self.plan["eps"], is_mean_square=is_l2)
+            kept.write("pictures", key, Image.fromarray(shown))
         self.records.write(key, outcome.record)
 
 
 def clean_outcomes(work: Evaluation, samples: list[Sample]) -> list[Outcome]:
-    """Of unattacked images of one size."""
+    """Predict unattacked images of one size."""
     images = torch.stack([sample.image for sample in samples]).to(device_of(work.model))
     classes = len(work.dataset.classes)
     found = predicted(work.model, images).cpu()
@@ -155,12 +164,20 @@ def attacked_outcomes(
     judge = None if aim is None else aim[0].judge(aim[1], device)
     started, attacked = time.perf_counter(), work.for_gradients
     spec = run.spec(eps, work.plan["seed"])
+<<<<<<< HEAD
     result = last_of(spec_steps(spec, attacked, images, labels, worths, judge=judge))
     require_within(result.images, images, eps)
+=======
+    task = Task.of(spec, attacked, images, labels, worths)
+    if aim is not None:
+        task = replace(task, judge=aim[0].judge(aim[1], device))
+    result = last_of(task_steps(task))
+    require_within(result.images, images, eps, spec.norm)
+>>>>>>> main
     predictions = result.predictions if attacked is work.model else predicted(work.model, result.images)
     seconds = round((time.perf_counter() - started) / len(samples), 3)
     return [
-        Outcome(measured(sample, one, classes) | {"gradients": gradients, "seconds": seconds}, one, image)
+        Outcome(measured(sample, one, classes) | {"gradients": gradients, "seconds": seconds}, one, image, spec.norm)
         for sample, one, image, gradients in zip(samples, predictions.cpu(), result.images, result.gradients.tolist())
     ]
 
@@ -284,7 +301,7 @@ def evaluate(  # noqa: PLR0913 - public and documented
     plan = plan_of(model, dataset, eps, settings, count, chosen_precision(precision, device_of(model)))
     plan["prepared"] = prepare
     with contextlib.ExitStack() as stack:
-        # On GPUs, float32 shall be float32, and no kernel be chosen by chance.
+        # On GPUs, compute float32 as float32, and choose kernels deterministically.
         stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
         folder = Path(out) if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         with processes.main_process_first():
@@ -305,16 +322,16 @@ def evaluate(  # noqa: PLR0913 - public and documented
 def plan_of(
     model: nn.Module, dataset: Dataset, eps: float, settings: SeaSettings, images: int, precision: str
 ) -> dict[str, Any]:
-    """All that decides the outcome."""
+    """Return everything that decides the outcome."""
     check_eps(eps)
     if images < 1:
         raise InputError("there is no image to evaluate; expected a dataset and a limit of at least 1")
     card = getattr(model, "card", None)
     if card and tuple(card.classes) != tuple(dataset.classes):
         raise InputError(
-            f"the model {card.name} answers in {len(card.classes)} classes ({', '.join(card.classes[:3])}, ...), "
+            f"the model {card.name} predicts {len(card.classes)} classes ({', '.join(card.classes[:3])}, ...), "
             f"{dataset.name} has {len(dataset.classes)} ({', '.join(dataset.classes[:3])}, ...); "
-            "lead them there with robviz.models.adapt(model, dataset=..., class_map=...)"
+            "map them with robviz.models.adapt(model, dataset=..., class_map=...)"
         )
     plan = {
         "model": {"name": card.name if card else type(model).__name__, "sha256": fingerprint(model)},
@@ -324,7 +341,7 @@ def plan_of(
         "seed": settings.seed,
         "precision": precision,
         "device": device_of(model).type,
-        "threads": torch.get_num_threads(),  # another number rounds sums otherwise
+        "threads": torch.get_num_threads(),  # another number rounds sums differently
         "versions": versions(),
     }
-    return json.loads(json.dumps(plan))  # as it will be read again: lists for tuples
+    return json.loads(json.dumps(plan))  # as JSON will return it: lists instead of tuples

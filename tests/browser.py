@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.server import PATIENCE
+
 #: Pictures that the browser tests keep; git ignores the folder.
 SCREENSHOTS = Path(__file__).parent.parent / "screenshots"
 
@@ -19,7 +21,11 @@ SETTLED = """() => {
 
 
 def offline(page) -> tuple[list[str], list[str]]:
-    """Keep a page from asking other machines; return lists that fill with what it asked for and with its errors."""
+    """Keep a page from asking other machines; return lists that fill with what it asked for and with its errors.
+
+    The page waits for as long as a busy machine may take.
+    """
+    page.set_default_timeout(1000 * PATIENCE)
     foreign: list[str] = []
     errors: list[str] = []
 

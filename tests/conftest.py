@@ -17,13 +17,11 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import psutil
 import pytest
 import torch
-from gradio_client import Client
 from torch import Tensor
 
-from robviz.bench import environment, free_port, serving
 from robviz.files.paths import shipped
 from tests.chromium import find
-from tests.server import PATIENCE
+from tests.server import PATIENCE, connect
 from tests.small import Bends, PixelwiseLinear
 
 #: The name of a class, in an evaluation that the server shows, that a page would act on.
@@ -77,6 +75,8 @@ def evaluations(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def server(evaluations, tmp_path_factory):
     """The app, with a cache of its own: its address and its process."""
+    from robviz.bench import environment, free_port, serving
+
     port = free_port()
     with ExitStack() as stack:
         with environment(ROBVIZ_CACHE=str(tmp_path_factory.mktemp("cache"))):  # which the server inherits
@@ -86,7 +86,7 @@ def server(evaluations, tmp_path_factory):
 
 @pytest.fixture
 def client(server):
-    client = Client(server[0], verbose=False)
+    client = connect(server[0])
     yield client
     client.close()
 

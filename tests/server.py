@@ -5,8 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import psutil
+
+if TYPE_CHECKING:
+    from gradio_client import Client
 
 LONG = 300  # steps: as many as the app takes
 PATIENCE = 300  # seconds until a test gives up waiting: no claim, only the end of hope on a busy machine
@@ -18,6 +22,13 @@ def until(claim: Callable[[], object], patience: float = PATIENCE) -> None:
     while not claim():
         assert time.monotonic() - started < patience, "what was waited for did not come"
         time.sleep(0.02)
+
+
+def connect(url: str) -> Client:
+    """Connect a client that waits for as long as a busy machine may take."""
+    from gradio_client import Client
+
+    return Client(url, verbose=False, httpx_kwargs={"timeout": PATIENCE})
 
 
 def cpu_seconds(process: psutil.Process) -> float:

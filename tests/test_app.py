@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, quote
 import httpx
 import numpy as np
 import pytest
-from gradio_client import Client, handle_file
+from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from gradio_client.utils import Status
 from PIL import Image
@@ -21,7 +21,7 @@ from robviz.interactive.bundle import unpack
 from robviz.interactive.scenario import Setting
 from robviz.losses import LOSSES
 from robviz.models import Card
-from tests.server import LONG, PATIENCE, Effort, until, wait_until_idle
+from tests.server import LONG, PATIENCE, Effort, connect, until, wait_until_idle
 
 UPLOAD = "my own picture"
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -191,7 +191,7 @@ def test_stop_ends_the_computation_and_keeps_the_best_so_far(server, client):
 
 
 def test_stop_reaches_an_attack_that_waits_in_the_queue(server, client):
-    other = Client(server[0], verbose=False)
+    other = connect(server[0])
     first = other.submit("chelsea", None, "photos-robust", 4, "mask-ce", LONG, 0, api_name="/attack")
     until(first.outputs)
     client.predict("chelsea", None, "photos-clean", api_name="/expect_attack")  # as the browser does on the click
@@ -266,7 +266,7 @@ def test_every_loss_can_be_chosen(client, loss):
 
 
 def test_one_visitors_stop_leaves_the_others_attack_alone(server, client):
-    other = Client(server[0], verbose=False)
+    other = connect(server[0])
     # At radius 0 nothing breaks, so that the attack cannot end early.
     job = client.submit("chelsea", None, "photos-clean", 0, "mask-ce", 40, 0, api_name="/attack")
     until(job.outputs)

@@ -21,13 +21,14 @@ from robviz.attacks import (
     AttackSpec,
     annealed_pgd,
     apgd,
+    apgd_l2,
     apgd_steps,
     attack_steps,
     climb_inwards,
     last_of,
+    norm_of,
     pgd,
     predicted,
-    project,
     red_eps_apgd,
     red_eps_apgd_steps,
     spec_steps,
@@ -35,6 +36,7 @@ from robviz.attacks import (
 from robviz.finetune.evaluation import measure_clean
 from robviz.interactive import comparison
 from robviz.losses import LOSSES, pixel_loss
+from robviz.norms import project_linf
 from robviz.types import Sample
 from tests.golden import golden
 from tests.small import Bends
@@ -46,6 +48,22 @@ def test_the_best_attack_on_a_linear_model_is_found_exactly(linear, batch):
     result = apgd(linear, images, labels, eps=0.03, steps=3, loss="ce")
     corner = (images + 0.03 * linear.weights.sign()).clamp(0, 1)
     torch.testing.assert_close(result.best_loss_images, corner.detach(), atol=1e-12, rtol=0)
+
+
+def test_the_best_l2_attack_on_a_linear_model_is_found_exactly(linear):
+    """On grey images every pixel pulls the same way: along the weights, the whole budget spent."""
+    images = torch.full((2, 3, 8, 6), 0.5, dtype=torch.float64)
+    labels = torch.zeros(2, 8, 6, dtype=torch.int64)
+    result = apgd_l2(linear, images, labels, eps=0.05, steps=10, loss="ce")
+    along = linear.weights.detach() / linear.weights.detach().square().mean().sqrt()
+    best = (images + 0.05 * along).expand_as(images)
+    torch.testing.assert_close(result.best_loss_images, best, atol=1e-4, rtol=0)
+
+
+def test_an_l2_attack_of_the_same_radius_breaks_more_than_one_that_bounds_each_value(bends, batch):
+    images, labels = batch
+    each, mean = (attack(bends, images, labels, eps=0.05, steps=20) for attack in (apgd, apgd_l2))
+    assert mean.accuracy.mean() < each.accuracy.mean()
 
 
 @pytest.fixture
@@ -111,7 +129,7 @@ def test_no_step_leaves_the_budget_or_the_colour_range(attack, eps, loss, random
     labels = torch.randint(-1, 4, (2, 6, 7), generator=generator)
     for result in attack_steps(attack, Bends().eval(), images, labels, eps, 4, loss, torch.rand(4), random_start, seed):
         for candidate in (result.images, result.best_loss_images):
-            assert (candidate - images).abs().max() <= eps + 1e-6
+            assert norm_of(attack).size(candidate - images).max() <= eps + 1e-6
             assert candidate.min() >= 0
             assert candidate.max() <= 1
 
@@ -463,13 +481,13 @@ def test_a_projection_is_the_closest_point_allowed_and_projecting_again_changes_
     images = torch.rand(2, 3, 4, 5, generator=generator, dtype=torch.float64)
     candidates = images + spread * torch.randn(images.shape, generator=generator, dtype=torch.float64)
     changeable = torch.rand(2, 4, 5, generator=generator) < 0.5 if is_masked else None
-    found = project(candidates, images, eps, changeable)
+    found = project_linf(candidates, images, eps, changeable)
     may_change = torch.ones(2, 4, 5, dtype=torch.bool) if changeable is None else changeable
     may_change = may_change.unsqueeze(1).expand_as(images)
     assert ((found - images).abs() <= eps + 1e-12).all()
     assert ((found >= 0) & (found <= 1)).all()
     assert found[~may_change].equal(images[~may_change])
-    assert project(found, images, eps, changeable).equal(found)
+    assert project_linf(found, images, eps, changeable).equal(found)
     # No other allowed point is closer, whichever we draw.
     for _ in range(5):
         other = images + eps * (2 * torch.rand(images.shape, generator=generator, dtype=torch.float64) - 1)

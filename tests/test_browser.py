@@ -512,7 +512,7 @@ def test_two_tabs_do_not_mix_and_the_one_that_waits_reads_its_place_in_the_queue
         other.wait_for_selector("#queue .progress-text:has-text('queue: 1/')")
         keep(other, "in_the_queue")
         page.click("#stop")
-        other.wait_for_selector('#view [data-final="true"]', timeout=120_000)
+        other.wait_for_selector('#view [data-final="true"]')
         assert score(other, "step") == "20 of 20"
         assert [layer(tab, "image") for tab in (page, other)] == pictures
     page.wait_for_selector('#view [data-final="true"]')

@@ -186,5 +186,5 @@ def test_notes_on_what_may_not_be_written_to_go_to_the_cache(tmp_path, monkeypat
     with pytest.raises(ValueError, match="at most 2000 characters"):
         write_note(folder, 3, "x" * 2001)
     notes_path(folder).write_text("[1]")
-    with pytest.raises(ValueError, match="holds no notes"):
+    with pytest.raises(ValueError, match="does not hold notes"):
         read_notes(folder)

@@ -35,7 +35,7 @@ def test_a_training_streams_its_rounds_and_its_model_is_kept_in_every_menu(serve
         page.locator("#heal-iterations input[type=number]").fill("2")
         page.keyboard.press("Tab")
         page.locator("#heal-train").click()
-        page.wait_for_function("document.querySelector('#heal .rv-note').textContent.includes('Done')", timeout=180_000)
+        page.wait_for_function("document.querySelector('#heal .rv-note').textContent.includes('Done')")
         assert page.locator("#heal .rv-rounds button").count() == 3
         page.locator("#heal .rv-rounds button").nth(1).click()
         assert page.locator("#heal figure strong").all_inner_texts() == ["before training", "round 1"]
@@ -59,11 +59,12 @@ def test_a_training_streams_its_rounds_and_its_model_is_kept_in_every_menu(serve
 
 def test_a_closed_tab_ends_its_training_and_the_next_one_may_begin(server, chromium, client):
     page = chromium.new_page(viewport={"width": 390, "height": 840}, reduced_motion="reduce")
+    page.set_default_timeout(1000 * PATIENCE)
     page.goto(server[0])
     page.wait_for_selector("#landing [data-painted]")
     open_tab(page, "Make it robust")
     page.locator("#heal-train").click()
-    page.wait_for_function("document.querySelector('#heal .rv-healing').dataset.rounds === '1'", timeout=120_000)
+    page.wait_for_function("document.querySelector('#heal .rv-healing').dataset.rounds === '1'")
     until(lambda: trainings(server[1]))
     with pytest.raises(AppError, match="being trained here already"):
         client.predict(*SETTING, 1, api_name="/train")

@@ -450,10 +450,10 @@ def test_check_names_every_file_and_what_is_wrong_with_it(card):
     for part in (
         "four.png is missing",
         "six.png is a mask in RGB: expected one channel",
-        "seven.jpg is no picture that can be read",
+        "seven.jpg is not a picture that can be read",
         "one.png has 16 x 10 pixels, but its picture one.png has 16 x 12",
         "two.png holds 7, 9: expected class numbers 0 .. 2 or void",
-        "three.png is no picture that can be read",
+        "three.png is empty, cut short or damaged",
         "no pixel is labelled",
     ):
         assert part in reasons

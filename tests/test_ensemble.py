@@ -84,7 +84,7 @@ def test_in_the_app_an_ensemble_runs_and_a_row_opens_its_attack(server, chromium
         page.locator("#sea-steps input[type=number]").fill("3")
         page.locator("#sea-steps input[type=number]").press("Tab")
         page.locator("#sea-run").click()
-        page.wait_for_function("document.querySelectorAll('#sea th button').length === 3", timeout=60_000)
+        page.wait_for_function("document.querySelectorAll('#sea th button').length === 3")
         page.get_by_role("button", name="mask-ce.red-eps-apgd.3").click()
         page.wait_for_function(
             "[...document.querySelectorAll('#sea .rv-note')].some(n => n.textContent.startsWith('mask-ce.red'))"

@@ -12,7 +12,7 @@ import pytest
 
 from robviz.bench import free_port
 from tests.browser import keep, offline
-from tests.server import PATIENCE, until
+from tests.server import until
 
 pytestmark = [
     pytest.mark.browser,
@@ -63,7 +63,6 @@ def lab(tmp_path):
 
 def test_a_notebook_runs_in_jupyterlab_and_a_slider_moves_the_viewer(lab, chromium):
     page = chromium.new_page(viewport={"width": 1400, "height": 1000})
-    page.set_default_timeout(1000 * PATIENCE)
     foreign, _ = offline(page)
     page.goto(f"{lab}/lab/tree/small.ipynb")
     page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()

@@ -45,6 +45,76 @@ def test_a_model_keeps_its_weights_when_the_file_is_written_over(suffix, tmp_pat
     assert all(value.equal(state[key]) for key, value in model.state_dict().items())
 
 
+NAME = "upernet-convnext-small-cvst"
+
+
+@pytest.fixture(scope="module")
+def weights():
+    """The state dict of a model, and another one that stands for its running average."""
+    state = build(NAME, 3).state_dict()
+    return state, {key: value + 2 if value.is_floating_point() else value for key, value in state.items()}
+
+
+def loaded(source, **options):
+    return load_checkpoint(build(NAME, 3), source, **options).state_dict()
+
+
+def same(one, other):
+    return all(torch.equal(one[key], other[key]) for key in other)
+
+
+WRAPPED = {
+    "DataParallel": "module.",
+    "torch.compile": "_orig_mod.",
+    "a compiled model in DDP": "module._orig_mod.",
+    "DDP in DataParallel": "module.module.",
+    "a Lightning module": "model.",
+    "a compiled net in a Lightning module": "net._orig_mod.",
+}
+
+
+@pytest.mark.parametrize("prefix", WRAPPED.values(), ids=WRAPPED)
+@pytest.mark.parametrize("key", [None, "state_dict", "model_state_dict", "network"])
+def test_the_prefixes_of_wrappers_are_cut_off(weights, prefix, key):
+    state = {f"{prefix}{name}": value for name, value in weights[0].items()}
+    assert same(loaded(state if key is None else {key: state, "epoch": 7}), weights[0])
+
+
+def test_the_weights_of_a_loss_and_metrics_beside_a_model_are_left_out(weights):
+    lightning = {f"model.{name}": value for name, value in weights[0].items()}
+    lightning |= {"criterion.weight": torch.ones(3), "val_metrics.total": torch.ones(1), "loss_fn.w": torch.ones(1)}
+    assert same(loaded({"state_dict": lightning}), weights[0])
+
+
+def test_counters_of_batch_norm_may_be_missing():
+    state = build("upernet-efficientnet-lite0", 2).state_dict()
+    without = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    assert len(without) < len(state)
+    filled = load_checkpoint(build("upernet-efficientnet-lite0", 2), without).state_dict()
+    assert same(filled, without)
+
+
+@pytest.mark.parametrize(("raw", "mean"), [("model", "model_ema"), ("state_dict", "state_dict_ema"), ("net", "ema")])
+def test_of_raw_and_averaged_weights_it_is_said_which_were_taken_and_how_to_take_the_others(weights, raw, mean):
+    both = {raw: weights[0], mean: weights[1]}
+    with pytest.warns(UserWarning, match=f"took the raw weights under '{raw}'; averaged=True takes .* under '{mean}'"):
+        assert same(loaded(both), weights[0])
+    assert same(loaded(both, averaged=True), weights[1])
+    assert same(loaded(both, averaged=False), weights[0])
+
+
+def test_averaged_weights_alone_are_taken_and_said(weights):
+    averaged = {"n_averaged": torch.tensor(9), **{f"module.{name}": value for name, value in weights[1].items()}}
+    for source in (averaged, {"ema_state_dict": weights[1]}, {"averaged": averaged}):
+        with pytest.warns(UserWarning, match="took averaged weights; the checkpoint holds no others"):
+            assert same(loaded(source), weights[1])
+        assert same(loaded(source, averaged=True), weights[1])
+        with pytest.raises(ValueError, match="averaged=False asks for raw weights, which the checkpoint does not hold"):
+            loaded(source, averaged=False)
+    with pytest.raises(ValueError, match=r"averaged=True asks for averaged weights, .* leave averaged= out"):
+        loaded(weights[0], averaged=True)
+
+
 def test_a_checkpoint_of_other_classes_is_refused_with_the_keys_and_the_number_to_build():
     state = build("upernet-convnext-small-cvst", 4).state_dict()
     with pytest.raises(ValueError, match=r"auxiliary.1.bias is \(4,\) instead of \(3,\); .* \(4 in all\)") as refusal:

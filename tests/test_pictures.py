@@ -24,12 +24,12 @@ def gradient():
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "F"])
 def test_every_mode_becomes_rgb(tmp_path, gradient, mode):
     name = {"CMYK": "x.jpg", "YCbCr": "x.jpg", "F": "x.tiff"}.get(mode, "x.png")
-    white = Image.fromarray(np.full((40, 60), 65535, np.uint16))
-    image = white if mode == "I;16" else gradient.convert(mode)
+    deep = {"I;16": np.full((40, 60), 65535, np.uint16), "F": np.ones((40, 60), np.float32)}
+    image = Image.fromarray(deep[mode]) if mode in deep else gradient.convert(mode)
     read = read_picture(save(tmp_path, image, name))
     assert read.mode == "RGB"
     assert read.size == (60, 40)
-    if mode == "I;16":
+    if mode in deep:
         assert np.asarray(read).min() == 255
 
 
@@ -66,7 +66,7 @@ def test_what_is_no_usable_picture_is_refused_in_one_sentence(tmp_path, gradient
             read_picture(tmp_path / name)
     with pytest.raises(ValueError, match="only 1 x 1 pixels"):
         read_picture(save(tmp_path, Image.new("RGB", (1, 1))))
-    with pytest.raises(ValueError, match=r"50 megapixels.*shrink it first"):
+    with pytest.raises(ValueError, match=r"huge\.png has too many pixels .*shrink it first"):
         read_picture(save(tmp_path, Image.new("1", (20000, 20000)), "huge.png"))
 
 

@@ -101,7 +101,7 @@ def test_in_the_app_two_models_are_attacked_and_a_cell_opens_in_the_viewer(serve
         page.locator("#two-steps input[type=number]").fill("5")
         page.locator("#two-steps input[type=number]").press("Tab")
         page.locator("#two-run").click()
-        page.wait_for_function("document.querySelectorAll('#transfer td button').length === 6", timeout=60_000)
+        page.wait_for_function("document.querySelectorAll('#transfer td button').length === 6")
         page.wait_for_function(
             "document.querySelector('#transfer .rv-note').textContent.includes('photos-robust takes')"
         )

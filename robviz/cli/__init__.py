@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from robviz.cli import course, data, evaluate, finetune, serve, tables  # noqa: F401  (each registers its commands)
+from robviz.cli import attack, course, data, evaluate, finetune, serve, tables  # noqa: F401  (each registers its commands)
 from robviz.cli.application import application
 from robviz.types import InputError
 

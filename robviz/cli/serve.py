@@ -12,7 +12,7 @@ from robviz.cli.application import MAINTAIN, SEE, application
 
 @application.command(rich_help_panel=SEE)
 def app(
-    port: Annotated[int, Option(help="Port on this machine.")] = 7860,
+    port: Annotated[int, Option(help="Port to listen on.")] = 7860,
     evaluations: Annotated[
         Path | None,
         Option(
@@ -21,11 +21,32 @@ def app(
             "By default, those shipped with robviz.",
         ),
     ] = None,
+    host: Annotated[str, Option(help="Address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
+    root_path: Annotated[str, Option(metavar="PATH", help="Where a proxy in front puts the app, as /robviz.")] = "",
+    share: Annotated[bool, Option("--share", help="Open a public link through gradio's tunnel.")] = False,
+    auth: Annotated[
+        Path | None, Option(metavar="FILE", help="Ask for a login: a file with a line name:password for each.")
+    ] = None,
+    max_visitors: Annotated[
+        int | None,
+        Option(metavar="N", help="Pages open at a time.", show_default="20 where others can reach the app, else any"),
+    ] = None,
+    no_upload: Annotated[bool, Option("--no-upload", help="Refuse every file from visitors.")] = False,
 ) -> None:
-    """Start the app in the browser."""
+    """Start the app in the browser. By default it answers this machine alone."""
     from robviz.app import main
+    from robviz.app.serving import ServeOptions, logins_in
 
-    main(port=port, evaluations=evaluations)
+    options = ServeOptions(
+        host=host,
+        port=port,
+        root_path=root_path,
+        is_shared=share,
+        auth=() if auth is None else logins_in(auth),
+        max_visitors=max_visitors,
+        no_upload=no_upload,
+    )
+    main(evaluations=evaluations, options=options)
 
 
 @application.command(rich_help_panel=MAINTAIN)

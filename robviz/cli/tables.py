@@ -52,3 +52,33 @@ def tables(
         if number in OURS:
             text += f"Ours, other models and data\n\n{markdown(paper.ours(number, found))}"
         print_markdown(text)
+
+
+@application.command(rich_help_panel=MEASURE)
+def leaderboard(
+    reports: Annotated[
+        list[Path] | None,
+        Argument(
+            metavar="REPORTS ...",
+            help="Reports, or folders that `evaluate --out` wrote.",
+            show_default="the shipped ones",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="A page, .html, or a table, .md. Without it, print the table."),
+    ] = None,
+    published: Annotated[bool, Option(help="Add the figures of the paper, marked as published.")] = True,
+) -> None:
+    """Compare evaluations, and say which of them are comparable."""
+    from robviz.files.paths import shipped
+    from robviz.paper.leaderboard import lines_of, published_lines, reports_at, save, to_markdown
+
+    lines = lines_of(reports_at(reports or [shipped("checkpoints") / "reports"]))
+    if published:
+        lines += published_lines()
+    if out is None:
+        print_markdown(to_markdown(lines))
+    else:
+        save(lines, out)
+        print(out)

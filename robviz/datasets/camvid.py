@@ -1,7 +1,7 @@
 """CamVid: street scenes of 480 x 360 in 11 classes, 367, 101 and 233 images, whole, with their void pixels.
 
-In the layout of the SegNet tutorial (`val/`, `valannot/`, `val.txt`, ...) or as `val/images`, `val/labels`, .... There
-is one protocol: the paper has no figures for it.
+The files lie as in the SegNet tutorial (`val/`, `valannot/`, `val.txt`, ...) or as `val/images`, `val/labels`, ....
+There is one protocol, since the paper has no figures for this dataset.
 
 Brostow et al., Pattern Recognition Letters 2009; Badrinarayanan et al., TPAMI 2017.
 """
@@ -15,6 +15,7 @@ import numpy as np
 from robviz.datasets.labels import read_table
 from robviz.datasets.pairs import Pair, Pairs, names_in, read_indices
 from robviz.datasets.sources import Source
+from robviz.files.decoding import is_system_file
 from robviz.types import VOID, InputError
 
 SOURCE = Source(
@@ -28,15 +29,19 @@ UNLABELLED = 11
 
 
 def read_labels(path: Path) -> np.ndarray:
-    """A mask, its 11s as void."""
+    """Read a mask, with the value 11 as void."""
     labels = read_indices(path)
     return np.where(labels == UNLABELLED, VOID, labels)
 
 
-def load(split: str, root: Path | None) -> Pairs:
-    """The split `train`, `val`, `test` or `test-16`: 16 images of the test split, evenly spaced over its sequences.
+def is_picture(path: Path) -> bool:
+    return path.suffix in (".png", ".jpg") and not is_system_file(path.name)
 
-    Raises InputError where it has no image.
+
+def load(split: str, root: Path | None) -> Pairs:
+    """Open the split `train`, `val`, `test` or `test-16` (16 images of `test`, evenly spaced over its sequences).
+
+    Raises InputError if the split has no image.
     """
     folder, (split, _, some) = SOURCE.locate(root), split.partition("-")
     images, masks, listed = folder / split / "images", folder / split / "labels", folder / f"{split}.txt"
@@ -45,7 +50,7 @@ def load(split: str, root: Path | None) -> Pairs:
     if listed.is_file():
         found = [images / Path(line.split()[0]).name for line in names_in(listed)]
     else:
-        found = [path for path in sorted(images.glob("*")) if path.suffix in (".png", ".jpg")]
+        found = [path for path in sorted(images.glob("*")) if is_picture(path)]
     if not found:
         raise InputError(f"{images} holds no .png or .jpg: expected the {split} images of CamVid there")
     if some:

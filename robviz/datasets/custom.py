@@ -4,6 +4,8 @@
     classes: [ground, roof, tree]       # or, with colours: {ground: [120, 100, 80], roof: [200, 0, 0], ...}
     labels: numbers                     # optional; or `colours`: then the classes need theirs
     void: 255                           # optional; a number or a list of them, or colours
+    first: 0                            # optional; the number of the first class in the masks
+    range: [0, 4095]                    # optional; black and white of pictures of more than 8 bits
     class_weights: [0.1, 0.5, 0.4]      # optional; else computed from the masks of the split `train`
     splits:
       train: {images: images/train, masks: masks/train}
@@ -13,8 +15,10 @@
 Paths start at the card. `images` and `masks` are folders, a mask called as its picture but `.png`, or patterns: every
 `*` of `masks` stands for what the same `*` of `images` does. A sample is named by its picture without suffix, or by
 what the `*`s stand for, joined by `/`; `list` is a text file of the names to take, one a line. Masks of numbers have
-one channel, palette or grey, 8 or 16 bits; masks of colours are read as RGB. Pictures are turned upright as their EXIF
-orientation says.
+one channel, palette or grey, 1 to 16 bits; masks of colours are read as RGB. `first: 1` is for masks that count the
+classes from 1, as those of ADE20K do, where 0 is void. Pictures are turned upright as their EXIF orientation says, and
+those of more than 8 bits are scaled by their type, 16 bits from 0 .. 65535 and floats from 0 .. 1, or from `range`.
+Files that begin with a dot are not pictures: macOS leaves such files behind.
 """
 
 from __future__ import annotations
@@ -28,10 +32,13 @@ from typing import Any
 
 import numpy as np
 import yaml
+from PIL import Image
 from torch import Tensor, tensor
 
-from robviz.datasets.pairs import Pair, Pairs, decoded, names_in, read_indices, upright
+from robviz.datasets.pairs import Pair, Pairs, names_in, read_indices
 from robviz.datasets.weights import class_weights
+from robviz.files.decoding import decoded, is_system_file, upright
+from robviz.files.images import Range, to_rgb
 from robviz.types import VOID, InputError
 
 CARD = "dataset.yaml"
@@ -41,7 +48,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Card:
-    """What a `dataset.yaml` says, checked."""
+    """Hold the checked contents of a `dataset.yaml`."""
 
     path: Path
     name: str
@@ -51,13 +58,15 @@ class Card:
     void: tuple[Any, ...]  # numbers, or colours
     class_weights: tuple[float, ...] | None
     splits: dict[str, dict[str, str]]
+    first: int = 0  # the number of the first class in the masks
+    range: Range | None = None  # black and white of pictures of more than 8 bits
 
 
 # ------------------------------------------------------------------------------------------ reading the card
 
 
 def colour_map(count: int) -> tuple[Colour, ...]:
-    """The colours of VOC's development kit for any number of classes: the bits of the index spread over RGB."""
+    """Return the colours of VOC's development kit for any number of classes: the bits of the index spread over RGB."""
 
     def part(index: int, channel: int) -> int:
         return sum((index >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8))
@@ -74,7 +83,7 @@ def is_colour(value: Any) -> bool:
 
 
 def require_keys(path: Path, where: str, values: Any, needed: set[str], optional: set[str]) -> None:
-    """Raise InputError unless these are a mapping's keys."""
+    """Raise InputError unless the value is a mapping with these keys."""
     known = ", ".join(sorted(needed | optional))
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected {where} to be a mapping with {known}, got {values!r}")
@@ -85,7 +94,7 @@ def require_keys(path: Path, where: str, values: Any, needed: set[str], optional
 
 
 def read_classes(path: Path, value: Any) -> tuple[tuple[str, ...], tuple[Colour, ...] | None]:
-    """Names, and colours where the card gives them. Raises InputError."""
+    """Read the names of the classes, and their colours if there are any; raises InputError."""
     names = list(value) if isinstance(value, (list, dict)) else None
     if not names or len(names) < 2:
         raise InputError(f"{path}: expected classes to be a list of at least two names, got {value!r}")
@@ -104,7 +113,7 @@ def read_classes(path: Path, value: Any) -> tuple[tuple[str, ...], tuple[Colour,
 
 
 def read_void(path: Path, value: Any, has_colours: bool) -> tuple[Any, ...]:
-    """The numbers or colours of void. Raises InputError."""
+    """Read the numbers or colours of void; raises InputError."""
     one, what = (is_colour, "[red, green, blue]") if has_colours else (is_number, "a number")
     values = [value] if one(value) else value
     if not isinstance(values, list) or not all(map(one, values)):
@@ -112,8 +121,34 @@ def read_void(path: Path, value: Any, has_colours: bool) -> tuple[Any, ...]:
     return tuple(map(tuple, values)) if has_colours else tuple(values)
 
 
+def read_first(path: Path, value: Any, count: int, void: tuple[Any, ...], has_colours: bool) -> int:
+    """The number of the first class in the masks. Raises InputError, also where void is the number of a class."""
+    if not is_number(value) or not 0 <= value <= 65535 or (has_colours and value):
+        raise InputError(
+            f"{path}: expected first to be the number of the first class in masks of numbers, 0 or more, got {value!r}"
+        )
+    taken = [] if has_colours else [number for number in void if value <= number < value + count]
+    if taken:
+        raise InputError(
+            f"{path}: {taken[0]} is void and the number of a class, which could never be labelled: the {count} classes "
+            f"have the numbers {value} .. {value + count - 1} in the masks; `first: {taken[0] + 1}` says that they "
+            f"begin at {taken[0] + 1}"
+        )
+    return value
+
+
+def read_range(path: Path, value: Any) -> Range | None:
+    """The numbers that are black and white, None where the card gives none. Raises InputError."""
+    if value is None:
+        return None
+    is_pair = isinstance(value, list) and len(value) == 2 and all(is_number(x) or isinstance(x, float) for x in value)
+    if not is_pair or not -float("inf") < value[0] < value[1] < float("inf"):
+        raise InputError(f"{path}: expected range to be [black, white], such as [0, 4095], got {value!r}")
+    return float(value[0]), float(value[1])
+
+
 def read_weights(path: Path, value: Any, count: int) -> tuple[float, ...] | None:
-    """The weights, None where the card gives none. Raises InputError."""
+    """Read the class weights, None if there are none; raises InputError."""
     if value is None:
         return None
     if (
@@ -126,7 +161,7 @@ def read_weights(path: Path, value: Any, count: int) -> tuple[float, ...] | None
 
 
 def read_splits(path: Path, value: Any) -> dict[str, dict[str, str]]:
-    """split -> {images, masks, list}. Raises InputError."""
+    """Read the splits, each {images, masks, list}; raises InputError."""
     if not isinstance(value, dict) or not value:
         raise InputError(f"{path}: expected splits to name at least one split, got {value!r}")
     for split, places in value.items():
@@ -140,7 +175,7 @@ def read_splits(path: Path, value: Any) -> dict[str, dict[str, str]]:
 
 
 def read_card(path: Path) -> Card:
-    """The card of a folder, or at a path. Raises InputError for everything that is wrong with it, one at a time."""
+    """Read the `dataset.yaml` of a folder or at a path; raises InputError for the first mistake in it."""
     path = path / CARD if path.is_dir() else path
     if not path.is_file():
         raise InputError(f"{path} is missing: a folder of your own needs this card, see robviz.datasets.custom")
@@ -148,7 +183,7 @@ def read_card(path: Path) -> Card:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-    optional = {"name", "labels", "void", "class_weights"}
+    optional = {"name", "labels", "void", "first", "range", "class_weights"}
     require_keys(path, "the card", values, {"classes", "splits"}, optional)
     name = values.get("name", path.resolve().parent.name)
     if not isinstance(name, str) or not name:
@@ -176,6 +211,8 @@ def read_card(path: Path) -> Card:
         void=void,
         class_weights=read_weights(path, values.get("class_weights"), len(classes)),
         splits=read_splits(path, values["splits"]),
+        first=read_first(path, values.get("first", 0), len(classes), void, has_colours),
+        range=read_range(path, values.get("range")),
     )
 
 
@@ -183,7 +220,7 @@ def read_card(path: Path) -> Card:
 
 
 def by_pattern(base: Path, pattern: str) -> dict[str, Path]:
-    """What the `*`s stand for, joined by `/` -> the picture."""
+    """Map what the `*`s match, joined by `/`, to the picture."""
     pieces = pattern.split("*")
     expression = re.compile("([^/]*)".join(map(re.escape, pieces)))
     pictures = {}
@@ -195,10 +232,10 @@ def by_pattern(base: Path, pattern: str) -> dict[str, Path]:
 
 
 def by_folder(folder: Path) -> dict[str, Path]:
-    """Name without suffix -> the picture. Raises InputError where two pictures are called the same."""
+    """Map names without suffix to pictures; raises InputError if two pictures have the same name."""
     pictures: dict[str, Path] = {}
     for path in sorted(folder.glob("*")):
-        if path.suffix.lower() in PICTURES:
+        if path.suffix.lower() in PICTURES and not is_system_file(path.name):
             if path.stem in pictures:
                 raise InputError(f"{pictures[path.stem]} and {path.name} would share one mask; rename one of them")
             pictures[path.stem] = path
@@ -206,7 +243,7 @@ def by_folder(folder: Path) -> dict[str, Path]:
 
 
 def pairs_of(card: Card, split: str) -> list[Pair]:
-    """The pictures of a split with their masks, whether these exist or not. Raises InputError where there is none."""
+    """Pair the pictures of a split with their masks, which may be missing; raises InputError if there is no picture."""
     base, places = card.path.parent, card.splits[split]
     images, masks = places["images"], places["masks"]
     pictures = by_pattern(base, images) if "*" in images else by_folder(base / images)
@@ -226,7 +263,7 @@ def pairs_of(card: Card, split: str) -> list[Pair]:
 
 
 def filled(pieces: list[str], name: str) -> str:
-    """The path between whose pieces stands what a sample's name says."""
+    """Fill the `*`s of a mask pattern with a sample's name."""
     stars = name.split("/") if len(pieces) > 2 else [name]
     return "".join(piece + star for piece, star in zip(pieces, [*stars, ""]))
 
@@ -234,14 +271,20 @@ def filled(pieces: list[str], name: str) -> str:
 # ------------------------------------------------------------------------------------------ reading the masks
 
 
-def numbers(path: Path, void: tuple[int, ...]) -> np.ndarray:
-    """(H, W) int64 of a mask of numbers."""
-    labels = read_indices(path)
-    return np.where(np.isin(labels, void), VOID, labels)
+def numbers(path: Path, void: tuple[int, ...], first: int = 0) -> np.ndarray:
+    """Read a mask of numbers, (H, W) int64. Raises InputError for a number below that of the first class."""
+    labels = read_indices(path, void)
+    is_void = np.isin(labels, void)
+    if first and (below := labels[~is_void & (labels < first)]).size:
+        raise InputError(
+            f"{path} holds {below[0]}: expected the numbers of the classes, from {first} on, or of void; "
+            f"add `void: {below[0]}` to the card if it means that"
+        )
+    return np.where(is_void, VOID, labels - first)
 
 
 def colours(path: Path, palette: tuple[Colour, ...], void: tuple[Colour, ...]) -> np.ndarray:
-    """(H, W) int64 of a mask of colours. Raises InputError for colours that are neither a class's nor void's."""
+    """Read a mask of colours as (H, W) int64; raises InputError for colours that are neither a class's nor void's."""
     rgb = decoded(path, lambda image: np.asarray(image.convert("RGB")).astype(np.int64))
     codes = rgb @ (1 << 16, 1 << 8, 1)
     labels = np.full(codes.shape, len(palette))
@@ -256,32 +299,38 @@ def colours(path: Path, palette: tuple[Colour, ...], void: tuple[Colour, ...]) -
     return labels
 
 
+def own_picture(image: Image.Image, name: str, limits: Range | None = None) -> Image.Image:
+    """8-bit RGB, turned as the EXIF orientation says, as every viewer shows it."""
+    return to_rgb(upright(image), name, limits)
+
+
 # ------------------------------------------------------------------------------------------ the dataset
 
 
 class Folder(Pairs):
-    """A split of a folder of one's own."""
+    """Open one split of a user's folder."""
 
     def __init__(self, card: Card, split: str) -> None:
         read = (
             partial(colours, palette=card.palette, void=card.void)
             if card.has_colours
-            else partial(numbers, void=card.void)
+            else partial(numbers, void=card.void, first=card.first)
         )
         pairs = pairs_of(card, split)
-        super().__init__(card.name, split, pairs, read, card.classes, card.palette, orient=upright)
+        orient = partial(own_picture, limits=card.range)
+        super().__init__(card.name, split, pairs, read, card.classes, card.palette, orient=orient)
         self.card = card
 
     @cached_property
     def class_weights(self) -> Tensor | None:  # type: ignore[override]
-        """Those of the card, else of the split `train`; None without either."""
+        """Return the weights of the card, or else those of the split `train`; None without either."""
         if self.card.class_weights is not None:
             return tensor(self.card.class_weights)
         return class_weights(Folder(self.card, "train")) if "train" in self.card.splits else None
 
 
 def load(path: Path, split: str) -> Folder:
-    """A split of the folder, or of the card, at a path. Raises InputError, in one sentence, for what is wrong."""
+    """Open a split of the folder, or of the `dataset.yaml`, at a path; raises InputError for mistakes in it."""
     card = read_card(path)
     if split not in card.splits:
         raise InputError(f"{card.path} has no split {split!r}; choose from: {', '.join(card.splits)}")

@@ -5,48 +5,41 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from robviz.files.images import DAMAGED, to_rgb, to_tensor
+from robviz.files.decoding import PACKED, decoded, samples
+from robviz.files.images import to_rgb, to_tensor
 from robviz.types import VOID, Dataset, InputError, Sample
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture and its mask; the name is unique within the dataset."""
+    """Name a picture and its mask; the name is unique within the dataset."""
 
     name: str
     image: Path
     mask: Path
 
 
-def decoded(path: Path, convert: Callable[[Image.Image], T]) -> T:
-    """What `convert` makes of a picture file. Raises InputError, naming the file, where it is missing or damaged."""
-    if not path.is_file():
-        raise InputError(f"{path} is missing")
-    try:
-        with Image.open(path) as opened:
-            return convert(opened)
-    except (*DAMAGED, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} is no picture that can be read: {error}") from error
+def read_indices(path: Path, void: tuple[int, ...] = ()) -> np.ndarray:
+    """The numbers in a mask of one channel, palette or grey, of 1 to 16 bits.
 
+    Greys of 1, 2 and 4 bits give the numbers in the file, which viewers stretch to 0 .. 255.
 
-def upright(image: Image.Image) -> Image.Image:
-    """8-bit RGB, turned as the EXIF orientation says, as every viewer shows it."""
-    return to_rgb(ImageOps.exif_transpose(image))
+    Args:
+        path: The mask's file.
+        void: The numbers that are declared void; they stay in the result.
 
+    Returns:
+        (H, W) int64.
 
-def read_indices(path: Path) -> np.ndarray:
-    """(H, W) int64: the numbers in a mask of one channel, palette or grey, 8 or 16 bits.
-
-    Raises InputError for a file that is none.
+    Raises:
+        InputError: The file is missing, damaged or has several channels, or its white may be a class or void: an 8-bit
+            mask of 0 and 255 that was packed into fewer bits is the same file as one of class numbers.
     """
 
     def indices(image: Image.Image) -> np.ndarray:
@@ -54,22 +47,29 @@ def read_indices(path: Path) -> np.ndarray:
             raise InputError(
                 f"{path} is a mask in {image.mode}: expected one channel of class numbers, palette or grey"
             )
-        return np.asarray(image).astype(np.int64)
+        labels, highest = samples(image)
+        if highest in PACKED.values() and image.format != "PPM" and 255 in void and (labels == highest).any():
+            raise InputError(
+                f"{path} is a grey mask of {highest.bit_length()} bits a pixel, in which white may be class {highest} "
+                "or void 255; save it with 8 bits a pixel"
+            )
+        return labels
 
     return decoded(path, indices)
 
 
 def names_in(path: Path) -> list[str]:
-    """The lines of a list of images, blank ones left out. Raises InputError where it is missing."""
+    """Read the lines of a list of images, without blank ones; raises InputError if it is missing."""
     if not path.is_file():
         raise InputError(f"{path} is missing: it lists the images of a split")
     return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def fit(image: Image.Image, labels: np.ndarray, size: int) -> tuple[Image.Image, np.ndarray]:
-    """Shorter side resized to `size`, centre cropped to a square: the paper's protocol, to the pixel.
+    """Resize the shorter side to `size` and crop a centred square: the paper's protocol, to the pixel.
 
-    As the official code: Pillow's bilinear filter, which widens where it shrinks, and nearest neighbours for labels.
+    Like the official code, use Pillow's bilinear filter, which widens when it shrinks, and nearest neighbours for
+    labels.
     """
     width, height = image.size
     shape = (width * size // height, size) if width > height else (size, height * size // width)
@@ -84,9 +84,9 @@ class Pairs(Dataset):
     """Samples read from pairs of files when they are asked for.
 
     read_labels: a mask file to (H, W) int64 of class indices and `VOID`. size: of the paper's squares (`fit`); None
-    keeps the pictures whole. orient: a picture to RGB; `to_rgb` leaves the pixels as stored, as the masks of the
-    published datasets are drawn, `upright` turns them. `[i]` raises InputError, naming the file, for what is missing or
-    damaged, for a mask of another size than its picture's, and for labels outside the classes.
+    keeps the pictures whole. orient: a picture and its name to RGB; `to_rgb` leaves the pixels as stored, as the masks
+    of the published datasets are drawn. `[i]` raises InputError, naming the file, for what is missing or damaged, for a
+    mask of another size than its picture's, and for labels outside the classes.
     """
 
     name: str
@@ -97,7 +97,7 @@ class Pairs(Dataset):
     palette: tuple[tuple[int, int, int], ...]
     weights: Tensor | None = None
     size: int | None = None
-    orient: Callable[[Image.Image], Image.Image] = to_rgb
+    orient: Callable[[Image.Image, str], Image.Image] = to_rgb
 
     @property
     def class_weights(self) -> Tensor | None:
@@ -108,7 +108,8 @@ class Pairs(Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
-        image, labels = decoded(pair.image, self.orient), self.read_labels(pair.mask)
+        image = decoded(pair.image, lambda opened: self.orient(opened, str(pair.image)))
+        labels = self.read_labels(pair.mask)
         if image.size != labels.shape[::-1]:
             raise InputError(
                 f"{pair.mask} has {labels.shape[1]} x {labels.shape[0]} pixels, "

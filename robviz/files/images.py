@@ -5,66 +5,94 @@ from __future__ import annotations
 import base64
 import io
 import math
-import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from robviz.files.decoding import DAMAGED as DAMAGED
+from robviz.files.decoding import decoded, upright
 from robviz.types import VOID, InputError, Palette
 
 #: A picture of more pixels than this is refused from its header, before it is decoded.
 MOST_PIXELS = 50_000_000
 #: The longer side that uploads are shrunk to, and the shorter side that models can take.
 LONGER_SIDE, SHORTEST_SIDE = 256, 32
-#: What Pillow raises for files that are empty, cut short or damaged.
-DAMAGED = (OSError, SyntaxError, EOFError, IndexError, TypeError, OverflowError)
 
 
 def read_picture(path: str | Path, longer_side: int = LONGER_SIDE) -> Image.Image:
     """Any picture file as 8-bit RGB, upright, its longer side at most `longer_side` pixels.
 
-    16-bit greys are scaled, transparency is laid on white, CMYK is converted, EXIF rotation is applied, and of an
-    animation the first frame is taken. Raises InputError, in one sentence, for what is not a picture, is broken,
-    or is too large or too small.
+    16-bit greys are scaled by their type and floats taken as 0 .. 1, transparency is laid on white, CMYK is converted,
+    EXIF rotation is applied, and of an animation the first frame is taken. Raises InputError, in one sentence that
+    names the file, for what is not a picture, is broken, or is too large or too small.
     """
-    try:
-        # Pillow's own guard warns or raises by a size of its choosing; ours below is stricter and says what to do.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
-                check_size(*opened.size)
-                opened.seek(0)
-                image = to_rgb(ImageOps.exif_transpose(opened))
-    except Image.DecompressionBombError:
-        raise InputError(f"this picture has more than {MOST_PIXELS // 10**6} megapixels; shrink it first") from None
-    except UnidentifiedImageError:
-        raise InputError("this file is not a picture that can be read; use PNG, JPEG, WebP, GIF or TIFF") from None
-    except DAMAGED as error:
-        raise InputError("this picture file is empty, cut short or damaged; save it again and retry") from error
+
+    def converted(image: Image.Image) -> Image.Image:
+        check_size(*image.size, name)
+        image.seek(0)
+        return to_rgb(upright(image), name)
+
+    name = Path(path).name
+    image = decoded(path, converted, name)
     scale = min(1.0, longer_side / max(image.size))
     size = (max(SHORTEST_SIDE, round(image.width * scale)), max(SHORTEST_SIDE, round(image.height * scale)))
     return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
 
 
-def check_size(width: int, height: int) -> None:
+def check_size(width: int, height: int, name: str = "this picture") -> None:
+    """Raise InputError for a picture of too many or too few pixels."""
     if width * height > MOST_PIXELS:
         raise InputError(
-            f"this picture has {width} x {height} pixels, at most {MOST_PIXELS // 10**6} megapixels are taken; "
+            f"{name} has {width} x {height} pixels, at most {MOST_PIXELS // 10**6} megapixels are taken; "
             "shrink it first"
         )
     if min(width, height) < 8:
-        raise InputError(f"this picture has only {width} x {height} pixels, at least 8 x 8 are needed to see anything")
+        raise InputError(f"{name} has only {width} x {height} pixels, at least 8 x 8 are needed to see anything")
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB of a picture of any mode; transparency becomes white."""
+Range = tuple[float, float]
+
+
+def range_of(image: Image.Image, name: str) -> Range:
+    """The black and the white of a picture of more than 8 bits, by its type; InputError where its type has none."""
+    if image.mode == "F":
+        return 0.0, 1.0
+    if image.mode.startswith("I;16") or image.format in ("PNG", "PPM"):
+        return 0.0, 65535.0
+    low, high = image.getextrema()
+    raise InputError(
+        f"{name} holds whole numbers of 32 bits, {low} .. {high}, whose white nobody knows: expected 8 or 16 bits, or "
+        "floats in 0 .. 1; convert it, or declare `range: [black, white]` in the dataset's card"
+    )
+
+
+def to_rgb(image: Image.Image, name: str = "this picture", limits: Range | None = None) -> Image.Image:
+    """8-bit RGB of a picture of any mode; transparency becomes white.
+
+    Pictures of more than 8 bits are scaled by their type, never by what they happen to hold, so that the same number is
+    the same grey in every picture.
+
+    Args:
+        image: The picture.
+        name: What messages call it.
+        limits: The numbers that are black and white in pictures of more than 8 bits; by default 0 and 65535 for 16
+            bits, 0 and 1 for floats.
+
+    Raises:
+        InputError: It holds NaN or numbers beyond the limits, or whole numbers of 32 bits without limits.
+    """
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        low, high = limits or range_of(image, name)
         values = np.asarray(image, dtype=np.float64)
-        full = 65535 if values.max(initial=0) > 255 else 255
-        return Image.fromarray(np.clip(values * (255 / full), 0, 255).round().astype(np.uint8)).convert("RGB")
+        if not (low <= values.min() and values.max() <= high):  # so that NaN is found as well
+            raise InputError(
+                f"{name} holds {values.min():.6g} .. {values.max():.6g}: expected {low:g} .. {high:g}; convert it to 8 "
+                "bits, or declare `range: [black, white]` in the dataset's card"
+            )
+        return Image.fromarray(((values - low) * (255 / (high - low))).round().astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         layered = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered).convert("RGB")
@@ -81,15 +109,32 @@ def to_bytes(image: Tensor) -> np.ndarray:
     return (image.detach().cpu() * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
 
 
-def quantise(attacked: Tensor, image: Tensor, eps: float) -> np.ndarray:
+def quantise(attacked: Tensor, image: Tensor, eps: float, is_mean_square: bool = False) -> np.ndarray:
     """The 8-bit picture closest to `attacked` that stays within eps of the 8-bit picture of `image`.
 
     attacked, image: (3, H, W) in [0, 1]. Returns (H, W, 3) uint8. With eps below 1/255 nothing can change.
+    is_mean_square: whether eps bounds the root mean square of the change instead of each value.
     """
+    if is_mean_square:
+        return quantise_mean_square(attacked, image, eps)
     levels = math.floor(eps * 255 + 1e-6)
     original = to_bytes(image).astype(int)
     change = (to_bytes(attacked).astype(int) - original).clip(-levels, levels)
     return (original + change).astype(np.uint8)
+
+
+def quantise_mean_square(attacked: Tensor, image: Tensor, eps: float) -> np.ndarray:
+    """The 8-bit picture of `attacked` whose change from that of `image` has a root mean square of at most eps.
+
+    attacked, image: (3, H, W) in [0, 1]. Returns (H, W, 3) uint8. Rounding may add to the change, which is then shrunk
+    a little before it is rounded again.
+    """
+    original = to_bytes(image).astype(int)
+    for shrunk in np.linspace(1, 0, 101):
+        rounded = to_bytes(image + float(shrunk) * (attacked.detach().cpu() - image)).astype(int)
+        if np.sqrt(np.mean((rounded - original) ** 2)) <= 255 * eps + 1e-6:
+            return rounded.astype(np.uint8)
+    return original.astype(np.uint8)
 
 
 def largest_change(a: np.ndarray, b: np.ndarray) -> int:

@@ -18,6 +18,7 @@ from robviz.files.images import largest_change, quantise, to_bytes, to_tensor
 from robviz.metrics import accuracy_per_image, counts, miou
 from robviz.models import Card
 from robviz.models.layers import device_of
+from robviz.norms import LINF
 from robviz.types import Sample
 
 
@@ -96,6 +97,7 @@ class Comparison:
     eps: float
     largest_change: int
     is_final: bool
+    norm: str = LINF.name
 
 
 def scores(predictions: Tensor, reference: Tensor, num_classes: int) -> Scores:
@@ -138,6 +140,7 @@ def unattacked(subject: Subject, spec: AttackSpec) -> Comparison:
         eps=spec.eps,
         largest_change=0,
         is_final=False,
+        norm=spec.norm.name,
     )
 
 
@@ -174,7 +177,8 @@ class Trail:
 
 def progressed(subject: Subject, start: Comparison, result: AttackResult, trail: Trail) -> Comparison:
     """The comparison with the picture of this step, at which the model is still to look."""
-    attacked = quantise(result.images[0].cpu(), subject.sample.image, start.eps)
+    is_mean_square = start.norm != LINF.name
+    attacked = quantise(result.images[0].cpu(), subject.sample.image, start.eps, is_mean_square)
     return replace(
         start,
         attacked=attacked,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,8 +14,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from robviz.models import pspnet, segmenter, upernet
-from robviz.models.checkpoints import Keys, State, fill, listed, mismatches, renamed, state_of
+from robviz.models import from_timm, pspnet, segmenter, upernet
+from robviz.models.checkpoints import (
+    Keys,
+    State,
+    chosen_state,
+    fill,
+    listed,
+    mismatches,
+    renamed,
+    state_of,
+    with_counters,
+)
 from robviz.models.efficientnet import efficientnet_lite0, load_imagenet
 from robviz.models.upernet import convnext
 from robviz.types import InputError
@@ -22,7 +33,7 @@ from robviz.types import InputError
 
 @dataclass(frozen=True)
 class Architecture:
-    """One row of `ARCHITECTURES`: the model of a number of classes, and how published checkpoints name its tensors."""
+    """Describe one row of `ARCHITECTURES`: how to build the model, and how published checkpoints name its tensors."""
 
     build: Callable[[int], nn.Module]
     published_keys: Keys = ()
@@ -52,32 +63,61 @@ BACKBONE = re.compile(r"backbone\.(?!norms\.)")
 UNMISTAKABLE = 12347  # a number of classes that no tensor has as a side by chance
 
 
+def architecture_of(name: str) -> Architecture:
+    """The row of a name, or of `upernet/<a backbone of timm>`. Raises InputError for an unknown one."""
+    if found := from_timm.parts(name):
+        return Architecture(found[0], load_imagenet=found[1])
+    if name not in ARCHITECTURES:
+        raise InputError(
+            f"unknown architecture {name!r}; choose from: {', '.join(ARCHITECTURES)}, or {from_timm.PREFIX}<backbone> "
+            "with one of timm's, such as upernet/resnet18"
+        )
+    return ARCHITECTURES[name]
+
+
 def build(architecture: str, num_classes: int) -> nn.Module:
-    """A freshly initialised model: images (B, 3, H, W) in [0, 1] to logits (B, K, H, W)."""
-    if architecture not in ARCHITECTURES:
-        raise InputError(f"unknown architecture {architecture!r}; choose from: {', '.join(ARCHITECTURES)}")
+    """Build a model with fresh weights.
+
+    Args:
+        architecture: A key of `ARCHITECTURES`.
+        num_classes: K, at least 2.
+
+    Returns:
+        A module from images (B, 3, H, W) in [0, 1] to logits (B, K, H, W).
+
+    Raises:
+        InputError: For an unknown architecture or too few classes.
+    """
+    row = architecture_of(architecture)
     if num_classes < 2:
         raise InputError(f"num_classes must be at least 2, got {num_classes}")
-    model = ARCHITECTURES[architecture].build(num_classes)
+    model = row.build(num_classes)
     model.architecture = architecture  # type: ignore[assignment]
     return model
 
 
-def load_checkpoint(model: nn.Module, source: str | Path | State) -> nn.Module:
+def load_checkpoint(model: nn.Module, source: str | Path | State, averaged: bool | None = None) -> nn.Module:
     """Fill a model that `build` made with a checkpoint, under its own keys or the published ones; returns the model.
 
     source: a path (`.safetensors`, or a `.pth` of tensors alone: code in it is never run) or a state dict. The
-    dictionary may lie under "state_dict" or "model", its keys behind "module.". Strict: raises InputError that names
-    the first keys that are missing, unknown or of another shape, and what to build instead.
+    dictionary may lie under "state_dict", "model" and the like, its keys behind the prefixes of DataParallel,
+    torch.compile, Lightning or AveragedModel. averaged: whether to take the running average of the weights where a
+    checkpoint holds both; a warning says which were taken where nothing is said. Strict: raises InputError that names
+    the first keys that are missing, unknown or of another shape, and what to build instead; only counters of batch norm
+    may be missing.
     """
     name, here = str(model.architecture), model.state_dict()
 
     def opened() -> State:
-        return under_our_keys(state_of(source), name, here)
+        return with_counters(under_our_keys(state_of(source, averaged), name, here), here)
 
-    if problems := mismatches(here, opened()):
-        advice = what_fits(state_of(source), model)
+    state, told = chosen_state(source, averaged)
+    if told is not None:
+        warnings.warn(told, stacklevel=2)
+    if problems := mismatches(here, with_counters(under_our_keys(state, name, here), here)):
+        advice = what_fits(state, model)
         raise InputError(f"the checkpoint does not hold a {name}: {listed(problems)}; {advice}")
+    del state  # closes the file
     fill(here, opened)
     return model
 
@@ -85,12 +125,22 @@ def load_checkpoint(model: nn.Module, source: str | Path | State) -> nn.Module:
 def load_backbone(model: nn.Module, source: str | Path | State) -> nn.Module:
     """Fill the backbone of a model that `build` made with a robust ImageNet classifier (PIR-AT, paper, section 4).
 
-    source: as for `load_checkpoint`. The classifier's head is left out, its normalisation goes into the first
-    convolution. The rest of the model stays as it is. Strict: raises InputError that names the first keys that are
-    missing, unknown or of another shape. Returns the model.
+    The head of the classifier is left out, and its normalisation becomes part of the first convolution. The rest of the
+    model stays as it is.
+
+    Args:
+        model: A model that `build` made.
+        source: A path or a state dict, as for `load_checkpoint`.
+
+    Returns:
+        The same model.
+
+    Raises:
+        InputError: If keys are missing, unknown or of another shape (the message names the first), or if no robust
+            backbone is published for the architecture.
     """
     name = str(model.architecture)
-    convert = ARCHITECTURES[name].from_imagenet
+    convert = architecture_of(name).from_imagenet
     if convert is None:
         known = ", ".join(name for name, row in ARCHITECTURES.items() if row.from_imagenet)
         raise InputError(f"no robust ImageNet backbone is published for {name}; choose from: {known}")
@@ -104,7 +154,7 @@ def load_backbone(model: nn.Module, source: str | Path | State) -> nn.Module:
 
 def under_our_keys(state: State, architecture: str, here: State) -> State:
     """A published checkpoint under the keys of `here`, the state dict of such a model; one of ours as it is."""
-    return state if state.keys() <= here.keys() else renamed(state, ARCHITECTURES[architecture].published_keys)
+    return state if state.keys() <= here.keys() else renamed(state, architecture_of(architecture).published_keys)
 
 
 def what_fits(state: State, model: nn.Module) -> str:
@@ -123,10 +173,10 @@ def what_fits(state: State, model: nn.Module) -> str:
 
 
 def classes_in(state: State, architecture: str) -> int | None:
-    """The number of classes with which an architecture has exactly these tensors, if there is one."""
+    """Return the number of classes for which an architecture has exactly these tensors, or None."""
     with torch.device("meta"):
         here = build(architecture, UNMISTAKABLE).state_dict()
-    state = under_our_keys(state, architecture, here)
+    state = with_counters(under_our_keys(state, architecture, here), here)
     if state.keys() != here.keys():
         return None
     sides = {pair for key in here for pair in zip_longest(state[key].shape, here[key].shape)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 from zipfile import is_zipfile
 
 import torch
@@ -17,6 +18,13 @@ Keys = tuple[tuple[str, str], ...]  # pattern and replacement, applied in turn
 State = Mapping[str, Tensor]
 
 WEB_PAGE = re.compile(rb"\s*<(!doctype|html|head|!--|\?xml)", re.IGNORECASE)
+#: Keys under which trainers keep the weights as trained, and their running average.
+RAW = ("state_dict", "model", "model_state_dict", "net", "network")
+AVERAGED = ("state_dict_ema", "model_ema", "ema_model", "ema_state_dict", "model_ema_state_dict", "ema", "averaged")
+#: What DataParallel, torch.compile, Lightning modules and averages of models put before every key.
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "ema_model.", "online_model.")
+#: What lies beside the model in a training module: the counter of AveragedModel, the weights of a loss, metrics.
+COMPANIONS = re.compile(r"(n_averaged|num_updates|initted|step)$|(criterion|loss\w*|\w*metrics?)\.")
 NORMALISATION = ("base_normalize.mean", "base_normalize.std")
 
 
@@ -45,26 +53,73 @@ def read_tensors(path: Path) -> object:
         raise InputError(f"{path} is not a checkpoint of tensors alone: {reason}") from error
 
 
-def state_of(source: str | Path | State) -> dict[str, Tensor]:
-    """The state dict in a file or a mapping: bare, or under "state_dict" or "model"; "module." is cut off its keys.
+class Chosen(NamedTuple):
+    """A state dict under a model's own keys, and a sentence on which weights it holds where others could be meant."""
 
-    Raises InputError when there is none.
+    state: dict[str, Tensor]
+    told: str | None
+
+
+def state_of(source: str | Path | State, averaged: bool | None = None) -> dict[str, Tensor]:
+    """Find the state dict in a file or a mapping; see `chosen_state`."""
+    return chosen_state(source, averaged).state
+
+
+def chosen_state(source: str | Path | State, averaged: bool | None = None) -> Chosen:
+    """Find the state dict in a file or a mapping and strip what trainers wrap around it.
+
+    Args:
+        source: A path, or a mapping: a bare state dict, or one with the state dict under a key of `RAW` or `AVERAGED`.
+            The prefixes of DataParallel, torch.compile, Lightning and AveragedModel are cut off, in any order.
+        averaged: Whether to take the running average of the weights where a checkpoint holds both; by default the raw
+            weights.
+
+    Raises:
+        InputError: There is no state dict, or the asked-for weights are not there.
     """
-    state: object = source if isinstance(source, Mapping) else read_tensors(Path(source))
-    for wrapper in ("state_dict", "model"):
-        if isinstance(state, Mapping):
-            state = state.get(wrapper, state)
-    if not isinstance(state, Mapping):
+    content: object = source if isinstance(source, Mapping) else read_tensors(Path(source))
+    if not isinstance(content, Mapping):
         raise InputError(
-            f"a checkpoint must be a dictionary of tensors, got a {type(state).__name__}; save a state dict"
+            f"a checkpoint must be a dictionary of tensors, got a {type(content).__name__}; save a state dict"
         )
-    for key, value in state.items():
+    raw, means = ([key for key in keys if isinstance(content.get(key), Mapping)] for keys in (RAW, AVERAGED))
+    is_average = bool(means) and (averaged if raw and averaged is not None else not raw)
+    keys = means if is_average else raw
+    state = content[keys[0]] if keys else content
+    while isinstance(state.get("state_dict"), Mapping):  # {"model": {"state_dict": ...}}
+        state = state["state_dict"]
+    for name, value in state.items():
         if not isinstance(value, Tensor):
             raise InputError(
-                f"a checkpoint must be a dictionary of tensors, bare or under 'state_dict' or 'model', "
-                f"but under {key!r} lies an object of type {type(value).__name__}; save the state dict alone"
+                f"a checkpoint must be a dictionary of tensors, bare or under one of {', '.join(map(repr, RAW))}, "
+                f"but under {name!r} lies an object of type {type(value).__name__}; save the state dict alone"
             )
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
+    is_average = is_average or "n_averaged" in state
+    if averaged not in (None, is_average):
+        raise InputError(
+            f"averaged={averaged} asks for {'averaged' if averaged else 'raw'} weights, which the checkpoint does not "
+            "hold; leave averaged= out"
+        )
+    told = None
+    if averaged is None and raw and means:
+        told = f"took the raw weights under {raw[0]!r}; averaged=True takes those averaged under {means[0]!r}"
+    elif averaged is None and is_average:
+        told = "took averaged weights; the checkpoint holds no others"
+    return Chosen(unwrapped(state), told)
+
+
+def unwrapped(state: State) -> dict[str, Tensor]:
+    """The tensors of a model without the prefixes and the companions that trainers add."""
+    inside = {str(key): value for key, value in state.items() if not COMPANIONS.match(str(key))}
+    while inside and (prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in inside)), None)):
+        inside = {key.removeprefix(prefix): value for key, value in inside.items()}
+    return {key.removeprefix("module."): value for key, value in inside.items()}
+
+
+def with_counters(state: State, here: State) -> State:
+    """Add the counters of batch norm that are missing from a state, which no answer of a model needs."""
+    missing = (key for key in here.keys() - state.keys() if key.endswith(".num_batches_tracked"))
+    return {**state, **{key: here[key] for key in missing}}
 
 
 def renamed(state: State, keys: Keys) -> dict[str, Tensor]:

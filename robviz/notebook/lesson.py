@@ -262,7 +262,7 @@ def begin(name: str, mode: str | None = None) -> Lesson:
 def runtimes() -> dict[str, Any]:
     """notebook -> mode -> {seconds, machine}, as `robviz course check --write` measured them."""
     path = shipped("notebooks") / RUNTIMES
-    return json.loads(path.read_text()) if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 # ------------------------------------------------------------------------------------------ the files

@@ -253,7 +253,9 @@ def check(chosen: Sequence[str] = (), write: bool = False) -> list[str]:
         if write and not outcome.problems:
             measured = runtimes()
             measured.setdefault(name, {})[mode] = {"seconds": round(outcome.seconds, 1), "machine": machine(mode)}
-            (shipped("notebooks") / RUNTIMES).write_text(json.dumps(measured, indent=1, sort_keys=True) + "\n")
+            (shipped("notebooks") / RUNTIMES).write_text(
+                json.dumps(measured, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+            )
     return problems
 
 

@@ -16,7 +16,7 @@ from robviz.types import InputError
 
 
 def trainings() -> pd.DataFrame:
-    """The shipped models from their cards: training, and mIoU in % on the splits that were measured."""
+    """List the shipped models from their cards: training, and mIoU in % on the splits that were measured."""
     rows = []
     for name in shipped_models():
         card = Card.load(shipped("checkpoints") / f"{name}.json")
@@ -71,7 +71,7 @@ def glance(reports: list[Report]) -> pd.DataFrame:
 
 
 def reports_in(folder: Path) -> list[Report]:
-    """Every JSON report of a folder, by file name. Raises InputError where there is none."""
+    """Read every JSON report of a folder, by file name; raises InputError if there is none."""
     paths = sorted(folder.glob("*.json"))
     if not paths:
         raise InputError(
@@ -81,7 +81,7 @@ def reports_in(folder: Path) -> list[Report]:
 
 
 def evaluations(reports: list[Report]) -> pd.DataFrame:
-    """One line a model and ensemble: its gradient steps an image, and what each radius leaves, in %."""
+    """List models and ensembles: gradient steps per image, and what each radius leaves, in %."""
     lines: dict[tuple[str, str], dict[str, str]] = {}
     for report in reports:
         plan, worst = report.plan, report.rows["worst case"]
@@ -100,7 +100,7 @@ def evaluations(reports: list[Report]) -> pd.DataFrame:
 
 
 def alone(reports: list[Report]) -> pd.DataFrame:
-    """One line a model, loss, attack and its steps: what it leaves by itself at each radius, accuracy / mIoU in %."""
+    """List models, losses, attacks and steps: accuracy / mIoU in % under each attack alone, by radius."""
     lines: dict[tuple[str, str, str, int], dict[str, str]] = {}
     for report in reports:
         model, radius = report.plan["model"]["name"], f"{255 * report.plan['eps']:g}/255"
@@ -114,7 +114,7 @@ def alone(reports: list[Report]) -> pd.DataFrame:
 
 
 def enough(reports: list[Report]) -> pd.DataFrame:
-    """Of each model and radius where `strong` was given the steps of `paper`, too: the fewest that reach its mIoU."""
+    """Find the fewest steps with which `strong` reaches the mIoU of `paper`, for each model and radius with both."""
     found: dict[tuple[str, float], dict[int, float]] = {}
     published: dict[tuple[str, float], tuple[int, float]] = {}
     for report in reports:
@@ -175,4 +175,4 @@ def fill(path: Path) -> None:
         begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
         before, rest = text.split(begin)
         text = before + begin + table + end + rest.split(end)[1]
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8", newline="\n")

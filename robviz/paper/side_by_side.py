@@ -31,13 +31,13 @@ STRONGEST = 20  # points at which a difference has its full colour
 
 
 def leading(cell: Any) -> float | None:
-    """The number that a cell holds, its deviation or mark left out: 41.3 of `41.3±0.4` and of `41.3*`; else None."""
+    """Read the number in a cell without its deviation or mark: 41.3 from `41.3±0.4` and from `41.3*`; None for text."""
     found = re.fullmatch(r"([-+]?\d+(?:\.\d+)?)(?:%|\*|±.*)?", str(cell))
     return float(found[1]) if found else None
 
 
 def tolerance() -> float:
-    """The largest deviation over seeds that the paper reports (Table 8), in points."""
+    """Return the largest deviation over seeds that the paper reports (Table 8), in points."""
     return max(float(cell.partition("±")[2] or 0) for cell in table(8).astype(str).to_numpy().ravel())
 
 
@@ -78,6 +78,7 @@ class Beside:
 
     @property
     def caption(self) -> str:
+        """Return the sentences below the table."""
         title = f"Table {self.number}: {TABLES[self.number]}."
         if self.has_differences:
             return (
@@ -98,13 +99,15 @@ class Beside:
         return frame.assign(**places)
 
     def to_markdown(self) -> str:
+        """Return table and caption as Markdown."""
         return f"{markdown(self.shown())}\n{self.caption}\n"
 
     def to_csv(self) -> str:
+        """Return the table as CSV."""
         return self.shown().to_csv(index=False)
 
     def to_latex(self) -> str:
-        """A tabular of booktabs."""
+        """Return a `tabular` in the style of booktabs."""
         special = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "Δ": r"$\Delta$"}
         shown = self.shown()
         cells = shown.astype(object).where(shown.notna(), "").to_numpy().tolist()
@@ -118,7 +121,14 @@ class Beside:
         return "\n".join([f"% {self.caption}", *parts, r"\end{tabular}", ""])
 
     def save(self, path: str | Path) -> None:
-        """Write it by the suffix. Raises InputError for another than `.md`, `.tex` and `.csv`."""
+        """Write the table.
+
+        Args:
+            path: A file that ends in `.md`, `.tex` or `.csv`, which decides the format.
+
+        Raises:
+            InputError: For another suffix.
+        """
         formats = {".md": self.to_markdown, ".tex": self.to_latex, ".csv": self.to_csv}
         path = Path(path)
         if path.suffix not in formats:
@@ -148,7 +158,7 @@ class Beside:
 
 
 def tint(difference: float | None) -> str:
-    """The CSS of a difference: orange where ours is higher, blue where lower, stronger the larger it is."""
+    """Return the CSS of a difference: orange where ours is higher, blue where it is lower, stronger for larger ones."""
     if difference is None or pd.isna(difference) or difference == 0:
         return ""
     strength = round(255 * min(1.0, abs(difference) / STRONGEST))
@@ -205,7 +215,7 @@ def beside(
 
 
 def paired(number: int, lines: pd.DataFrame, published: pd.DataFrame) -> Iterable[tuple[Any, Any]]:
-    """Each line of ours with its published one; those without are left out."""
+    """Pair each of our rows with its published one; rows without one are left out."""
     own = lines.to_dict("records")
     if column := MATCHED_BY.get(number):
         if not published[column].is_unique:

@@ -29,7 +29,7 @@ from robviz.types import InputError, Sample
 
 
 def measured(sample: Sample, predictions: Tensor, num_classes: int) -> dict[str, Any]:
-    """The counts of one image, all that a report is made of. predictions: (H, W)."""
+    """Count everything about one image that a report is made of. predictions: (H, W)."""
     found = counts(predictions[None], sample.labels[None], num_classes)
     small_to_large = size_counts(predictions[None], sample.labels[None], num_classes)
     return {
@@ -53,7 +53,7 @@ def record_of(records: Records, index: int, run: str) -> dict[str, Any]:
 
 
 def gathered(records: Records, run: str, images: int) -> dict[str, Any]:
-    """The records of one run, stacked over the images; `image` is a list of names."""
+    """Stack the records of one run over the images; `image` becomes a list of names."""
     rows = [record_of(records, i, run) for i in range(images)]
     return {
         key: [row[key] for row in rows] if key == "image" else torch.tensor([row[key] for row in rows])
@@ -63,7 +63,10 @@ def gathered(records: Records, run: str, images: int) -> dict[str, Any]:
 
 
 def seconds_of(records: Records, plan: dict[str, Any]) -> dict[str, float]:
-    """What each run took, over all images and processes; apart from the report, which is the same on each machine."""
+    """Sum the seconds that each run took, over all images and processes.
+
+    They are not part of the report, which is the same on every machine.
+    """
     names = [Run(**run).name for run in plan["settings"]["runs"]]
     every = {name: [records.read(key_of(i, name)) for i in range(plan["dataset"]["images"])] for name in names}
     return {name: round(sum(row["seconds"] for row in rows if row), 3) for name, rows in every.items()}

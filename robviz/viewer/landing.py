@@ -50,7 +50,7 @@ def shipped_cell(folder: Path, plan: dict[str, Any], key: str) -> dict[str, Any]
 def landing_data() -> LandingData:
     """What `landing` in `landing.js` shows, ready for JSON: the shipped masks over the installed photographs."""
     folder = shipped(FOLDER)
-    plan = json.loads((folder / "plan.json").read_text())
+    plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
     card = Card.load(shipped("checkpoints") / f"{next(iter(MODELS))}.json")
     photos: list[LandingPhoto] = []
     for sample in samples().values():

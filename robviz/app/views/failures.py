@@ -195,7 +195,7 @@ def take_csv(
     found, _ = opened(evaluation)
     rows = selected(found, sort_by, loss, label, seen_as, size, every)
     with file_for("csv") as path:
-        path.write_text(to_csv(found, rows, read_notes(found.folder)))
+        path.write_text(to_csv(found, rows, read_notes(found.folder)), encoding="utf-8")
         yield str(path)
 
 

@@ -54,7 +54,7 @@ def draw(name: str) -> np.ndarray:
     """Label mask of one photograph: (H, W) uint8, class indices, 255 void."""
     image = read_photo(name)
     labels = np.zeros(image.shape[:2], np.uint8)
-    for region in json.loads((HERE / f"{name}.json").read_text()):
+    for region in json.loads((HERE / f"{name}.json").read_text(encoding="utf-8")):
         corners = np.array(region["polygon"], float)[:, ::-1]
         outline = polygon2mask(labels.shape, corners)
         index = VOID_INDEX if region["class"] == "void" else CLASSES.index(region["class"])

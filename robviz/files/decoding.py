@@ -1,0 +1,128 @@
+"""Read any picture file: what stands beside the pixels does not hinder, and every message names the file."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from robviz.types import InputError
+
+T = TypeVar("T")
+#: What Pillow raises for files that are empty, cut short or damaged.
+DAMAGED = (OSError, SyntaxError, EOFError, IndexError, TypeError, OverflowError, ValueError, struct.error, zlib.error)
+PNG = b"\x89PNG\r\n\x1a\n"
+#: Chunks of a PNG that hold text or a colour profile, which no pixel needs.
+REMARKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+#: Files that macOS and Windows leave in folders of pictures; all hidden files begin with a dot.
+SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini")
+
+
+def is_system_file(name: str) -> bool:
+    """Whether a file is one that an operating system left behind: `._x.jpg`, `.DS_Store`, `Thumbs.db`, ..."""
+    return name.startswith(".") or name.lower() in SYSTEM_FILES
+
+
+def without_remarks(png: bytes) -> bytes:
+    """Cut the texts and the colour profile out of a PNG. Raises struct.error where it is cut short."""
+    kept, at = [PNG], len(PNG)
+    while at < len(png):
+        length, kind = struct.unpack_from(">I4s", png, at)
+        if kind not in REMARKS:
+            kept.append(png[at : at + length + 12])
+        at += length + 12
+    return b"".join(kept)
+
+
+def decoded(path: str | Path, convert: Callable[[Image.Image], T], called: str | None = None) -> T:
+    """Open a picture file and return what `convert` makes of it.
+
+    Texts and colour profiles of any length are no reason to refuse a PNG, nor is a broken EXIF block.
+
+    Args:
+        path: The file.
+        convert: A function of the open picture; it may raise InputError.
+        called: The name of the file in messages; by default its path.
+
+    Raises:
+        InputError: The file is missing, not a picture, damaged, or too large to be decoded. The message names it.
+    """
+    path, called = Path(path), called or str(path)
+    if not path.is_file():
+        raise InputError(f"{called} is missing")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sizes and of broken metadata, which is judged here
+            return opened(path, convert)
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"{called} has too many pixels to be decoded ({error}); cut it into tiles, or shrink it first"
+        ) from error
+    except UnidentifiedImageError as error:
+        raise InputError(
+            f"{called} is not a picture that can be read; use PNG, JPEG, WebP, GIF, BMP or TIFF"
+        ) from error
+    except DAMAGED as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{called} is empty, cut short or damaged ({said}); save it again") from error
+
+
+def opened(path: Path, convert: Callable[[Image.Image], T]) -> T:
+    """Convert an open picture; a PNG whose texts or profile Pillow refuses is opened a second time without them."""
+    try:
+        with Image.open(path) as image:
+            return convert(image)
+    except InputError:
+        raise
+    except ValueError:  # Pillow's limits on texts and profiles, which are also those of a damaged chunk
+        content = path.read_bytes()
+        if not content.startswith(PNG):
+            raise
+        with Image.open(io.BytesIO(without_remarks(content))) as image:
+            return convert(image)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Turn a picture as its EXIF orientation says; one whose EXIF block is broken stays as it is stored."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except (*DAMAGED, AttributeError, KeyError, UnicodeError):
+        image.info.pop("exif", None)
+        return image
+
+
+#: The highest sample of greys that Pillow stretches to 0 .. 255 when it reads them, by how they are packed.
+PACKED = {"1": 1, "L;2": 3, "L;4": 15}
+
+
+def highest_sample(image: Image.Image) -> int | None:
+    """The highest number that a grey picture's file can hold, where Pillow reads it as 255 or 65535 instead.
+
+    Call it before the pixels are loaded. None for all others: their numbers are those of the file.
+    """
+    if not image.tile:
+        return None
+    kind, _, _, arguments = image.tile[0]
+    if kind in ("ppm", "ppm_plain"):  # (mode, highest), or mode alone where the highest is 255 or 65535
+        return arguments[1] if isinstance(arguments, tuple) and len(arguments) > 1 else None
+    packing = arguments if isinstance(arguments, str) else arguments[0] if arguments else ""
+    return PACKED.get(str(packing))
+
+
+def samples(image: Image.Image) -> tuple[np.ndarray, int | None]:
+    """The numbers in a picture of one channel as its file holds them, (H, W) int64, and the highest of a packed one."""
+    highest = highest_sample(image)
+    values = np.asarray(image).astype(np.int64)
+    if highest is None or image.mode == "1":
+        return values, highest
+    full = 255 if image.mode == "L" else 65535
+    return (values * highest + full // 2) // full, highest
