@@ -183,20 +183,7 @@ def image_generator(seed: int | str, attack: str, image: Tensor) -> torch.Genera
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-<<<<<<< HEAD
-def project(candidates: Tensor, images: Tensor, eps: float, changeable: Tensor | None = None) -> Tensor:
-    """The closest point within eps of the images, in the L-infinity norm, and within [0, 1].
-
-    candidates, images: (..., 3, H, W). changeable: (..., H, W) bool, pixels that may differ; None for all.
-    """
-    within = candidates.clamp(images - eps, images + eps).clamp(0, 1)
-    return within if changeable is None else torch.where(changeable.unsqueeze(-3), within, images)
-
-
-#: Losses with a meaning towards a target; a mask of the pixels still correct has none there.
-=======
 #: Losses that make sense with a target; a mask of the pixels still correct makes none.
->>>>>>> main
 TARGETED = ("ce", "js", "tsallis")
 
 
@@ -701,21 +688,9 @@ def spec_steps(
     class_weights: Tensor | None = None,
     random_start: bool = True,
     restarts: int = 1,
-    judge: Judge | None = None,
 ) -> Generator[AttackResult, None, None]:
     """Attack a batch as a spec says, yielding after the start and after each step.
 
-<<<<<<< HEAD
-    Args, Yields and Raises are those of `attack_steps`. With a judge, the best is what leaves its figure lowest.
-    """
-    if restarts < 1 or (restarts > 1 and not random_start):
-        raise InputError(f"restarts must be at least 1, and 1 without a random start; got {restarts}")
-    task = replace(Task.of(spec, model, images, labels, class_weights), judge=judge)
-    best = [Best(is_done=not is_aimed) for is_aimed in (task.goal != VOID).flatten(1).any(1).tolist()]
-    with frozen(model):
-        for restart in range(restarts):
-            yield from search(replace(task, restart=restart), best, random_start)
-=======
     Args:
         spec: The attack.
         model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W); its mode is restored, however the attack ends.
@@ -733,7 +708,6 @@ def spec_steps(
             first `next`.
     """
     yield from task_steps(Task.of(spec, model, images, labels, class_weights), random_start, restarts)
->>>>>>> main
 
 
 def attack_steps(  # noqa: PLR0913 - public and documented; `spec_steps` takes them as a record

@@ -25,11 +25,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-<<<<<<< HEAD
-from robviz.attacks import check_eps, last_of, predicted, spec_steps
-=======
 from robviz.attacks import Task, check_eps, last_of, predicted, task_steps
->>>>>>> main
 from robviz.blockwise import SetState, blocks_of
 from robviz.checks import require_within
 from robviz.datasets.batching import batches
@@ -161,19 +157,13 @@ def attacked_outcomes(
     device, eps, classes = device_of(work.model), work.plan["eps"], len(work.dataset.classes)
     images, labels = (torch.stack(part).to(device) for part in zip(*((s.image, s.labels) for s in samples)))
     worths = work.dataset.class_weights if aim is None else aim[0].worths()
-    judge = None if aim is None else aim[0].judge(aim[1], device)
     started, attacked = time.perf_counter(), work.for_gradients
     spec = run.spec(eps, work.plan["seed"])
-<<<<<<< HEAD
-    result = last_of(spec_steps(spec, attacked, images, labels, worths, judge=judge))
-    require_within(result.images, images, eps)
-=======
     task = Task.of(spec, attacked, images, labels, worths)
     if aim is not None:
         task = replace(task, judge=aim[0].judge(aim[1], device))
     result = last_of(task_steps(task))
     require_within(result.images, images, eps, spec.norm)
->>>>>>> main
     predictions = result.predictions if attacked is work.model else predicted(work.model, result.images)
     seconds = round((time.perf_counter() - started) / len(samples), 3)
     return [

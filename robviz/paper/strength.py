@@ -115,11 +115,7 @@ def measure(
     batch_size: int = 16,
     precision: str = "fp32",
 ) -> list[Report]:
-<<<<<<< HEAD
-    """Run the ablation, or some of it, at one radius; writes the reports `<out>/<model>.<name>.<radius>.json`."""
-=======
     """Run the ablation, or some of it, at one radius; write reports to `<out>/<model>.<name>.<radius>.json`."""
->>>>>>> main
     reports = []
     with with_variants():
         for name in names:
