@@ -540,7 +540,7 @@ def compare(
 
 
 class TopLogits(NamedTuple):
-    """What a model says about one pixel of several images."""
+    """Hold the model's highest logits at one pixel of several images."""
 
     classes: np.ndarray  # (n,) int64
     logits: np.ndarray  # (B, n) float32
@@ -548,9 +548,20 @@ class TopLogits(NamedTuple):
 
 
 def top_logits(model: nn.Module, images: Tensor, y: int, x: int, k: int = 5) -> TopLogits:
-    """The classes that are among the k highest at a pixel in any of the images, in the order of the first one.
+    """Find the classes that are among the k highest at a pixel in any of the images.
 
-    images: (B, 3, H, W), such as a picture and its attacked version. Raises InputError for a pixel outside.
+    Args:
+        model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W).
+        images: (B, 3, H, W), such as a picture and its attacked version.
+        y: The row of the pixel.
+        x: The column of the pixel.
+        k: How many classes of each image count.
+
+    Returns:
+        The classes in the order of the first image, with logits and probabilities in each.
+
+    Raises:
+        InputError: For a pixel outside the picture.
     """
     check_images(images, torch.full((len(images), *images.shape[2:]), VOID))
     check_pixel(images.shape[2:], y, x)

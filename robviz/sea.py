@@ -57,14 +57,14 @@ QUICK = replace(PAPER.with_steps(30), name="quick")
 
 @dataclass(frozen=True)
 class StrongV1(SeaSettings):
-    """The first STRONG, kept so that its reports can be made again: APGD and annealing on the losses of the paper.
+    """Reproduce reports of the first STRONG, which combined APGD and annealed PGD on the losses of the paper.
 
-    Annealing never takes more steps than the runs given here have. What a longer budget adds beyond them goes to
-    APGD: first to the loss that aims at the mIoU, up to twice its steps here, the rest to the annealed losses.
+    Annealed PGD never takes more steps than its runs have here. A longer budget goes to APGD: first to the loss that
+    targets the mIoU, up to twice its steps here, the rest to the annealed losses.
     """
 
     def with_steps(self, steps: int) -> SeaSettings:
-        """The ensemble at three times so many steps an image, as many as three runs have; the name says so."""
+        """Return the ensemble with this average number of steps per three runs, which becomes part of its name."""
         here = sum(run.steps for run in self.runs)
         if 3 * steps <= here:
             return super().with_steps(steps)
@@ -107,7 +107,7 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation under way: what is attacked, how, and where its results go."""
+    """Hold a running evaluation: what is attacked, how, and where its results go."""
 
     model: nn.Module
     dataset: Dataset
@@ -119,14 +119,14 @@ class Evaluation:
 
     @property
     def for_gradients(self) -> nn.Module:
-        """The model that is attacked; what is reported comes from the model itself."""
+        """Return the model that is attacked; what is reported comes from the model itself."""
         precision = self.plan["precision"]
         if self.plan["prepared"]:
             return prepared(self.model, precision)
         return InBfloat16(self.model) if precision == "bf16" else self.model
 
     def is_there(self, index: int, run: str) -> bool:
-        """Whether the record of an image under a run is there, with the files that are to be kept."""
+        """Return True if the record of an image under a run exists, with the files to keep."""
         key, kinds = key_of(index, run), [kind for kind in kept_of(run) if kind in self.kept.kinds]
         return all(self.kept.has(kind, key) for kind in kinds) and self.records.read(key) is not None
 
@@ -153,7 +153,7 @@ def clean_outcomes(work: Evaluation, samples: list[Sample]) -> list[Outcome]:
 def attacked_outcomes(
     work: Evaluation, samples: list[Sample], run: Run, aim: tuple[SetState, list[int]] | None = None
 ) -> list[Outcome]:
-    """Of one run on images of one size. aim: where it is at the mIoU of a set, the set and their numbers in it."""
+    """Attack images of one size with one run. aim: for runs on the mIoU of a set, the set and their numbers in it."""
     device, eps, classes = device_of(work.model), work.plan["eps"], len(work.dataset.classes)
     images, labels = (torch.stack(part).to(device) for part in zip(*((s.image, s.labels) for s in samples)))
     worths = work.dataset.class_weights if aim is None else aim[0].worths()
@@ -173,7 +173,7 @@ def attacked_outcomes(
 
 
 def complete(work: Evaluation, runs: Sequence[Run], indices: list[int], bar: tqdm) -> None:
-    """Attack these images, each by itself, where it was not done yet."""
+    """Attack those of these images, each by itself, that have no record yet."""
     wanted: dict[str, Run | None] = {CLEAN: None, **{run.name: run for run in runs}}
     missing = {name: {i for i in indices if not work.is_there(i, name)} for name in wanted}
     bar.update(len(wanted) * len(indices) - sum(map(len, missing.values())))
@@ -190,7 +190,7 @@ def complete(work: Evaluation, runs: Sequence[Run], indices: list[int], bar: tqd
 
 
 def state_of_set(work: Evaluation, before: Sequence[Run], run: Run, finished: list[int]) -> SetState:
-    """The set after some runs, by their worst choice, and after a further run on its finished images; from the records.
+    """Return the set after some runs, by their worst choice, and after a further run on its finished images.
 
     finished: the images that the run has been through, in its order.
     """
@@ -265,20 +265,31 @@ def evaluate(  # noqa: PLR0913 - public and documented
 ) -> Report:
     """Attack a dataset with an ensemble and report the worst case.
 
-    model: images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), on its device; handed back as it came. eps in [0, 1].
-    out: folder of the records, the report and `seconds.json`, what each run took; without one nothing is kept.
-    resume: go on with the records there, else begin anew. limit: the first so many images only. batch_size: images
-    attacked side by side on a GPU, where sizes agree; a CPU gains nothing by it and takes one at a time, as another
-    number would round otherwise.
-    precision: of the gradients, `fp32`, `bf16` or `auto` (`chosen_precision`); every reported prediction is float32.
-    keep_masks, keep_pictures: write every prediction, and every attacked picture rounded to 8 bits within eps, as PNG
-    beside the records (`robviz.results.images`); attacks finished without are run again. The report stays the same.
-    prepare: attack a prepared copy of the model (`robviz.models.prepared`), which answers alike and costs less; every
-    reported prediction is the model's own.
+    Under `torchrun` and the like, each process takes its share of the images, and all need the same `out`.
 
-    Under `torchrun` or the like each process takes its share of the images, and all need the same `out`. Raises
-    ValueError for a call that makes no sense, for a folder that holds another run (naming the differences), and
-    when the model answers NaN; finished records stay.
+    Args:
+        model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), on its device; its mode is restored.
+        dataset: Labelled pictures in the classes of the model.
+        eps: The radius, in [0, 1].
+        settings: The ensemble: `PAPER`, `PAPER_V1`, `STRONG`, `QUICK`, or one of your own.
+        out: Folder of the records, the report and `seconds.json` with the time of each run; without one, nothing is
+            kept.
+        resume: Use the records in the folder; False discards them.
+        limit: Use only the first images, at most this many.
+        batch_size: Images attacked side by side on a GPU, where sizes agree. A CPU gains nothing from it and takes one
+            at a time, because another number would round differently.
+        precision: Of the gradients, `fp32`, `bf16` or `auto`; every reported prediction is computed in float32.
+        keep_masks: Also write every predicted mask as PNG; attacks that finished without are run again.
+        keep_pictures: Also write every attacked picture as PNG, rounded to 8 bits within eps.
+        prepare: Attack a prepared copy of the model (`robviz.models.prepared`), which predicts the same and costs less;
+            every reported prediction is the model's own.
+
+    Returns:
+        The report, which does not depend on what is kept.
+
+    Raises:
+        InputError: For a call that makes no sense, for a folder that holds another evaluation (naming the differences),
+            and when the model returns NaN; finished records stay.
     """
     processes = PartialState(cpu=not torch.cuda.is_available())
     if processes.num_processes > 1:

@@ -83,7 +83,7 @@ class Training:
 
     @property
     def iteration(self) -> int:
-        """The number of iterations done."""
+        """Return the number of finished iterations."""
         return len(self.losses)
 
     def save(self, folder: Path) -> None:

@@ -67,7 +67,7 @@ def look_like_probabilities(outputs: Tensor) -> bool:
 
 
 class Adapted(nn.Module):
-    """Images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), by a module of other habits; `adapt` makes it."""
+    """Map images (B, 3, H, W) in [0, 1] to logits (B, K, H, W) with a module of other conventions; `adapt` makes it."""
 
     mean: Tensor
     std: Tensor
@@ -82,7 +82,7 @@ class Adapted(nn.Module):
         output: Output,
         multiple_of: int,
     ) -> None:
-        """targets: of each channel of the module, the class it stands for, -1 for none."""
+        """Wrap a module. targets: the class that each of its channels stands for, -1 for none."""
         super().__init__()
         self.module = module
         device = device_of(self)
@@ -122,7 +122,7 @@ class Adapted(nn.Module):
 
 
 def opened(path: Path) -> nn.Module:
-    """The module in a TorchScript or torch.export file. Raises InputError when it is neither."""
+    """Open the module in a TorchScript or torch.export file; raises InputError for other files."""
     if not path.is_file():
         raise InputError(f"there is no file {path}; give a module, or a TorchScript or .pt2 (torch.export) file")
     try:
@@ -138,7 +138,7 @@ def opened(path: Path) -> nn.Module:
 
 
 def put_in_eval(model: Adapted) -> None:
-    """Eval mode, for good where the module was exported: its graph cannot change the mode and refuses to be asked."""
+    """Put the model in eval mode, for good if the module was exported: its graph cannot change its mode."""
     try:
         model.eval()
     except NotImplementedError:

@@ -45,7 +45,7 @@ def measured(sample: Sample, predictions: Tensor, num_classes: int) -> dict[str,
 
 
 def record_of(records: Records, index: int, run: str) -> dict[str, Any]:
-    """The record of one image under one run. Raises InputError where it is missing."""
+    """Return the record of one image under one run; raises InputError if it is missing."""
     row = records.read(key_of(index, run))
     if row is None:
         raise InputError(f"the record of image {index} under {run} is missing; run the same evaluation again")
@@ -73,19 +73,19 @@ def seconds_of(records: Records, plan: dict[str, Any]) -> dict[str, float]:
 
 
 def chosen(table: dict[str, Any], choice: Tensor) -> dict[str, Any]:
-    """From values stacked (A, N, ...), those of each image's choice."""
+    """Select each image's choice from values stacked (A, N, ...)."""
     each = torch.arange(len(choice))
     return {key: value[choice, each] for key, value in table.items() if isinstance(value, Tensor)}
 
 
 def iou_of_each(names: Iterable[str], intersection: Tensor, union: Tensor) -> dict[str, float | None]:
-    """IoU by name, in [0, 1]; None where there is nothing to find and nothing was found."""
+    """Return IoU by name, in [0, 1]; None where nothing is labelled and nothing is predicted."""
     ratios = zip(names, iou(intersection.double(), union).tolist(), union.tolist())
     return {name: ratio if area else None for name, ratio, area in ratios}
 
 
 def figures_of(rows: dict[str, Any], classes: tuple[str, ...]) -> dict[str, Any]:
-    """What a report says about one prediction an image; rates in [0, 1], None where nothing can be said."""
+    """Compute what a report says about one prediction per image; rates in [0, 1], None where undefined."""
     intersection, union = rows["intersection"].sum(0), rows["union"].sum(0)
     accuracy = worst_case_accuracy(rows["correct"][None], rows["valid"])
     rates = {
@@ -102,7 +102,7 @@ def figures_of(rows: dict[str, Any], classes: tuple[str, ...]) -> dict[str, Any]
 
 
 def worst_of(tables: list[dict[str, Any]], aggregation: str, seed: int, classes: tuple[str, ...]) -> dict[str, Any]:
-    """The worst case over several runs: accuracy by its own choice, the rest by the choice of lowest mIoU."""
+    """Compute the worst case over several runs: accuracy by its own choice, the rest by the choice of lowest mIoU."""
     stacked = {key: torch.stack([table[key] for table in tables]) for key in tables[0] if key != "image"}
     least = worst_case_accuracy(stacked["correct"], tables[0]["valid"])
     by_accuracy = figures_of(chosen(stacked, least.choice), classes)
@@ -114,7 +114,7 @@ def worst_of(tables: list[dict[str, Any]], aggregation: str, seed: int, classes:
 
 
 def report_of(records: Records, plan: dict[str, Any], classes: tuple[str, ...]) -> Report:
-    """The report, from the records alone."""
+    """Build the report from the records alone."""
     images, aggregation, seed = plan["dataset"]["images"], plan["settings"]["aggregation"], plan["seed"]
     names = [Run(**run).name for run in plan["settings"]["runs"]]
     clean, *tables = (gathered(records, name, images) for name in (CLEAN, *names))
