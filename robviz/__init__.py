@@ -29,6 +29,7 @@ _MODULES = {
             "losses",
             "metrics",
             "models",
+            "norms",
             "paper",
             "sea",
             "types",
