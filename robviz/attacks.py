@@ -15,7 +15,7 @@ import hashlib
 import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from inspect import Signature, getdoc, signature
 from itertools import accumulate
@@ -23,11 +23,13 @@ from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeV
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robviz.losses import LOSSES, pixel_loss, tracked_loss
 from robviz.metrics import pixel_accuracy
-from robviz.types import VOID, InputError
+from robviz.models.answers import answer_of, logits_of, require_normal
+from robviz.types import VOID, InputError, check_radius, check_whole
 
 
 class History(NamedTuple):
@@ -46,7 +48,8 @@ class AttackResult:
     those with most pixels at it. best_loss_images: those of highest tracked loss. accuracy: (B,) pixel accuracy on
     `images` over the aimed pixels, void left out. predictions: (B, H, W) int64, the model's on `images`. reached:
     (B,) share of the aimed pixels that are at the target, or None without a target. step: how many were made.
-    gradients: (B,) int64 backward passes spent on each image.
+    gradients: (B,) int64 backward passes spent on each image. trouble: (B, 3) int64, the number of steps in each of
+    `TROUBLES`, which make a model look robust that is not.
     """
 
     images: Tensor
@@ -57,6 +60,7 @@ class AttackResult:
     history: History
     step: int
     gradients: Tensor
+    trouble: Tensor
 
 
 @contextmanager
@@ -75,14 +79,24 @@ def frozen(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
+def checked_logits(model: nn.Module, images: Tensor) -> Tensor:
+    """Return the model's logits (B, K, H, W) without gradients; raise InputError unless predictions can be read."""
+    with torch.no_grad(), frozen(model):
+        logits = logits_of(answer_of(model, images), images)
+    check_finite(logits)
+    return logits
+
+
 def predicted(model: nn.Module, images: Tensor) -> Tensor:
     """(B, 3, H, W) in [0, 1] to (B, H, W) int64 classes."""
-    with torch.no_grad(), frozen(model):
-        return model(images).max(1).indices  # seven times faster on CPUs than argmax over channels
+    return checked_logits(model, images).max(1).indices  # seven times faster on CPUs than argmax over channels
 
 
 def check_images(images: Tensor, labels: Tensor) -> None:
     """Raise InputError, saying what was expected, unless the pair can be attacked."""
+    for name, value in (("images", images), ("labels", labels)):
+        if not isinstance(value, Tensor):
+            raise InputError(f"{name} must be a torch.Tensor, got {type(value).__name__}; use torch.as_tensor({name})")
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
         raise InputError(f"images must be (B, 3, H, W), got {tuple(images.shape)}; add a batch axis with images[None]")
     if not images.is_floating_point():
@@ -105,33 +119,43 @@ def check_images(images: Tensor, labels: Tensor) -> None:
 
 def check_eps(eps: float) -> None:
     """Raise InputError unless eps is a radius in pixel units."""
-    if not 0 <= eps <= 1:
-        raise InputError(f"eps must lie in [0, 1] (pixel units: 4 / 255 for four levels), got {eps}")
+    check_radius("eps", eps)
 
 
 def check_budget(eps: float, steps: int, loss: str) -> None:
     """Raise InputError unless eps, steps and loss make an attack."""
     check_eps(eps)
-    if steps < 1:
-        raise InputError(f"steps must be at least 1, got {steps}")
+    check_whole("steps", steps, 1)
     if loss not in LOSSES:
         raise InputError(f"unknown loss {loss!r}; choose from: {', '.join(LOSSES)}")
 
 
-def check_logits(logits: Tensor, labels: Tensor) -> None:
-    """Raise InputError unless the model's answer is finite and fits the labels."""
-    if logits.ndim != 4 or logits.shape[2:] != labels.shape[1:]:
+def check_finite(logits: Tensor) -> None:
+    """Raise InputError unless every logit is a finite number."""
+    lowest, highest = logits.detach().aminmax()  # NaN in either where one is NaN; one pass, no copy
+    if not (lowest.isfinite() and highest.isfinite()):
+        raise InputError("the model returned NaN or infinite logits; check its weights and its precision")
+
+
+def check_labels(labels: Tensor, num_classes: int) -> None:
+    """Raise InputError unless every label is void or one of the model's classes."""
+    if labels.min() < VOID or labels.max() >= num_classes:
         raise InputError(
-            f"the model must return logits (B, K, H, W) at the labels' resolution {tuple(labels.shape[1:])}, "
-            f"got {tuple(logits.shape)}"
-        )
-    if labels.min() < VOID or labels.max() >= logits.shape[1]:
-        raise InputError(
-            f"labels must lie in {VOID} (void) .. {logits.shape[1] - 1} for a model of {logits.shape[1]} classes, "
+            f"labels must lie in {VOID} (void) .. {num_classes - 1} for a model of {num_classes} classes, "
             f"got {int(labels.min())} .. {int(labels.max())}"
         )
-    if not logits.isfinite().all():
-        raise InputError("the model returned NaN or infinite logits; check its weights and its precision")
+
+
+def check_weights(class_weights: Tensor | None) -> None:
+    """Raise InputError unless class weights are finite numbers of at least 0."""
+    if class_weights is None:
+        return
+    if not isinstance(class_weights, Tensor):
+        raise InputError(
+            f"class_weights must be a torch.Tensor (K,), got {type(class_weights).__name__}; use torch.tensor(...)"
+        )
+    if not (class_weights.isfinite().all() and (class_weights >= 0).all()):
+        raise InputError(f"class_weights must be finite and at least 0, got {class_weights.tolist()}")
 
 
 def image_generator(seed: int | str, attack: str, image: Tensor) -> torch.Generator:
@@ -210,6 +234,8 @@ def target_for(labels: Tensor, target: int | Tensor | None) -> Tensor | None:
     """Return the target as labels (B, H, W), void where they are; raises InputError for one that does not fit."""
     if target is None:
         return None
+    if not isinstance(target, Tensor):
+        check_whole("target", target)
     wanted = target.to(labels) if isinstance(target, Tensor) else torch.full_like(labels, target)
     if wanted.shape != labels.shape:
         raise InputError(f"target must be a class or (B, H, W) like the labels, got {tuple(wanted.shape)}")
@@ -234,7 +260,11 @@ class Task:
         cls, spec: AttackSpec, model: nn.Module, images: Tensor, labels: Tensor, class_weights: Tensor | None
     ) -> Task:
         """Check that the parts fit together; raises InputError where they do not."""
+        require_normal(model)
         check_images(images, labels)
+        check_weights(class_weights)
+        # What was made in torch.inference_mode takes part in no gradient.
+        images, labels = (part.clone() if part.is_inference() else part for part in (images, labels))
         changeable = mask_for(labels, "changeable", spec.changeable)
         aimed = mask_for(labels, "aimed", spec.aimed)
         target = target_for(labels, spec.target)
@@ -270,6 +300,7 @@ class Probe(NamedTuple):
     accuracy: Tensor  # (B,)
     survives: Tensor  # (B,) what the attacker wants at 0: the accuracy, or the share of pixels not at the target
     predictions: Tensor  # (B, H, W)
+    trouble: Tensor | None = None  # (B, 3) bool, in the order of `TROUBLES`
 
 
 def share_equal(predictions: Tensor, labels: Tensor) -> Tensor:
@@ -285,22 +316,62 @@ def probe(task: Task, x: Tensor, progress: float, with_gradient: bool = True) ->
     gradient = None
     with torch.set_grad_enabled(with_gradient):
         point = x.detach().requires_grad_(with_gradient)
-        logits = task.model(point)
-        check_logits(logits, task.goal)
+        logits = logits_of(answer_of(task.model, point), point)
+        check_finite(logits)
+        check_labels(task.goal, logits.shape[1])
         if with_gradient:
             total = sign * pixel_loss(task.spec.loss, logits, task.goal, task.class_weights, progress).sum()
-            (gradient,) = torch.autograd.grad(total, point)
+            gradient = gradient_of(total, point)
     logits = logits.detach()
     predictions = logits.max(1).indices
     accuracy = share_equal(predictions, task.labels)
     valid = (task.goal != VOID).flatten(1).sum(1).clamp_min(1)
+    loss = sign * tracked_loss(task.spec.loss, logits, task.goal).flatten(1).sum(1) / valid
     return Probe(
         gradient,
-        sign * tracked_loss(task.spec.loss, logits, task.goal).flatten(1).sum(1) / valid,
+        loss,
         accuracy,
         accuracy if task.target is None else 1 - share_equal(predictions, task.target),
         predictions,
+        None if gradient is None else trouble_of(task, gradient, loss, predictions),
     )
+
+
+def gradient_of(total: Tensor, point: Tensor) -> Tensor:
+    """Differentiate; raises InputError where the graph does not lead to the point."""
+    try:
+        (gradient,) = torch.autograd.grad(total, point)
+    except RuntimeError as error:
+        if "does not require grad" not in str(error) and "appears to not have been used" not in str(error):
+            raise
+        raise InputError(
+            "no gradient leads from the model's logits to the picture, so it cannot be attacked; expected none of "
+            "torch.no_grad, argmax, detach or numpy on the way"
+        ) from error
+    return gradient
+
+
+#: What makes an attack stand still, so that a model looks robust; a column of `AttackResult.trouble` each.
+TROUBLES = (
+    "the gradient held NaN or infinity",
+    "the gradient was 0 around most pixels still to break",
+    "the loss that the step size follows overflowed",
+)
+CELL = 8  # pixels; a model that samples the picture sparsely has gradients of 0 between its samples
+FEW = 0.05  # of the pixels; where fewer are left, what their gradient is makes no figure wrong
+
+
+def trouble_of(task: Task, gradient: Tensor, loss: Tensor, predictions: Tensor) -> Tensor:
+    """Say of each image which `TROUBLES` a step is in; (B, 3) bool."""
+    is_left = (task.goal != VOID) & ((predictions == task.goal) if task.target is None else predictions != task.goal)
+    size = gradient.abs().amax(1, keepdim=True)
+    cells = [F.max_pool2d(part, CELL, ceil_mode=True)[:, 0] > 0 for part in (size, is_left[:, None].to(size))]
+    leads, is_wanted = cells
+    blind, wanted = ((mask & is_wanted).flatten(1).sum(1) for mask in (~leads, is_wanted))
+    share_left = is_left.flatten(1).sum(1) / (task.goal != VOID).flatten(1).sum(1).clamp_min(1)
+    is_finite = gradient.isfinite().flatten(1).all(1)
+    is_blind = is_finite & (2 * blind > wanted) & (share_left > FEW)
+    return torch.stack([~is_finite, is_blind, ~loss.isfinite()], 1)
 
 
 class Ask(NamedTuple):
@@ -453,6 +524,7 @@ class Best:
     best_loss_x: Tensor | None = None
     loss: float = -float("inf")
     history: list[tuple[float, float, float]] = field(default_factory=list)  # accuracy, tracked loss, radius
+    trouble: Tensor = field(default_factory=lambda: torch.zeros(len(TROUBLES), dtype=torch.int64))  # steps in each
 
     def consider(self, x: Tensor, predictions: Tensor, accuracy: float, survives: float, loss: float) -> None:
         """Keep a point within the budget if it is better in either sense."""
@@ -489,6 +561,7 @@ def collect(best: list[Best], step: int, is_targeted: bool) -> AttackResult:
         history=History(accuracy, loss, radius),
         step=step,
         gradients=torch.tensor([len(one.history) for one in best]),
+        trouble=torch.stack([one.trouble for one in best]),
     )
 
 
@@ -570,8 +643,11 @@ def search(task: Task, best: list[Best], random_start: bool) -> Generator[Attack
         live, candidates = task.rows(rows), [best[row] for row in rows]
         found = probe(live, x, step / task.spec.steps)
         consider_within(candidates, live, x, found, radius, step)
-        for one, accuracy, loss in zip(candidates, found.accuracy.tolist(), found.loss.tolist()):
+        assert found.trouble is not None
+        numbers = zip(found.accuracy.tolist(), found.loss.tolist(), found.trouble.cpu())
+        for one, (accuracy, loss, trouble) in zip(candidates, numbers):
             one.history.append((accuracy, loss, radius))
+            one.trouble = one.trouble + trouble
         yield collect(best, task.restart * task.spec.steps + step, task.target is not None)
         runs.tell(found)
 
@@ -589,6 +665,28 @@ def spec_steps(
 
     Args, Yields and Raises are those of `attack_steps`.
     """
+    steps = steps_of(spec, model, images, labels, class_weights, random_start, restarts)
+    with closing(steps):
+        while True:
+            # Gradients need it; between two steps the caller's mode holds.
+            with torch.inference_mode(False):
+                try:
+                    found = next(steps)
+                except StopIteration:
+                    return
+            yield found
+
+
+def steps_of(
+    spec: AttackSpec,
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    class_weights: Tensor | None,
+    random_start: bool,
+    restarts: int,
+) -> Generator[AttackResult, None, None]:
+    """Attack as `spec_steps` does, outside of `torch.inference_mode`."""
     if restarts < 1 or (restarts > 1 and not random_start):
         raise InputError(f"restarts must be at least 1, and 1 without a random start; got {restarts}")
     task = Task.of(spec, model, images, labels, class_weights)

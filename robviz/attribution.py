@@ -21,8 +21,9 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
-from robviz.attacks import check_images, check_logits, frozen, image_generator, last_of
+from robviz.attacks import check_images, checked_logits, frozen, image_generator, last_of
 from robviz.files.images import to_bytes
+from robviz.models.answers import answer_of, logits_of
 from robviz.models.layers import device_of, resize
 from robviz.types import VOID, InputError
 
@@ -61,7 +62,7 @@ class Question:
 
     def score(self, images: Tensor) -> Tensor:
         """(B,) the number to explain, of images (B, 3, H, W)."""
-        return self.model(images)[:, self.target, self.region].mean(1)
+        return logits_of(answer_of(self.model, images), images)[:, self.target, self.region].mean(1)
 
     @property
     def blurred(self) -> Tensor:
@@ -285,9 +286,7 @@ def question_of(
     check_images(image[None], nothing)
     device = device_of(model)
     images, mask = image.detach()[None].to(device), mask.to(device)
-    with torch.no_grad():
-        logits = model(images)
-    check_logits(logits, nothing)
+    logits = checked_logits(model, images)
     if not 0 <= target < logits.shape[1]:
         raise InputError(f"target must be one of the model's classes 0 .. {logits.shape[1] - 1}, got {target}")
     value = logits[:, target, mask].mean().item()
@@ -491,7 +490,7 @@ def top_logits(model: nn.Module, images: Tensor, y: int, x: int, k: int = 5) -> 
     if k < 1:
         raise InputError(f"k must be at least 1, got {k}")
     with torch.no_grad(), frozen(model):
-        logits = model(images.to(device_of(model)))[:, :, y, x].cpu()
+        logits = logits_of(answer_of(model, images.to(device_of(model))), images)[:, :, y, x].cpu()
     order = logits[0].argsort(descending=True)
     is_top = torch.zeros_like(logits, dtype=torch.bool).scatter(1, logits.topk(min(k, logits.shape[1])).indices, True)
     classes = order[is_top.any(0)[order]]

@@ -119,6 +119,8 @@ LOSSES: dict[str, Loss] = {
     "mask-spherical": masked_spherical,
     "tsallis": tsallis,
 }
+#: The losses that weigh classes and need their weights.
+BALANCED = ("mask-ce-bal",)
 #: What the step size of APGD follows, where it is not the plain cross-entropy (appendix B.1): the unmasked form.
 TRACKED: dict[str, Loss] = {"mask-spherical": spherical}
 
@@ -138,6 +140,10 @@ def pixel_loss(
         raise InputError(
             f"expected logits (B, K, H, W) and labels (B, H, W) of the same B, H, W; "
             f"got {tuple(logits.shape)} and {tuple(labels.shape)}"
+        )
+    if class_weights is not None and class_weights.shape != (logits.shape[1],):
+        raise InputError(
+            f"class_weights must be (K,) = ({logits.shape[1]},), one a class, got {tuple(class_weights.shape)}"
         )
     loss = LOSSES[name](logits, labels, class_weights, progress)
     return loss.masked_fill(labels == VOID, 0)

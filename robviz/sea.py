@@ -10,9 +10,11 @@ On GPUs, torch adds up some gradients in no fixed order and the batch size choos
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import tempfile
 import time
+import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,20 +26,25 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from robviz.attacks import check_eps, last_of, predicted, spec_steps
-from robviz.checks import require_within
+from robviz.checks import SHARE, look, require_within
 from robviz.datasets.batching import batches
+from robviz.datasets.identity import digests_of
+from robviz.datasets.identity import identity as dataset_identity
 from robviz.files.atomic import write_atomically
 from robviz.files.images import quantise
 from robviz.files.provenance import versions
+from robviz.losses import BALANCED
 from robviz.models import fingerprint
+from robviz.models.expectation import Expectation, seeded
+from robviz.models.identity import identity as model_identity
 from robviz.models.layers import device_of
 from robviz.models.precision import InBfloat16, chosen_precision
 from robviz.results.images import KINDS, Kept, kept_of
-from robviz.results.plan import CLEAN, Run, SeaSettings, key_of
+from robviz.results.plan import CLEAN, LOOK, Run, SeaSettings, key_of
 from robviz.results.records import Records
 from robviz.results.report import Report
 from robviz.results.summary import measured, report_of, seconds_of
-from robviz.types import Dataset, InputError, Sample
+from robviz.types import Dataset, InputError, Sample, check_whole
 
 #: Version 2 of the paper: three losses, 300 steps each (section 3.6).
 PAPER = SeaSettings("paper", (Run("mask-ce-bal"), Run("mask-ce"), Run("js")))
@@ -97,20 +104,29 @@ def attacked_outcomes(
     device, eps, precision = device_of(model), plan["eps"], plan["precision"]
     images, labels = (torch.stack(part).to(device) for part in zip(*((s.image, s.labels) for s in samples)))
     started = time.perf_counter()
-    attacked = InBfloat16(model) if precision == "bf16" else model
+    draws = plan.get("eot", 1)
+    attacked = Expectation(model, draws) if draws > 1 else model
+    attacked = InBfloat16(attacked) if precision == "bf16" else attacked
     spec = run.spec(eps, plan["seed"])
-    result = last_of(spec_steps(spec, attacked, images, labels, dataset.class_weights))
+    result = last_of(spec_steps(spec, attacked, images, labels, weights_for(run.loss, dataset)))
     require_within(result.images, images, eps)
-    predictions = result.predictions if precision == "fp32" else predicted(model, result.images)
+    # A mean of passes, or their luck, is no answer: what is counted is one more pass.
+    is_answer = precision == "fp32" and draws == 1
+    predictions = result.predictions if is_answer else predicted(model, result.images)
     seconds = (time.perf_counter() - started) / len(samples)
-    return [
-        Outcome(
-            measured(sample, one, len(dataset.classes)) | {"gradients": gradients, "seconds": round(seconds, 3)},
-            one,
-            image,
-        )
-        for sample, one, image, gradients in zip(samples, predictions.cpu(), result.images, result.gradients.tolist())
+    costs = [
+        {"gradients": gradients * draws, "seconds": round(seconds, 3)} | ({"trouble": trouble} if any(trouble) else {})
+        for gradients, trouble in zip(result.gradients.tolist(), result.trouble.tolist())
     ]
+    return [
+        Outcome(measured(sample, one, len(dataset.classes)) | cost, one, image)
+        for sample, one, image, cost in zip(samples, predictions.cpu(), result.images, costs)
+    ]
+
+
+def weights_for(loss: str, dataset: Dataset) -> Tensor | None:
+    """The class weights where a loss takes them: a dataset may have to count pixels first."""
+    return dataset.class_weights if loss in BALANCED else None
 
 
 def clean_outcomes(model: nn.Module, dataset: Dataset, samples: list[Sample]) -> list[Outcome]:
@@ -153,10 +169,13 @@ def complete(
                 if not todo:
                     continue
                 samples = list(todo.values())
-                if run is None:
-                    done = clean_outcomes(model, dataset, samples)
-                else:
-                    done = attacked_outcomes(model, dataset, samples, run, plan)
+                # A model that draws at random does so from the seed and the image, whatever came before.
+                seed = int(hashlib.sha256(f"{plan['seed']}/{name}/{min(todo)}".encode()).hexdigest()[:15], 16)
+                with seeded(seed, device_of(model)):
+                    if run is None:
+                        done = clean_outcomes(model, dataset, samples)
+                    else:
+                        done = attacked_outcomes(model, dataset, samples, run, plan)
                 for (i, sample), outcome in zip(todo.items(), done):
                     keep(kept, key_of(i, name), sample, outcome, dataset, plan["eps"])
                     records.write(key_of(i, name), outcome.record)
@@ -175,6 +194,7 @@ def evaluate(  # noqa: PLR0913 - public and documented
     precision: str = "auto",
     keep_masks: bool = False,
     keep_pictures: bool = False,
+    eot: int = 1,
 ) -> Report:
     """Attack a dataset with an ensemble and report the worst case.
 
@@ -187,6 +207,12 @@ def evaluate(  # noqa: PLR0913 - public and documented
     reported prediction is float32.
     keep_masks, keep_pictures: write every prediction, and every attacked picture rounded to 8 bits within eps, as PNG
     beside the records (`robviz.results.images`); attacks finished without are run again. The report stays the same.
+    eot: for a model that answers at random, the number of passes whose mean is attacked; what is counted is one more
+    pass.
+
+    Before the first attack, the model is asked about one picture, and the cheap checks of `robviz.checks` are made as
+    far as 3 % of the passes allow. What they find, and attacks that stood still, are warned of and marked in the
+    report as its `doubts`.
 
     Under `torchrun` or the like each process takes its share of the images, and all need the same `out`. Raises
     ValueError for a call that makes no sense, for a folder that holds another run (naming the differences), and
@@ -200,21 +226,24 @@ def evaluate(  # noqa: PLR0913 - public and documented
     if out is None and (keep_masks or keep_pictures):
         raise InputError("masks and pictures are kept in a folder, and there is none; give out=")
     count = min(len(dataset), len(dataset) if limit is None else limit)
-    plan = plan_of(model, dataset, eps, settings, count, chosen_precision(precision, device_of(model)))
+    plan, samples = plan_of(model, dataset, eps, settings, count, chosen_precision(precision, device_of(model)), eot)
     with contextlib.ExitStack() as stack:
         # On GPUs, float32 shall be float32, and no kernel be chosen by chance.
         stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
         folder = Path(out) if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         with state.main_process_first():
             goes_on = resume or not state.is_main_process
-            records = Records(folder, plan, resume=goes_on)
+            records = Records(folder, plan, goes_on, samples)
             kinds = tuple(kind for kind, wanted in zip(KINDS, (keep_masks, keep_pictures)) if wanted)
             kept = Kept(folder, kinds, resume=goes_on)
+            look_first(records, model, dataset, settings, eot)
         mine = list(range(count))[state.process_index :: state.num_processes]
         side_by_side = 1 if device_of(model).type == "cpu" else batch_size
         complete(records, kept, model, dataset, settings.runs, plan, mine, side_by_side)
         state.wait_for_everyone()
-        report = report_of(records, plan, dataset.classes)
+        report = report_of(records, records.plan, dataset.classes)
+        for doubt in report.doubts if state.is_main_process else ():
+            warnings.warn(doubt, stacklevel=2)
         if out is not None and state.is_main_process:
             for suffix in ("json", "csv", "md"):
                 report.save(folder / f"report.{suffix}")
@@ -222,11 +251,32 @@ def evaluate(  # noqa: PLR0913 - public and documented
         return report
 
 
+def look_first(records: Records, model: nn.Module, dataset: Dataset, settings: SeaSettings, eot: int) -> None:
+    """Ask the model about the first picture and keep what was found; raises InputError where it cannot be attacked."""
+    if records.read(LOOK) is not None:
+        return
+    passes = SHARE * records.plan["dataset"]["images"] * eot * sum(run.steps + 1 for run in settings.runs)
+    sample, device = dataset[0], device_of(model)
+    images, labels = sample.image[None].to(device), sample.labels[None].to(device)
+    with seeded(settings.seed, device):
+        found = look(model, images, labels, records.plan["eps"], len(dataset.classes), passes)
+    if eot > 1:  # asked for
+        found["change"] = 0.0
+    records.write(LOOK, found)
+
+
 def plan_of(
-    model: nn.Module, dataset: Dataset, eps: float, settings: SeaSettings, images: int, precision: str
-) -> dict[str, Any]:
-    """All that decides the outcome."""
+    model: nn.Module,
+    dataset: Dataset,
+    eps: float,
+    settings: SeaSettings,
+    images: int,
+    precision: str,
+    eot: int = 1,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """All that decides the outcome, and the digests of the samples in it by name."""
     check_eps(eps)
+    check_whole("eot", eot, 1)
     if images < 1:
         raise InputError("there is no image to evaluate; expected a dataset and a limit of at least 1")
     card = getattr(model, "card", None)
@@ -236,15 +286,33 @@ def plan_of(
             f"{dataset.name} has {len(dataset.classes)} ({', '.join(dataset.classes[:3])}, ...); "
             "lead them there with robviz.models.adapt(model, dataset=..., class_map=...)"
         )
+    is_balanced = any(run.loss in BALANCED for run in settings.runs)
+    if is_balanced and dataset.class_weights is None:
+        raise InputError(
+            f"{', '.join(run.loss for run in settings.runs if run.loss in BALANCED)} needs class weights, and "
+            f"{dataset.name} has none; write `class_weights: [...]` into its dataset.yaml, or name a split `train` "
+            "there, whose pixels are then counted"
+        )
+    digests = digests_of(dataset, images)
     plan = {
-        "model": {"name": card.name if card else type(model).__name__, "sha256": fingerprint(model)},
-        "dataset": {"name": dataset.name, "split": dataset.split, "images": images},
+        "model": {
+            "name": card.name if card else type(model).__name__,
+            "sha256": fingerprint(model),
+            **model_identity(model),
+        },
+        "dataset": {
+            "name": dataset.name,
+            "split": dataset.split,
+            "images": images,
+            **dataset_identity(dataset, digests, is_balanced),
+        },
         "eps": eps,
         "settings": asdict(settings),
         "seed": settings.seed,
         "precision": precision,
+        **({"eot": eot} if eot > 1 else {}),
         "device": device_of(model).type,
         "threads": torch.get_num_threads(),  # another number rounds sums otherwise
         "versions": versions(),
     }
-    return json.loads(json.dumps(plan))  # as it will be read again: lists for tuples
+    return json.loads(json.dumps(plan)), digests  # as it will be read again: lists for tuples

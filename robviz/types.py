@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,30 @@ class InputError(ValueError):
     The command line, the app and the notebooks turn this error, and no other, into one sentence. Any other exception
     is a fault of robviz and keeps its traceback.
     """
+
+
+def check_number(name: str, value: object, low: float, high: float = math.inf, unit: str = "") -> None:
+    """Raise InputError unless a value is a finite number within low .. high."""
+    limits = f"at least {low:g}" if high == math.inf else f"within {low:g} .. {high:g}"
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (is_number and low <= value <= high and abs(value) < math.inf):  # type: ignore[operator, arg-type]
+        raise InputError(f"{name} must be a number {limits}{unit}, got {value!r}")
+
+
+def check_whole(name: str, value: object, low: int = 0) -> None:
+    """Raise InputError unless a value is a whole number of at least low."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InputError(f"{name} must be a whole number, got {value!r}")
+    if value < low:
+        raise InputError(f"{name} must be at least {low}, got {value}")
+
+
+def check_radius(name: str, value: object) -> None:
+    """Raise InputError unless a value is a radius in [0, 1] pixel units."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (is_number and 0 <= value <= 1):  # type: ignore[operator]  # NaN lies nowhere
+        meant = f"; did you mean {value:g}/255?" if is_number and 1 < value <= 255 else ""  # type: ignore[operator]
+        raise InputError(f"{name} must lie in [0, 1] (pixel units: 4 / 255 for four levels), got {value!r}{meant}")
 
 
 @dataclass(frozen=True)

@@ -377,7 +377,7 @@ def test_an_unknown_attack_is_answered_with_the_known_ones(bends, batch):
 
 def test_a_model_that_answers_at_another_resolution_is_refused(batch):
     images, labels = batch
-    with pytest.raises(ValueError, match=r"at the labels' resolution \(12, 10\), got \(3, 3, 6, 5\)"):
+    with pytest.raises(ValueError, match=r"at the images' resolution, \(3, K, 12, 10\), got \(3, 3, 6, 5\)"):
         apgd(nn.AvgPool2d(2), images, labels, eps=0.1)
 
 

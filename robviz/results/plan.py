@@ -47,6 +47,7 @@ class SeaSettings:
         return replace(self, name=f"{self.name}-{steps}", runs=runs)
 
 
+LOOK = "look"  # the key of what was measured before the first attack
 CLEAN = "clean"  # the key of the unattacked images among the runs
 
 

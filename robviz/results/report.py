@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,10 @@ COLUMNS = {
 }
 
 
+#: How a sentence about a figure that may be wrong begins.
+DOUBT = "do not believe this figure"
+
+
 @dataclass(frozen=True)
 class Report:
     """What an evaluation found, and all that decided it. The same evaluation gives the same bytes.
@@ -43,13 +47,15 @@ class Report:
     run, each pair of runs and `worst case`, with figures {accuracy_mean, accuracy_pooled, miou, balanced_accuracy,
     iou_by_size {small, medium, large}, iou_by_class {class: IoU}}, rates in [0, 1], null where nothing can be said;
     `images` [{image, clean, worst, by}], the pixel accuracy of each before and under the attack `by` that hurts it
-    most; `gradients`, the backward passes spent.
+    most; `gradients`, the backward passes spent; `doubts`, sentences that begin with "do not believe this figure" and
+    say what made the model look more robust than it is, empty where nothing was found.
     """
 
     plan: dict[str, Any]
     rows: dict[str, dict[str, Any]]
     images: list[dict[str, Any]]
     gradients: int
+    doubts: list[str] = field(default_factory=list)
 
     def table(self) -> list[list[str]]:
         """A heading and a line for each row, rates in per cent."""
@@ -79,7 +85,10 @@ class Report:
             + ", ".join(f"{name} {number}" for name, number in plan["versions"].items())
         )
         rule = ["---", *["---:"] * (len(heading) - 1)]
-        return "\n".join([title, "", about, "", *(f"| {' | '.join(line)} |" for line in [heading, rule, *lines]), ""])
+        doubts = [line for doubt in self.doubts for line in (f"**{doubt[0].upper()}{doubt[1:]}.**", "")]
+        return "\n".join(
+            [title, "", *doubts, about, "", *(f"| {' | '.join(line)} |" for line in [heading, rule, *lines]), ""]
+        )
 
     def save(self, path: str | Path) -> None:
         """Write it as `.json`, `.csv` or `.md`, by the suffix. Raises InputError for another."""
