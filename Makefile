@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 p
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& echo $$p && break; done)
 
-.PHONY: app notebooks test lint format bench failures screenshot clean
+.PHONY: app notebooks test test-fast lint format lint-js format-js bench failures screenshot clean gif docs space
 
 app: $(VENV)/.app-ready
 	$(BIN)/robviz app --port $(PORT)
@@ -16,18 +16,31 @@ app: $(VENV)/.app-ready
 notebooks: $(VENV)/.notebooks-ready
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
+# On two cores: the tests of the app in one process, the others beside them.
 test: $(VENV)/.test-ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-lint: $(VENV)/.test-ready
+# Without browser, notebooks and processes of their own: what to run while editing.
+test-fast: $(VENV)/.test-ready
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not (app or browser or notebook or slow)"
+
+lint: $(VENV)/.test-ready lint-js
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(VENV)/.test-ready
+format: $(VENV)/.test-ready format-js
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Only checks of the JavaScript need npm; what runs needs neither packages nor a build.
+lint-js format-js: %-js: $(if $(shell command -v npm),node_modules/.ready)
+	$(if $<,npm run --silent $*,@echo "no npm here: the JavaScript is left out")
+
+node_modules/.ready: package.json package-lock.json
+	npm ci --no-audit --no-fund
+	touch $@
 
 bench: $(VENV)/.app-ready
 	$(BIN)/robviz bench
@@ -37,9 +50,17 @@ failures: $(VENV)/.app-ready
 	for model in photos-clean photos-robust; do OMP_NUM_THREADS=1 $(BIN)/robviz evaluate $$model --split photographs \
 		--settings quick --precision fp32 --keep-masks --out checkpoints/failures/$$model || exit 1; done
 
-# The picture in the README, taken from the running app.
+# A picture of the running app, for the documentation.
 screenshot: $(VENV)/.test-ready
 	$(BIN)/python -m tests.screenshot
+
+# The animated picture in the README, drawn from the shipped masks.
+gif: $(VENV)/.app-ready
+	$(BIN)/python docs/assets/make_gif.py
+
+# The documentation, as a site in site/.
+docs: $(VENV)/.docs-ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 $(VENV)/.created:
 	@test -n "$(PYTHON)" || { echo "robviz needs Python 3.10 to 3.13 with venv (on Debian: apt install python3-venv)" >&2; exit 1; }
@@ -59,5 +80,14 @@ $(VENV)/.test-ready: $(VENV)/.created pyproject.toml tests/chromium.py
 	$(BIN)/python -m tests.chromium
 	touch $@ $(VENV)/.app-ready $(VENV)/.notebooks-ready
 
+$(VENV)/.docs-ready: $(VENV)/.created pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	touch $@ $(VENV)/.app-ready
+
+# The wheel that the Hugging Face Space of `spaces/` installs.
+space: $(VENV)/.test-ready
+	rm -f spaces/*.whl
+	$(BIN)/python -m build --wheel --outdir spaces .
+
 clean:
-	rm -rf $(VENV) build dist screenshots
+	rm -rf $(VENV) node_modules build dist screenshots site

@@ -1,4 +1,4 @@
-"""L-infinity attacks on segmentation, as generators that can be stopped at any step.
+"""L-infinity and L2 attacks on segmentation, as generators that can be stopped at any step.
 
 Each attack comes twice: `apgd_steps` yields an `AttackResult` at the start and after every step, each complete and
 valid, so whoever stops early keeps the best found so far; `apgd` runs it to the end. All share one signature,
@@ -17,9 +17,10 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from inspect import Signature, getdoc, signature
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -27,29 +28,31 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robviz.losses import LOSSES, pixel_loss, tracked_loss
-from robviz.metrics import pixel_accuracy
+from robviz.metrics import accuracy_per_image
 from robviz.models.answers import answer_of, logits_of, require_normal
+from robviz.norms import L2, LINF, Norm
 from robviz.types import VOID, InputError, check_radius, check_whole
 
 
 class History(NamedTuple):
-    """What each step found, first row the start: (T + 1, B) tensors. An image that is done repeats its last values."""
+    """Record every step of an attack, the start first: (T + 1, B) each; finished images repeat their last values."""
 
     accuracy: Tensor  # pixel accuracy of that step's images, in [0, 1]
-    loss: Tensor  # what the step size follows (appendix B.1): mean cross-entropy over the aimed pixels
+    loss: Tensor  # tracked by the step size (appendix B.1): mean cross-entropy over the aimed pixels
     radius: Tensor  # the radius allowed at that step; `red_eps_apgd` starts outside eps
+    step_size: Tensor  # of the step that led there; 0 at a start
 
 
 @dataclass(frozen=True)
 class AttackResult:
     """The best of an attack so far.
 
-    images: (B, 3, H, W) in [0, 1], within eps of the originals: those of lowest pixel accuracy, or, with a target,
-    those with most pixels at it. best_loss_images: those of highest tracked loss. accuracy: (B,) pixel accuracy on
-    `images` over the aimed pixels, void left out. predictions: (B, H, W) int64, the model's on `images`. reached:
-    (B,) share of the aimed pixels that are at the target, or None without a target. step: how many were made.
-    gradients: (B,) int64 backward passes spent on each image. trouble: (B, 3) int64, the number of steps in each of
-    `TROUBLES`, which make a model look robust that is not.
+    images: (B, 3, H, W) in [0, 1], within eps of the originals in the attack's norm: those of lowest pixel accuracy,
+    or, with a target, those with most pixels at it. best_loss_images: those of highest tracked loss. accuracy: (B,)
+    pixel accuracy on `images` over the aimed pixels, void left out. predictions: (B, H, W) int64, the model's on
+    `images`. reached: (B,) share of the aimed pixels that are at the target, or None without a target. step: how many
+    were made. gradients: (B,) int64 backward passes spent on each image. trouble: (B, 3) int64, the number of steps in
+    each of `TROUBLES`, which make a model look robust that is not.
     """
 
     images: Tensor
@@ -65,7 +68,14 @@ class AttackResult:
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Eval mode and no parameter gradients inside; everything as it was afterwards."""
+    """Put a model in eval mode without parameter gradients, and restore it afterwards.
+
+    Args:
+        model: Any module.
+
+    Yields:
+        Nothing; use it in a `with` statement.
+    """
     modes = {module: module.training for module in model.modules()}
     gradients = {parameter: parameter.requires_grad for parameter in model.parameters()}
     try:
@@ -88,12 +98,31 @@ def checked_logits(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def predicted(model: nn.Module, images: Tensor) -> Tensor:
-    """(B, 3, H, W) in [0, 1] to (B, H, W) int64 classes."""
+    """Predict the class of every pixel.
+
+    Args:
+        model: maps images (B, 3, H, W) to logits (B, K, H, W); its mode is restored.
+        images: (B, 3, H, W) in [0, 1], on the model's device.
+
+    Returns:
+        (B, H, W) int64 classes.
+
+    Raises:
+        ValueError: the logits are NaN or infinite, or have another size than the images.
+    """
     return checked_logits(model, images).max(1).indices  # seven times faster on CPUs than argmax over channels
 
 
 def check_images(images: Tensor, labels: Tensor) -> None:
-    """Raise InputError, saying what was expected, unless the pair can be attacked."""
+    """Require that images and labels can be attacked.
+
+    Args:
+        images: (B, 3, H, W) float RGB in [0, 1].
+        labels: (B, H, W) int64.
+
+    Raises:
+        InputError: If they cannot; the message says what was expected.
+    """
     for name, value in (("images", images), ("labels", labels)):
         if not isinstance(value, Tensor):
             raise InputError(f"{name} must be a torch.Tensor, got {type(value).__name__}; use torch.as_tensor({name})")
@@ -118,7 +147,7 @@ def check_images(images: Tensor, labels: Tensor) -> None:
 
 
 def check_eps(eps: float) -> None:
-    """Raise InputError unless eps is a radius in pixel units."""
+    """Raise InputError unless eps is a radius in [0, 1]."""
     check_radius("eps", eps)
 
 
@@ -137,15 +166,6 @@ def check_finite(logits: Tensor) -> None:
         raise InputError("the model returned NaN or infinite logits; check its weights and its precision")
 
 
-def check_labels(labels: Tensor, num_classes: int) -> None:
-    """Raise InputError unless every label is void or one of the model's classes."""
-    if labels.min() < VOID or labels.max() >= num_classes:
-        raise InputError(
-            f"labels must lie in {VOID} (void) .. {num_classes - 1} for a model of {num_classes} classes, "
-            f"got {int(labels.min())} .. {int(labels.max())}"
-        )
-
-
 def check_weights(class_weights: Tensor | None) -> None:
     """Raise InputError unless class weights are finite numbers of at least 0."""
     if class_weights is None:
@@ -158,23 +178,23 @@ def check_weights(class_weights: Tensor | None) -> None:
         raise InputError(f"class_weights must be finite and at least 0, got {class_weights.tolist()}")
 
 
+def check_labels(labels: Tensor, num_classes: int) -> None:
+    """Raise InputError unless every label is void or one of the model's classes."""
+    if labels.min() < VOID or labels.max() >= num_classes:
+        raise InputError(
+            f"labels must lie in {VOID} (void) .. {num_classes - 1} for a model of {num_classes} classes, "
+            f"got {int(labels.min())} .. {int(labels.max())}"
+        )
+
+
 def image_generator(seed: int | str, attack: str, image: Tensor) -> torch.Generator:
-    """A random source that depends on (seed, attack, image) alone: not on the batch, the order or the machine."""
+    """Return a random generator that depends on seed, attack and image alone, not on batch, order or machine."""
     content = image.detach().cpu().double().contiguous().numpy().tobytes()
     digest = hashlib.sha256(f"{seed}/{attack}/{tuple(image.shape)}/".encode() + content).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-def project(candidates: Tensor, images: Tensor, eps: float, changeable: Tensor | None = None) -> Tensor:
-    """The closest point within eps of the images, in the L-infinity norm, and within [0, 1].
-
-    candidates, images: (..., 3, H, W). changeable: (..., H, W) bool, pixels that may differ; None for all.
-    """
-    within = candidates.clamp(images - eps, images + eps).clamp(0, 1)
-    return within if changeable is None else torch.where(changeable.unsqueeze(-3), within, images)
-
-
-#: Losses with a meaning towards a target; a mask of the pixels still correct has none there.
+#: Losses that make sense with a target; a mask of the pixels still correct makes none.
 TARGETED = ("ce", "js", "tsallis")
 
 
@@ -185,7 +205,8 @@ class AttackSpec:
     Attributes:
         attack: A key of `OPTIMISERS`.
         loss: A key of `LOSSES`.
-        eps: The radius in the L-infinity norm, in [0, 1] pixel units.
+        eps: The radius in [0, 1] pixel units: of each value, or, for the attacks that end in `-l2`, of the root mean
+            square over all values.
         steps: The number of steps of a run, at least 1.
         seed: Of the random start.
         target: A class, or labels (B, H, W), to be predicted instead; None for anything but the right class.
@@ -193,7 +214,7 @@ class AttackSpec:
         changeable: (H, W) or (B, H, W) bool, the only pixels that may change; None for all.
 
     Raises:
-        ValueError: For an unknown attack or loss, a radius or number of steps out of range, and a target with a loss
+        InputError: For an unknown attack or loss, a radius or number of steps out of range, and a target with a loss
             that takes none. Target and masks are checked against the labels when the attack begins.
     """
 
@@ -216,6 +237,11 @@ class AttackSpec:
     def numbers(self) -> dict[str, Any]:
         """Return attack, loss, eps, steps and seed, ready for JSON."""
         return {name: getattr(self, name) for name in ("attack", "loss", "eps", "steps", "seed")}
+
+    @property
+    def norm(self) -> Norm:
+        """The norm that the radius is measured in."""
+        return norm_of(self.attack)
 
 
 def mask_for(labels: Tensor, name: str, mask: Tensor | None) -> Tensor | None:
@@ -242,9 +268,19 @@ def target_for(labels: Tensor, target: int | Tensor | None) -> Tensor | None:
     return wanted.masked_fill(labels == VOID, VOID)
 
 
+class Judge(Protocol):
+    """What an attacker wants to be small, where it is not the pixel accuracy; one row an image of the batch."""
+
+    def __call__(self, predictions: Tensor, labels: Tensor) -> Tensor:
+        """(B, H, W) each to (B,), at least 0."""
+
+    def rows(self, keep: list[int]) -> Judge:
+        """The same for some of the images."""
+
+
 @dataclass(frozen=True)
 class Task:
-    """An attack and what it is for, everything checked; `of` makes one."""
+    """Hold an attack and what it is applied to, with everything checked; `of` makes one."""
 
     spec: AttackSpec
     model: nn.Module
@@ -254,16 +290,24 @@ class Task:
     changeable: Tensor | None  # (B, H, W) bool
     class_weights: Tensor | None
     restart: int = 0  # which run of the spec's steps this is
+    judge: Judge | None = None  # what the attacker wants at 0, if it is not the accuracy
 
     @classmethod
     def of(
         cls, spec: AttackSpec, model: nn.Module, images: Tensor, labels: Tensor, class_weights: Tensor | None
     ) -> Task:
-        """Check that the parts fit together; raises InputError where they do not."""
+        """Build a task; raises InputError if its parts do not fit together."""
         require_normal(model)
         check_images(images, labels)
         check_weights(class_weights)
-        # What was made in torch.inference_mode takes part in no gradient.
+        with torch.inference_mode(False):
+            return cls.of_checked(spec, model, images, labels, class_weights)
+
+    @classmethod
+    def of_checked(
+        cls, spec: AttackSpec, model: nn.Module, images: Tensor, labels: Tensor, class_weights: Tensor | None
+    ) -> Task:
+        """Build a task of checked images; what was made in `torch.inference_mode` takes part as a copy."""
         images, labels = (part.clone() if part.is_inference() else part for part in (images, labels))
         changeable = mask_for(labels, "changeable", spec.changeable)
         aimed = mask_for(labels, "aimed", spec.aimed)
@@ -274,40 +318,48 @@ class Task:
         return cls(spec, model, images.detach(), labels, target, changeable, class_weights)
 
     def rows(self, keep: list[int]) -> Task:
-        """The same task for some of its images."""
+        """Return the same task for some of its images."""
         if len(keep) == len(self.images):
             return self
-        cut = [None if rows is None else rows[keep] for rows in (self.target, self.changeable)]
-        images, labels = self.images[keep], self.labels[keep]
-        return replace(self, images=images, labels=labels, target=cut[0], changeable=cut[1])
+        named = {name: getattr(self, name) for name in ("images", "labels", "target", "changeable")}
+        cut = {name: None if rows is None else rows[keep] for name, rows in named.items()}
+        return replace(self, **cut, judge=None if self.judge is None else self.judge.rows(keep))
 
     @property
     def goal(self) -> Tensor:
-        """The labels whose loss is raised, or, with a target, lowered."""
+        """Return the labels whose loss is raised or, with a target, lowered."""
         return self.labels if self.target is None else self.target
 
     @property
     def seed(self) -> int | str:
-        """The seed of this run; each restart has its own."""
+        """Return the seed of this run; each restart has its own."""
         return f"{self.spec.seed}.{self.restart}" if self.restart else self.spec.seed
 
 
 class Probe(NamedTuple):
-    """What the model says about a batch of points."""
+    """Hold the model's response at a batch of points."""
 
     gradient: Tensor | None  # (B, 3, H, W) of the loss to raise
     loss: Tensor  # (B,) tracked loss, mean over the aimed pixels
     accuracy: Tensor  # (B,)
-    survives: Tensor  # (B,) what the attacker wants at 0: the accuracy, or the share of pixels not at the target
+    survives: Tensor  # (B,) what the attacker wants at 0: accuracy, share of pixels not at the target, or the judge's
     predictions: Tensor  # (B, H, W)
     trouble: Tensor | None = None  # (B, 3) bool, in the order of `TROUBLES`
 
 
 def share_equal(predictions: Tensor, labels: Tensor) -> Tensor:
-    """(B,) share of the non-void labels that are predicted."""
+    """Compute the share of the labels that are predicted, void left out.
+
+    Args:
+        predictions: (B, H, W) int64.
+        labels: (B, H, W) int64.
+
+    Returns:
+        (B,) in [0, 1].
+    """
     is_valid = labels != VOID
     correct = ((predictions == labels) & is_valid).flatten(1).sum(1)
-    return pixel_accuracy(correct, is_valid.flatten(1).sum(1))
+    return accuracy_per_image(correct, is_valid.flatten(1).sum(1))
 
 
 def probe(task: Task, x: Tensor, progress: float, with_gradient: bool = True) -> Probe:
@@ -326,15 +378,13 @@ def probe(task: Task, x: Tensor, progress: float, with_gradient: bool = True) ->
     predictions = logits.max(1).indices
     accuracy = share_equal(predictions, task.labels)
     valid = (task.goal != VOID).flatten(1).sum(1).clamp_min(1)
-    loss = sign * tracked_loss(task.spec.loss, logits, task.goal).flatten(1).sum(1) / valid
-    return Probe(
-        gradient,
-        loss,
-        accuracy,
-        accuracy if task.target is None else 1 - share_equal(predictions, task.target),
-        predictions,
-        None if gradient is None else trouble_of(task, gradient, loss, predictions),
-    )
+    if task.judge is not None:
+        survives = task.judge(predictions, task.labels)
+    else:
+        survives = accuracy if task.target is None else 1 - share_equal(predictions, task.target)
+    tracked = sign * tracked_loss(task.spec.loss, logits, task.goal).flatten(1).sum(1) / valid
+    trouble = None if gradient is None else trouble_of(task, gradient, tracked, predictions)
+    return Probe(gradient, tracked, accuracy, survives, predictions, trouble)
 
 
 def gradient_of(total: Tensor, point: Tensor) -> Tensor:
@@ -364,6 +414,8 @@ FEW = 0.05  # of the pixels; where fewer are left, what their gradient is makes 
 def trouble_of(task: Task, gradient: Tensor, loss: Tensor, predictions: Tensor) -> Tensor:
     """Say of each image which `TROUBLES` a step is in; (B, 3) bool."""
     is_left = (task.goal != VOID) & ((predictions == task.goal) if task.target is None else predictions != task.goal)
+    if task.class_weights is not None:  # what weighs nothing needs no gradient
+        is_left &= task.class_weights.to(task.goal.device)[task.goal.clamp_min(0)] > 0
     size = gradient.abs().amax(1, keepdim=True)
     cells = [F.max_pool2d(part, CELL, ceil_mode=True)[:, 0] > 0 for part in (size, is_left[:, None].to(size))]
     leads, is_wanted = cells
@@ -375,29 +427,31 @@ def trouble_of(task: Task, gradient: Tensor, loss: Tensor, predictions: Tensor) 
 
 
 class Ask(NamedTuple):
-    """A point an optimiser wants to know about."""
+    """Name a point that an optimiser wants evaluated."""
 
     x: Tensor  # (3, H, W)
-    radius: float  # it lies within this of the image; beyond eps it is no candidate
-    step: int  # how many steps led to it
+    radius: float  # the point lies within this of the image; beyond eps it is not a candidate
+    step: int  # the number of steps that led to it
+    step_size: float  # of the step that led to it
 
 
 class Answer(NamedTuple):
-    """What the model says about it."""
+    """Hold the model's response at that point."""
 
     gradient: Tensor  # (3, H, W), of the loss to raise
-    loss: float  # tracked: what a step size may follow
-    survives: float  # what the attacker wants at 0: pixel accuracy, or the share of pixels not at the target
+    loss: float  # the tracked loss, which a step size may follow
+    survives: float  # to be minimised: pixel accuracy, or the share of pixels not at the target
 
 
 Optimiser = Generator[Ask, Answer, Tensor]
+Direction = Callable[[Tensor], Tensor]  # gradient -> a step of norm 1 along it
 Start = Callable[[float], Tensor]  # radius -> a point (3, H, W) within it
 Project = Callable[[Tensor, float], Tensor]  # (point, radius) -> the closest point within it
 OptimiserOf = Callable[[Start, Project, float, int], Optimiser]  # (start, project, eps, steps) -> about one image
 
 
 class StepSizeChecks:
-    """The steps at which APGD reconsiders its step size: after 22 % of the run, then in ever shorter spans."""
+    """Schedule when APGD reconsiders its step size: after 22 % of the run, then after ever shorter spans."""
 
     def __init__(self, steps: int) -> None:
         self.span = max(int(0.22 * steps), 1)
@@ -406,7 +460,7 @@ class StepSizeChecks:
         self.since = 0
 
     def due(self) -> int:
-        """Count one step; the length of the span that just ended, or 0 within one."""
+        """Count one step; return the length of the span that it ended, or 0 within a span."""
         self.since += 1
         if self.since < self.span:
             return 0
@@ -416,27 +470,29 @@ class StepSizeChecks:
 
 
 def oscillates(losses: list[float], span: int, share: float = 0.75) -> bool:
-    """Whether the loss rose in at most `share` of the last `span` steps."""
+    """Return True if the loss rose in at most `share` of the last `span` steps."""
     rises = sum(after > before for before, after in zip(losses[-span - 1 : -1], losses[-span:]))
     return rises <= span * share
 
 
-def climb(start: Tensor, project: Project, radius: float, steps: int, made: int = 0) -> Optimiser:
-    """APGD within one radius; returns the point where least survives. made: steps of the run before these.
+def climb(
+    start: Tensor, project: Project, radius: float, steps: int, made: int = 0, direction: Direction = torch.sign
+) -> Optimiser:
+    """Run APGD within one radius and return the point where the fewest pixels survive.
 
-    Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
-    attacks" (ICML 2020), Algorithm 1.
+    Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks"
+    (ICML 2020), Algorithm 1. made: steps of the run before these.
     """
     x = x_before = best = lowest = start
-    gradient, loss, survives = yield Ask(x, radius, made)
+    gradient, loss, survives = yield Ask(x, radius, made, 0)
     best_gradient, losses, best_loss, least = gradient, [loss], loss, survives
     best_loss_at_check, halved_at_check = best_loss, True
     step_size, checks = 2 * radius, StepSizeChecks(steps)
     for t in range(steps):
         momentum = 0.25 if t > 0 else 0.0
-        straight = project(x + step_size * gradient.sign(), radius)
+        straight = project(x + step_size * direction(gradient), radius)
         x, x_before = project(x + (1 - momentum) * (straight - x) + momentum * (x - x_before), radius), x
-        gradient, loss, survives = yield Ask(x, radius, made + t + 1)
+        gradient, loss, survives = yield Ask(x, radius, made + t + 1, step_size)
         losses.append(loss)
         if survives <= least:
             lowest, least = x, survives
@@ -456,13 +512,20 @@ Radii = tuple[tuple[float, float], ...]
 REDUCED_RADII: Radii = ((2.0, 0.3), (1.5, 0.3), (1.0, 0.4))
 
 
-def climb_within(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
-    """APGD within eps."""
-    return climb(start(eps), project, eps, steps)
+def climb_within(
+    start: Start, project: Project, eps: float, steps: int, direction: Direction = torch.sign
+) -> Optimiser:
+    """Run APGD within eps."""
+    return climb(start(eps), project, eps, steps, direction=direction)
+
+
+def climb_within_l2(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
+    """APGD within a root mean square of eps, the L2 norm."""
+    return climb_within(start, project, eps, steps, L2.direction)
 
 
 def climb_inwards(start: Start, project: Project, eps: float, steps: int, radii: Radii = REDUCED_RADII) -> Optimiser:
-    """APGD within ever smaller radii, each from the projection of where least survived before (section 3.5)."""
+    """Run APGD within shrinking radii, each starting from the projected best point of the one before (section 3.5)."""
     ends = [round(share * steps) for share in accumulate(share for _, share in radii)]
     x, made = start(radii[0][0] * eps), 0
     for (factor, _), end in zip(radii, ends):
@@ -477,26 +540,32 @@ PGD_RADII = np.array([0.25, 0.5, 1, 2, 4, 8, 12]) / 255
 PGD_STEP_SIZES = np.array([8e-4, 9e-4, 1e-3, 2e-3, 3e-3, 5e-3, 6e-3])
 
 
-def walk(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
-    """Plain PGD with the paper's step size for the radius, interpolated between the published ones."""
+def walk(start: Start, project: Project, eps: float, steps: int, direction: Direction = torch.sign) -> Optimiser:
+    """Run plain PGD with the paper's step size for the radius, interpolated between the published ones."""
     step_size, x = float(np.interp(eps, PGD_RADII, PGD_STEP_SIZES)), start(eps)
     for step in range(steps + 1):
-        gradient, _, _ = yield Ask(x, eps, step)
-        x = project(x + step_size * gradient.sign(), eps)
+        gradient, _, _ = yield Ask(x, eps, step, step_size if step else 0)
+        x = project(x + step_size * direction(gradient), eps)
     return x
 
 
-def anneal(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
+def walk_l2(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
+    """PGD within a root mean square of eps, the L2 norm, with the same step sizes, as root mean squares."""
+    return walk(start, project, eps, steps, L2.direction)
+
+
+def anneal(start: Start, project: Project, eps: float, steps: int, reach: float = 2.0) -> Optimiser:
     """Sign steps with momentum while radius and step size shrink: ours, for models on which APGD stalls.
 
-    The radius falls linearly from 2 eps to eps over the first 60 % of the steps, the step size by a cosine from the
-    radius to 2 % of it. It looks at neither loss nor accuracy, so nothing makes it settle early.
+    The radius falls linearly from `reach` eps to eps over the first 60 % of the steps, the step size by a cosine from
+    the radius to 2 % of it. It looks at neither loss nor accuracy, so nothing makes it settle early.
     """
-    x = x_before = start(2 * eps)
+    x, step_size = start(reach * eps), 0.0
+    x_before = x
     for step in range(steps + 1):
-        radius = eps * max(1.0, 2 - step / (0.6 * steps))
+        radius = eps * max(1.0, reach - (reach - 1) * step / (0.6 * steps))
         x = project(x, radius)
-        gradient, _, _ = yield Ask(x, radius, step)
+        gradient, _, _ = yield Ask(x, radius, step, step_size)
         step_size = radius * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
         x, x_before = project(x + step_size * gradient.sign() + 0.75 * (x - x_before), radius), x
     return x
@@ -508,22 +577,32 @@ OPTIMISERS: dict[str, OptimiserOf] = {
     "apgd": climb_within,
     "red-eps-apgd": climb_inwards,
     "annealed-pgd": anneal,
+    "annealed-pgd-near": partial(anneal, reach=1.5),
+    "pgd-l2": walk_l2,
+    "apgd-l2": climb_within_l2,
 }
+#: The attacks whose radius is not measured in the L-infinity norm.
+OTHER_NORMS: dict[str, Norm] = {"pgd-l2": L2, "apgd-l2": L2}
+
+
+def norm_of(attack: str) -> Norm:
+    """Return the norm that an attack's radius is measured in."""
+    return OTHER_NORMS.get(attack, LINF)
 
 
 @dataclass
 class Best:
-    """The best candidates of one image so far, and what every step found."""
+    """Hold the best candidates of one image so far, and the values of every step."""
 
     is_done: bool
-    is_provisional: bool = True  # no step was within the budget yet
+    is_provisional: bool = True  # no iterate has been within the budget yet
     x: Tensor | None = None  # (3, H, W), of lowest `survives`
     predictions: Tensor | None = None  # (H, W), on x
     accuracy: float = 1.0  # on x
     survives: float = float("inf")
     best_loss_x: Tensor | None = None
     loss: float = -float("inf")
-    history: list[tuple[float, float, float]] = field(default_factory=list)  # accuracy, tracked loss, radius
+    history: list[tuple[float, ...]] = field(default_factory=list)  # a row of History each
     trouble: Tensor = field(default_factory=lambda: torch.zeros(len(TROUBLES), dtype=torch.int64))  # steps in each
 
     def consider(self, x: Tensor, predictions: Tensor, accuracy: float, survives: float, loss: float) -> None:
@@ -535,7 +614,10 @@ class Best:
             self.best_loss_x, self.loss = x, loss
 
     def enter(self) -> None:
-        """The first step within the budget replaces what was seen by looking there: so the official code counts."""
+        """Discard the candidates found by projection once the first iterate lies within the budget.
+
+        The official code does the same.
+        """
         if self.is_provisional:
             self.is_provisional, self.survives, self.loss = False, float("inf"), -float("inf")
 
@@ -548,17 +630,17 @@ def consider(best: list[Best], x: Tensor, found: Probe) -> None:
 
 
 def collect(best: list[Best], step: int, is_targeted: bool) -> AttackResult:
-    """The best of every image as one result."""
+    """Combine the best of every image into one result."""
     length = max(len(one.history) for one in best)
     padded = [one.history + one.history[-1:] * (length - len(one.history)) for one in best]
-    accuracy, loss, radius = torch.tensor(padded, dtype=torch.float64).permute(2, 1, 0)
+    history = History(*torch.tensor(padded, dtype=torch.float64).permute(2, 1, 0))
     return AttackResult(
         images=torch.stack([one.x for one in best if one.x is not None]),
         best_loss_images=torch.stack([one.best_loss_x for one in best if one.best_loss_x is not None]),
         accuracy=torch.tensor([one.accuracy for one in best]),
         predictions=torch.stack([one.predictions for one in best if one.predictions is not None]),
         reached=torch.tensor([1 - one.survives for one in best]) if is_targeted else None,
-        history=History(accuracy, loss, radius),
+        history=history,
         step=step,
         gradients=torch.tensor([len(one.history) for one in best]),
         trouble=torch.stack([one.trouble for one in best]),
@@ -566,30 +648,31 @@ def collect(best: list[Best], step: int, is_targeted: bool) -> AttackResult:
 
 
 class Box(NamedTuple):
-    """What an optimiser may know of the task: where one image lies, and how to stay around it."""
+    """Show an optimiser what it may know of the task: where its image lies, and how to stay around it."""
 
     task: Task
     row: int
     random_start: bool
 
     def start(self, radius: float) -> Tensor:
-        """The image, or a uniform draw from the box of the radius around it that is this image's own."""
+        """The image, or a uniform draw from within the radius around it that is this image's own."""
         image = self.task.images[self.row]
         if not self.random_start:
             return image
         generator = image_generator(self.task.seed, self.task.spec.loss, image)
-        draw = torch.rand(image.shape, generator=generator, dtype=torch.float64)
-        return self.project(image + ((2 * draw - 1) * radius).to(image), radius)
+        draw = self.task.spec.norm.draw(generator, image.shape)
+        return self.project(image + (draw * radius).to(image), radius)
 
     def project(self, x: Tensor, radius: float) -> Tensor:
         changeable = None if self.task.changeable is None else self.task.changeable[self.row]
-        return project(x, self.task.images[self.row], radius, changeable)
+        return self.task.spec.norm.project(x, self.task.images[self.row], radius, changeable)
 
 
 class Runs:
-    """The optimisers of a batch side by side, one an image: `ask` for their points, `tell` what the model says there.
+    """Run the optimisers of a batch side by side, one per image.
 
-    best: of each image, so far. An image leaves once its optimiser is through or it has nothing left to break.
+    `ask` returns their points and `tell` passes on the model's response. An image leaves once its optimiser has ended
+    or it has nothing left to break.
     """
 
     def __init__(self, task: Task, best: list[Best], random_start: bool) -> None:
@@ -603,10 +686,14 @@ class Runs:
         self.asks = {row: next(optimiser) for row, optimiser in self.optimisers.items()}
 
     def ask(self) -> tuple[list[int], Tensor, float, int]:
-        """Return the rows still in it, their points (n, 3, H, W), and the radius and step of all of them."""
-        x, radii, steps = zip(*self.asks.values())
+        """Return the active rows, their points (n, 3, H, W), and the common radius and step."""
+        x, radii, steps, _ = zip(*self.asks.values())
         assert len(set(radii)) == len(set(steps)) == 1, "optimisers of one attack move in step"
         return list(self.asks), torch.stack(x), radii[0], steps[0]
+
+    def step_sizes(self) -> list[float]:
+        """Return the size of the step that led to each of these points."""
+        return [ask.step_size for ask in self.asks.values()]
 
     def tell(self, found: Probe) -> None:
         """Send each optimiser its row of the probe and receive its next point."""
@@ -619,24 +706,24 @@ class Runs:
                     self.asks[row] = self.optimisers[row].send(Answer(*answer))
 
 
-#: How often a run looks at the projection of where it stands, while that is outside the budget.
+#: Number of times per run that an iterate outside the budget is projected and evaluated.
 LOOKS = 20
 
 
 def consider_within(best: list[Best], task: Task, x: Tensor, found: Probe, radius: float, step: int) -> None:
-    """Offer each image what there is of its point within the budget: the point, or now and then its projection."""
+    """Offer each image its point, if it lies within the budget, or at intervals the projection of its point."""
     spec = task.spec
     if radius <= spec.eps:
         for one in best:
             one.enter()
         consider(best, x, found)
     elif step % max(1, spec.steps // LOOKS) == 0:
-        inside = project(x, task.images, spec.eps, task.changeable)
+        inside = spec.norm.project(x, task.images, spec.eps, task.changeable)
         consider(best, inside, probe(task, inside, step / spec.steps, with_gradient=False))
 
 
 def search(task: Task, best: list[Best], random_start: bool) -> Generator[AttackResult, None, None]:
-    """Run the optimiser of every image until each is through or has nothing left to break; goes on from `best`."""
+    """Run the optimiser of every image until each has ended or has nothing left to break, starting from `best`."""
     runs = Runs(task, best, random_start)
     while runs.asks:
         rows, x, radius, step = runs.ask()
@@ -644,12 +731,37 @@ def search(task: Task, best: list[Best], random_start: bool) -> Generator[Attack
         found = probe(live, x, step / task.spec.steps)
         consider_within(candidates, live, x, found, radius, step)
         assert found.trouble is not None
-        numbers = zip(found.accuracy.tolist(), found.loss.tolist(), found.trouble.cpu())
-        for one, (accuracy, loss, trouble) in zip(candidates, numbers):
-            one.history.append((accuracy, loss, radius))
+        measured = zip(found.accuracy.tolist(), found.loss.tolist(), runs.step_sizes(), found.trouble.cpu())
+        for one, (accuracy, loss, step_size, trouble) in zip(candidates, measured):
+            one.history.append((accuracy, loss, radius, step_size))
             one.trouble = one.trouble + trouble
         yield collect(best, task.restart * task.spec.steps + step, task.target is not None)
         runs.tell(found)
+
+
+def task_steps(task: Task, random_start: bool = True, restarts: int = 1) -> Generator[AttackResult, None, None]:
+    """Yield the steps of `attack_steps` for a checked task, which may have a judge of its own.
+
+    Between two steps the caller's mode holds; within, gradients pass even in `torch.inference_mode`.
+    """
+    with closing(steps_of(task, random_start, restarts)) as steps:
+        while True:
+            with torch.inference_mode(False):
+                try:
+                    found = next(steps)
+                except StopIteration:
+                    return
+            yield found
+
+
+def steps_of(task: Task, random_start: bool, restarts: int) -> Generator[AttackResult, None, None]:
+    """Yield the steps of `task_steps`, outside of `torch.inference_mode`."""
+    if restarts < 1 or (restarts > 1 and not random_start):
+        raise InputError(f"restarts must be at least 1, and 1 without a random start; got {restarts}")
+    best = [Best(is_done=not is_aimed) for is_aimed in (task.goal != VOID).flatten(1).any(1).tolist()]
+    with frozen(task.model):
+        for restart in range(restarts):
+            yield from search(replace(task, restart=restart), best, random_start)
 
 
 def spec_steps(
@@ -663,37 +775,23 @@ def spec_steps(
 ) -> Generator[AttackResult, None, None]:
     """Attack a batch as a spec says, yielding after the start and after each step.
 
-    Args, Yields and Raises are those of `attack_steps`.
+    Args:
+        spec: The attack.
+        model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W); its mode is restored, however the attack ends.
+        images: (B, 3, H, W) float RGB in [0, 1].
+        labels: (B, H, W) int64; pixels of `VOID` are never counted.
+        class_weights: (K,), for the balanced losses.
+        random_start: Start from a uniform draw around the image, not from the image.
+        restarts: How many runs are made, each from a start of its own; the best of all counts.
+
+    Yields:
+        The best found so far, complete and valid at every step.
+
+    Raises:
+        InputError: For arguments that do not fit together or are out of range, and when the model returns NaN; at the
+            first `next`.
     """
-    steps = steps_of(spec, model, images, labels, class_weights, random_start, restarts)
-    with closing(steps):
-        while True:
-            # Gradients need it; between two steps the caller's mode holds.
-            with torch.inference_mode(False):
-                try:
-                    found = next(steps)
-                except StopIteration:
-                    return
-            yield found
-
-
-def steps_of(
-    spec: AttackSpec,
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    class_weights: Tensor | None,
-    random_start: bool,
-    restarts: int,
-) -> Generator[AttackResult, None, None]:
-    """Attack as `spec_steps` does, outside of `torch.inference_mode`."""
-    if restarts < 1 or (restarts > 1 and not random_start):
-        raise InputError(f"restarts must be at least 1, and 1 without a random start; got {restarts}")
-    task = Task.of(spec, model, images, labels, class_weights)
-    best = [Best(is_done=not is_aimed) for is_aimed in (task.goal != VOID).flatten(1).any(1).tolist()]
-    with frozen(model):
-        for restart in range(restarts):
-            yield from search(replace(task, restart=restart), best, random_start)
+    yield from task_steps(Task.of(spec, model, images, labels, class_weights), random_start, restarts)
 
 
 def attack_steps(  # noqa: PLR0913 - public and documented; `spec_steps` takes them as a record
@@ -712,7 +810,7 @@ def attack_steps(  # noqa: PLR0913 - public and documented; `spec_steps` takes t
     aimed: Tensor | None = None,
     restarts: int = 1,
 ) -> Generator[AttackResult, None, None]:
-    """Attack a batch for the L-infinity norm, yielding after the start and after each step.
+    """Attack a batch, yielding after the start and after each step.
 
     The arguments are not modified. Each image is attacked by itself: neither the batch nor its order changes the
     outcome beyond float rounding. Ends early when no image has a pixel left to break.
@@ -722,7 +820,8 @@ def attack_steps(  # noqa: PLR0913 - public and documented; `spec_steps` takes t
         model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W); its mode is restored, however the attack ends.
         images: (B, 3, H, W) float RGB in [0, 1].
         labels: (B, H, W) int64; pixels of `VOID` are never counted.
-        eps: The radius, in [0, 1] pixel units: `4 / 255` for four levels.
+        eps: The radius, in [0, 1] pixel units: `4 / 255` for four levels, of each value or, for the attacks that end in
+            `-l2`, of the root mean square over all values.
         steps: The number of steps of each run.
         loss: A key of `LOSSES`.
         class_weights: (K,), for the balanced losses.
@@ -737,9 +836,8 @@ def attack_steps(  # noqa: PLR0913 - public and documented; `spec_steps` takes t
         The best found so far, complete and valid at every step.
 
     Raises:
-        ValueError: For arguments that do not fit together or are out of range, and when the model returns NaN; from a
+        InputError: For arguments that do not fit together or are out of range, and when the model returns NaN; from a
             generator, at the first `next`.
-        TypeError: For images that are not float or labels that are not int64.
     """
     spec = AttackSpec(attack, loss, eps, steps, seed, target, aimed, changeable)
     yield from spec_steps(spec, model, images, labels, class_weights, random_start, restarts)
@@ -751,7 +849,14 @@ AttackSteps = Generator[AttackResult, None, None]
 
 
 def last_of(frames: Iterable[Result]) -> Result:
-    """Run a generator to its end and return the last of what it yields."""
+    """Run a generator to its end and return the last value that it yields.
+
+    Args:
+        frames: A generator that yields at least once.
+
+    Returns:
+        The last value.
+    """
     return deque(frames, maxlen=1).pop()
 
 
@@ -800,4 +905,5 @@ for _attack in OPTIMISERS:
         globals()[_function.__name__] = _function
 if TYPE_CHECKING:  # the loop makes them; a type checker reads their signature here
     pgd_steps = apgd_steps = red_eps_apgd_steps = annealed_pgd_steps = generator_function(attack_steps, "pgd")
-    pgd = apgd = red_eps_apgd = annealed_pgd = result_function(attack_steps, "pgd")
+    pgd_l2_steps = apgd_l2_steps = generator_function(attack_steps, "pgd")
+    pgd = apgd = red_eps_apgd = annealed_pgd = pgd_l2 = apgd_l2 = result_function(attack_steps, "pgd")

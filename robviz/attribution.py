@@ -1,8 +1,8 @@
-"""Why did it flip? Where in a picture the logit of a class over a region comes from.
+"""Why did it flip? The parts of a picture that the logit of a class over a region comes from.
 
-One number is explained: the mean logit of the class over the region. Seg-Grad-CAM sums it (Vinogradova, Dibrov and
-Myers, AAAI 2020, arXiv:2002.11434); the mean compares between regions of any size. A method is a generator that yields
-at the start and after each small piece of its work, and may be closed at any of them. To add one, write such a
+The explained number is the mean logit of the class over the region. Seg-Grad-CAM takes the sum (Vinogradova, Dibrov and
+Myers, AAAI 2020, arXiv:2002.11434); the mean can be compared between regions of different size. A method is a generator
+that yields at the start and after each small piece of its work, and may be closed at any time. To add one, write such a
 generator and add its row to `METHODS`.
 """
 
@@ -29,9 +29,18 @@ from robviz.types import VOID, InputError
 
 
 def region_at(predictions: Tensor | np.ndarray, y: int, x: int) -> np.ndarray:
-    """The connected pixels of one class around a pixel: (H, W) bool, of predictions (H, W).
+    """Return the connected pixels of one class around a pixel; neighbours share a side.
 
-    Neighbours share a side. Raises InputError when the pixel lies outside or is void.
+    Args:
+        predictions: (H, W) int.
+        y: The row of the pixel.
+        x: The column of the pixel.
+
+    Returns:
+        (H, W) bool.
+
+    Raises:
+        InputError: If the pixel lies outside or is void.
     """
     labels = np.asarray(predictions)
     check_pixel(labels.shape, y, x)
@@ -50,7 +59,7 @@ def check_pixel(size: Sequence[int], y: int, x: int) -> None:
 
 @dataclass(frozen=True)
 class Question:
-    """Why is the mean logit of this class over this region what it is? Everything checked."""
+    """Ask why the mean logit of a class over a region has its value; everything is checked."""
 
     model: nn.Module
     image: Tensor  # (1, 3, H, W)
@@ -66,9 +75,9 @@ class Question:
 
     @property
     def blurred(self) -> Tensor:
-        """The image as if nothing were on it: blurred by a Gaussian of 1/16 of the longer side.
+        """Return the image with its objects removed: blurred by a Gaussian of 1/16 of the longer side.
 
-        Colours stay; objects go, and perturbations with them.
+        Colours stay; objects and perturbations vanish.
         """
         sigma = max(self.image.shape[2:]) / 16
         smooth = ndimage.gaussian_filter(self.image.cpu().numpy(), (0, 0, sigma, sigma), mode="nearest")
@@ -76,7 +85,7 @@ class Question:
 
 
 class Part(NamedTuple):
-    """What a method found so far."""
+    """Hold what a method has found so far."""
 
     map: Tensor  # (H, W)
     done: int  # images that went through the model, of `total`
@@ -85,21 +94,22 @@ class Part(NamedTuple):
 
 
 Parts = Generator[Part, None, None]
-#: The parts of a model that Grad-CAM looks for, and the coarsest features it takes there, in pixels a cell.
+#: The parts of a model that Grad-CAM looks for, and the coarsest features that it uses, in pixels per cell.
 BACKBONES, COARSEST = ("backbone", "encoder"), 16
 
 
 def feature_layer(model: nn.Module, image: Tensor) -> nn.Module:
-    """The backbone's last feature level that is not coarser than 1/16; its last one where all are.
+    """Return the backbone's last feature level that is not coarser than 1/16, or its last one if all are.
 
-    The backbone is the first module named backbone or encoder, its levels those of its layers that give one tensor
-    (B, C, h, w), layers within such layers left out. At 1/32, the share of a class depends on the whole picture, and
-    maps lie beside the object. image: (1, 3, H, W), to see them. Raises InputError where there is none.
+    The backbone is the first module named backbone or encoder. Its levels are those of its layers that give one tensor
+    (B, C, h, w), without layers inside such layers. At 1/32, the share of a class depends on the whole picture, and
+    maps lie beside the object. image: (1, 3, H, W), used to find the levels. Raises InputError if there is no such
+    layer.
     """
     modules = dict(model.named_modules())
     backbone = next((name for name in modules if name.rpartition(".")[2] in BACKBONES), None)
     height, width = image.shape[2:]
-    is_fine: dict[str, bool] = {}  # in the order in which they finish
+    is_fine: dict[str, bool] = {}  # in the order in which the layers finish
 
     def note(name: str, _: nn.Module, __: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.ndim == 4:
@@ -127,7 +137,7 @@ def feature_layer(model: nn.Module, image: Tensor) -> nn.Module:
 
 
 def named_layer(model: nn.Module, name: str) -> nn.Module:
-    """Raises InputError when the model has no layer of that name."""
+    """Return a layer by its name; raises InputError if the model has no such layer."""
     try:
         return model.get_submodule(name)
     except AttributeError as error:
@@ -135,9 +145,17 @@ def named_layer(model: nn.Module, name: str) -> nn.Module:
 
 
 def grad_cam(question: Question, layer: str | None = None) -> Parts:
-    """Grad-CAM (Selvaraju et al., ICCV 2017), with its sign: negative where features speak against the class.
+    """Run Grad-CAM (Selvaraju et al., ICCV 2017) with its sign: negative where features speak against the class.
 
-    layer: a name in model.named_modules(); by default `feature_layer`.
+    Args:
+        question: What to explain.
+        layer: A name in `model.named_modules()`; by default `feature_layer` chooses.
+
+    Yields:
+        The map before and after the work.
+
+    Raises:
+        InputError: If the layer does not exist, gives no features, or takes no part in the logits.
     """
     from captum.attr import LayerGradCam
 
@@ -156,15 +174,26 @@ def grad_cam(question: Question, layer: str | None = None) -> Parts:
     yield Part(pixels[0, 0, :height, :width], 1, 1)
 
 
-POINTS = 2  # of the quadrature in each piece of the path
+POINTS = 2  # quadrature points in each piece of the path
 
 
 def integrated_gradients(question: Question, steps: int = 32, samples: int = 1, noise: float = 1 / 255) -> Parts:
-    """Integrated gradients (Sundararajan, Taly and Yan, ICML 2017) from the blurred image, summed over the colours.
+    """Integrate gradients from the blurred image to the image, summed over the colours.
 
-    The map sums to the explained number minus that of the blurred image; delta is by how much it misses that, so far.
-    steps: gradients along the path, rounded up to even. samples: more than one averages over noisy images (SmoothGrad,
-    Smilkov et al., 2017). noise: its standard deviation; beyond an attack's eps the image may no longer be an attack.
+    Sundararajan, Taly and Yan, ICML 2017. The map sums to the explained number minus that of the blurred image; `delta`
+    is the error of that sum so far.
+
+    Args:
+        question: What to explain.
+        steps: Gradients along the path, rounded up to an even number.
+        samples: More than one averages over noisy images (SmoothGrad, Smilkov et al., 2017).
+        noise: The standard deviation of that noise; beyond an attack's eps the image may no longer be adversarial.
+
+    Yields:
+        The map after the start and after each piece of the path.
+
+    Raises:
+        InputError: For numbers out of range.
     """
     from captum.attr import IntegratedGradients
 
@@ -193,13 +222,13 @@ def integrated_gradients(question: Question, steps: int = 32, samples: int = 1, 
 
 
 Cover = Tensor | tuple[slice, slice]  # what selects pixels of (H, W)
-GOLDEN = (5**0.5 - 1) / 2  # multiples of it, modulo 1, lie evenly however many there are
+GOLDEN = (5**0.5 - 1) / 2  # its multiples modulo 1 are spread evenly, however many there are
 
 
 def ablated(question: Question, covers: Sequence[Cover]) -> Parts:
-    """What the explained number loses when a part of the image is blurred, a pixel's mean over the parts with it.
+    """Measure what the explained number loses when a part of the image is blurred, averaged over the parts at a pixel.
 
-    The parts come in an order that soon covers the whole image. Pixels not covered yet are 0.
+    The order of the parts covers the whole image early. Pixels not covered yet are 0.
     """
     order = sorted(range(len(covers)), key=lambda i: i * GOLDEN % 1)
     lost, times = (torch.zeros_like(question.image[0, 0]) for _ in range(2))
@@ -218,9 +247,17 @@ def ablated(question: Question, covers: Sequence[Cover]) -> Parts:
 
 
 def occlusion(question: Question, across: int = 6) -> Parts:
-    """What the explained number loses when a square window is blurred (after Zeiler and Fergus, ECCV 2014).
+    """Measure what the explained number loses when a square window is blurred (after Zeiler and Fergus, ECCV 2014).
 
-    across: how many windows span the longer side; more windows lie between them, each shifted by half.
+    Args:
+        question: What to explain.
+        across: How many windows span the longer side; further windows lie between them, each shifted by half a window.
+
+    Yields:
+        The map after the start and after each batch of windows.
+
+    Raises:
+        InputError: For a number of windows out of range.
     """
     height, width = question.image.shape[2:]
     if not 1 <= across <= max(height, width):
@@ -232,7 +269,18 @@ def occlusion(question: Question, across: int = 6) -> Parts:
 
 
 def segments(question: Question, count: int = 64) -> Parts:
-    """What the explained number loses when a superpixel (SLIC) is blurred. count: about how many there are."""
+    """Measure what the explained number loses when a superpixel (SLIC) is blurred.
+
+    Args:
+        question: What to explain.
+        count: The approximate number of superpixels.
+
+    Yields:
+        The map after the start and after each batch of superpixels.
+
+    Raises:
+        InputError: For a number of superpixels below 1.
+    """
     from skimage.segmentation import slic
 
     if count < 1:
@@ -252,11 +300,16 @@ METHODS: dict[str, Callable[..., Parts]] = {
 
 @dataclass(frozen=True)
 class Attribution:
-    """Where the mean logit of a class over a region comes from, as far as it is known.
+    """Show where the mean logit of a class over a region comes from, as far as it is known.
 
-    map: (H, W) float32, positive where the picture speaks for the class. region: (H, W) bool. value: the explained
-    number. done: share of the work, in [0, 1]. delta: of integrated gradients, the sum of the map minus what it is to
-    be.
+    Attributes:
+        map: (H, W) float32, positive where the picture speaks for the class.
+        method: A key of `METHODS`.
+        target: The class.
+        region: (H, W) bool.
+        value: The explained number.
+        done: The share of the work done, in [0, 1].
+        delta: For integrated gradients, the sum of the map minus its exact value; None for other methods.
     """
 
     map: np.ndarray
@@ -271,7 +324,7 @@ class Attribution:
 def question_of(
     model: nn.Module, image: Tensor, region: Tensor | np.ndarray, target: int, batch_size: int, seed: int
 ) -> Question:
-    """The arguments of `attribute_steps`, checked; the model is frozen."""
+    """Check the arguments of `attribute_steps` and return them as a question; the model is already frozen."""
     if image.ndim != 3:
         raise InputError(f"image must be one picture (3, H, W), got {tuple(image.shape)}; take one with images[0]")
     mask = torch.as_tensor(region)
@@ -282,8 +335,7 @@ def question_of(
         )
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
-    nothing = torch.full((1, *mask.shape), VOID)
-    check_images(image[None], nothing)
+    check_images(image[None], torch.full((1, *mask.shape), VOID))
     device = device_of(model)
     images, mask = image.detach()[None].to(device), mask.to(device)
     logits = checked_logits(model, images)
@@ -319,8 +371,7 @@ def attribute_steps(
         What is known so far.
 
     Raises:
-        ValueError: For arguments that do not fit together or are out of range; at the first `next`.
-        TypeError: For an image that is not float; at the first `next`.
+        InputError: For arguments that do not fit together or are out of range; at the first `next`.
     """
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}; choose from: {', '.join(METHODS)}")
@@ -359,14 +410,24 @@ def attribute(
         Where the number comes from.
 
     Raises:
-        ValueError: For arguments that do not fit together or are out of range.
-        TypeError: For an image that is not float.
+        InputError: For arguments that do not fit together or are out of range.
     """
     return last_of(attribute_steps(model, image, region, target, method, batch_size, seed, **options))
 
 
 def estimate(model: nn.Module, method: str, image: Tensor, batch_size: int = 1, **options: Any) -> float:
-    """Seconds that a method will take on this machine, from its first piece, once measured after a warm-up."""
+    """Estimate how many seconds a method will take on this machine, by timing its first piece after a warm-up.
+
+    Args:
+        model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W).
+        method: A key of `METHODS`.
+        image: (3, H, W) float RGB in [0, 1].
+        batch_size: Pictures that go through the model at once.
+        **options: The options of the method.
+
+    Returns:
+        Seconds.
+    """
     everywhere = torch.ones(image.shape[1:], dtype=torch.bool)
     for _ in range(2):
         with closing(attribute_steps(model, image, everywhere, 0, method, batch_size, **options)) as run:
@@ -380,20 +441,25 @@ def estimate(model: nn.Module, method: str, image: Tensor, batch_size: int = 1, 
 
 @dataclass(frozen=True)
 class Contrast:
-    """The same class over the same region, in a picture and in its attacked version; the latter None until begun."""
+    """Compare the attribution of one class over one region in a picture and in its attacked version.
+
+    Attributes:
+        clean: For the picture.
+        attacked: For its attacked version; None until that work has begun.
+    """
 
     clean: Attribution
     attacked: Attribution | None
 
     @property
     def scale(self) -> float:
-        """What both maps are to be coloured up to: 99 % of all pixels lie within plus and minus it."""
+        """Return the value at which the colours of both maps end: 99 % of all pixels lie within plus and minus it."""
         maps = [one.map for one in (self.clean, self.attacked) if one is not None]
         return float(np.quantile(np.abs(maps), 0.99))
 
     @property
     def done(self) -> float:
-        """Share of the work, in [0, 1]."""
+        """Return the share of the work done, in [0, 1]."""
         return (self.clean.done + (self.attacked.done if self.attacked is not None else 0)) / 2
 
 
@@ -489,8 +555,7 @@ def top_logits(model: nn.Module, images: Tensor, y: int, x: int, k: int = 5) -> 
     check_pixel(images.shape[2:], y, x)
     if k < 1:
         raise InputError(f"k must be at least 1, got {k}")
-    with torch.no_grad(), frozen(model):
-        logits = logits_of(answer_of(model, images.to(device_of(model))), images)[:, :, y, x].cpu()
+    logits = checked_logits(model, images.to(device_of(model)))[:, :, y, x].cpu()
     order = logits[0].argsort(descending=True)
     is_top = torch.zeros_like(logits, dtype=torch.bool).scatter(1, logits.topk(min(k, logits.shape[1])).indices, True)
     classes = order[is_top.any(0)[order]]

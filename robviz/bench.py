@@ -45,7 +45,7 @@ def free_port() -> int:
 
 @contextmanager
 def serving(
-    port: int, patience: float = 60, options: Sequence[str] = ()
+    port: int, patience: float = 300, options: Sequence[str] = ()
 ) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
     """The app in a process of its own; yields the process and the seconds until it answered."""
     started = time.perf_counter()
@@ -260,7 +260,9 @@ def bench_attacks() -> str:
             ("  over a bare forward + input gradient", f"{full.attack / full.bare:.2f} x", "at most 1.10 x"),
             ("  fp32 over bf16", f"{full.attack / half.attack:.2f} x", "at least 2.5 x for T with AMX"),
         ]
-    rows.append(("worst mIoU, 2000 images x 151 classes x 3 attacks", f"{selection_seconds():.2f} s", "at most 2 s"))
+    selection = selection_seconds()
+    rows.append(("worst mIoU, 2000 images x 151 classes x 3 attacks", f"{selection:.2f} s", ""))
+    rows.append(("  over one fp32 step of the large model", f"{selection / full.attack:.2f} x", "at most 1 x"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
     rows.append(("peak memory of all this", f"{peak:.1f} GiB", ""))
     return as_table(rows)

@@ -1,4 +1,4 @@
-"""Is this number believable? Signs that an attack looked weak for another reason than a strong model."""
+"""Is this number believable? Signs that an attack seemed weak for another reason than a robust model."""
 
 from __future__ import annotations
 
@@ -19,44 +19,44 @@ from robviz.attacks import (
     image_generator,
     last_of,
     predicted,
-    project,
     share_equal,
     spec_steps,
 )
 from robviz.losses import pixel_loss
 from robviz.models.adapters import look_like_probabilities
 from robviz.models.answers import ADAPT, answer_of, logits_of, require_normal
+from robviz.norms import LINF, Norm, project_linf
 from robviz.types import VOID, InputError
 
 
-def require_within(attacked: Tensor, images: Tensor, eps: float) -> None:
-    """Raise InputError unless attacked lies within eps of images (L-infinity) and within [0, 1]."""
-    largest = (attacked - images).abs().max().item()
+def require_within(attacked: Tensor, images: Tensor, eps: float, norm: Norm = LINF) -> None:
+    """Raise InputError unless attacked lies within eps of images, by the norm, and within [0, 1]."""
+    largest = norm.size(attacked - images).max().item()
     if not largest <= eps + 1e-6:  # also catches NaN
-        raise InputError(f"perturbation {largest:.5f} exceeds eps {eps:.5f} (L-infinity, images in [0, 1])")
+        raise InputError(f"perturbation {largest:.5f} exceeds eps {eps:.5f} ({norm.name}, images in [0, 1])")
     if not 0 <= attacked.min() <= attacked.max() <= 1:
         raise InputError(f"attacked images must lie in [0, 1], got {attacked.min():.5f} .. {attacked.max():.5f}")
 
 
 class Case(NamedTuple):
-    """What a check looks at."""
+    """Hold what a check examines."""
 
     model: nn.Module
     images: Tensor  # (B, 3, H, W)
     labels: Tensor  # (B, H, W)
-    spec: AttackSpec  # the white-box attack that is to beat the others
+    spec: AttackSpec  # the white-box attack that should beat the others
 
     def accuracy(self, attacked: Tensor) -> float:
-        """Mean pixel accuracy of the images."""
+        """Return the mean pixel accuracy on attacked images (B, 3, H, W)."""
         return share_equal(predicted(self.model, attacked), self.labels).mean().item()
 
     def attacked(self, spec: AttackSpec) -> float:
-        """Mean pixel accuracy that an attack leaves."""
+        """Return the mean pixel accuracy under an attack."""
         return last_of(spec_steps(spec, self.model, self.images, self.labels)).accuracy.mean().item()
 
 
 def train_mode(case: Case) -> str | None:
-    """Dropout and batch statistics make an attack look weak."""
+    """Report a model in training mode: dropout and batch statistics make an attack seem weak."""
     training = [name or type(module).__name__ for name, module in case.model.named_modules() if module.training]
     return f"the model is in train mode ({training[0]}, ...); call model.eval()" if training else None
 
@@ -71,7 +71,7 @@ def relative_change(first: Tensor, second: Tensor) -> float:
 
 
 def random_outputs(case: Case) -> str | None:
-    """A model that answers at random needs an attack on its expectation."""
+    """Report a model with random outputs, which needs an attack on its expectation."""
     first, second = (checked_logits(case.model, case.images) for _ in range(2))
     if relative_change(first, second) <= SAME:
         return None
@@ -80,14 +80,14 @@ def random_outputs(case: Case) -> str | None:
 
 
 def probabilities(case: Case) -> str | None:
-    """A softmax applied twice flattens every gradient."""
+    """Report outputs that are probabilities: a softmax applied twice flattens every gradient."""
     if not look_like_probabilities(checked_logits(case.model, case.images)):
         return None
     return "the outputs sum to 1 like probabilities; return logits, before the softmax"
 
 
 def vanishing_gradient(case: Case) -> str | None:
-    """Where the loss passes no gradient to the image, no white-box attack can see a way."""
+    """Report a loss that passes no gradient to the image, where gradient-based attacks cannot make progress."""
     with frozen(case.model):
         point = case.images.clone().requires_grad_()
         logits = logits_of(answer_of(case.model, point), point)
@@ -113,31 +113,33 @@ def with_noise(images: Tensor, eps: float, seed: int, draw: int) -> Tensor:
 
 
 def huge_radius(case: Case) -> str | None:
-    """With half the colour range to spend, any model must break."""
+    """Report a model that survives a radius of half the colour range, at which any model must break."""
     left = case.attacked(replace(case.spec, eps=HUGE, steps=3 * case.spec.steps))
-    return f"{100 * left:.1f} % of the pixels are still right at eps 128/255; expected about 0" if left > 0.05 else None
+    return (
+        f"{100 * left:.1f} % of the pixels are still correct at eps 128/255; expected about 0" if left > 0.05 else None
+    )
 
 
 def noise(case: Case) -> str | None:
-    """An attack must beat random noise of the same size."""
+    """Report an attack that is not stronger than random noise of the same size."""
     spec, attacked = case.spec, case.attacked(case.spec)
     draws = [case.accuracy(with_noise(case.images, spec.eps, spec.seed, draw)) for draw in range(5)]
     if attacked < min(draws) or min(draws) == 0:
         return None
-    return f"noise of the same size leaves {100 * min(draws):.1f} % right, the attack {100 * attacked:.1f} %"
+    return f"noise of the same size leaves {100 * min(draws):.1f} % pixel accuracy, the attack {100 * attacked:.1f} %"
 
 
 def squares(case: Case) -> str | None:
-    """A score-based black-box attack, square-shaped changes kept when they help, must not beat the white-box one.
+    """Report a white-box attack that is weaker than a score-based black-box attack with random squares.
 
-    After Andriushchenko et al., "Square Attack" (ECCV 2020), with as many queries as the other has steps.
+    After Andriushchenko et al., "Square Attack" (ECCV 2020), with as many queries as the white-box attack has steps.
     """
     spec, size, found = case.spec, case.images.shape[-2:], []
     attacked = case.attacked(spec)
     for image, labels in zip(case.images, case.labels):
         generator = image_generator(spec.seed, "squares", image)
         stripes = 2.0 * (torch.rand(3, 1, size[1], generator=generator) < 0.5) - 1
-        best = project(image + spec.eps * stripes.to(image), image, spec.eps)
+        best = project_linf(image + spec.eps * stripes.to(image), image, spec.eps)
         least = share_equal(predicted(case.model, best[None]), labels[None]).item()
         for query in range(spec.steps):
             side = max(1, round(0.5 * min(size) * (1 - query / spec.steps)))
@@ -145,7 +147,7 @@ def squares(case: Case) -> str | None:
             sign = 2.0 * (torch.rand(3, 1, 1, generator=generator) < 0.5) - 1
             x = best.clone()
             box = (slice(None), slice(top, top + side), slice(left, left + side))
-            x[box] = project(image[box] + spec.eps * sign.to(image), image[box], spec.eps)
+            x[box] = project_linf(image[box] + spec.eps * sign.to(image), image[box], spec.eps)
             left_right = share_equal(predicted(case.model, x[None]), labels[None]).item()
             if left_right <= least:
                 best, least = x, left_right
@@ -153,10 +155,10 @@ def squares(case: Case) -> str | None:
     mean = sum(found) / len(found)
     if mean >= attacked:
         return None
-    return f"random squares leave {100 * mean:.1f} % right, the white-box attack {100 * attacked:.1f} %"
+    return f"random squares leave {100 * mean:.1f} % pixel accuracy, the white-box attack {100 * attacked:.1f} %"
 
 
-#: name -> check; each returns what it found suspicious, or None. To add a check, write it and add its row.
+#: name -> check; each returns a sentence about what is suspicious, or None. To add a check, write it and add its row.
 CHECKS: dict[str, Callable[[Case], str | None]] = {
     "train mode": train_mode,
     "random outputs": random_outputs,
@@ -171,10 +173,24 @@ CHECKS: dict[str, Callable[[Case], str | None]] = {
 def check(
     model: nn.Module, images: Tensor, labels: Tensor, eps: float, steps: int = 20, seed: int = 0
 ) -> dict[str, str]:
-    """What is suspicious about attacking this model, by name of the check; each is also given as a warning.
+    """Look for signs that attacks on this model are weak for another reason than its robustness.
 
-    model, images, labels, eps: as in an attack; a few images are enough. steps: of each APGD run (mask-ce;
-    three times as many at the huge radius), and queries of the black-box one. An empty answer is no proof.
+    An empty result proves nothing.
+
+    Args:
+        model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W).
+        images: (B, 3, H, W) float RGB in [0, 1]; a few images are enough.
+        labels: (B, H, W) int64.
+        eps: The radius, in [0, 1].
+        steps: Steps of each APGD run on mask-ce (three times as many at the huge radius), and queries of the black-box
+            attack.
+        seed: Of all random draws.
+
+    Returns:
+        A sentence for each suspicious check, by its name. Each is also given as a warning.
+
+    Raises:
+        InputError: For images and labels that cannot be attacked.
     """
     check_images(images, labels)
     case = Case(model, images, labels, AttackSpec("apgd", "mask-ce", eps, steps, seed))

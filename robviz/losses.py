@@ -1,13 +1,15 @@
-"""Per-pixel attack losses: what an adversary raises, one value a pixel.
+"""Per-pixel attack losses: the quantity that an adversary maximises, one value per pixel.
 
-Every entry of `LOSSES` has the signature `(logits, labels, class_weights, progress) -> (B, H, W)`; `pixel_loss`
-checks the call, looks the entry up and zeroes void pixels. To add a loss, write the function and add its row.
+Every entry of `LOSSES` has the signature `(logits, labels, class_weights, progress) -> (B, H, W)`, explained at
+`pixel_loss`, which checks its arguments, looks up the entry and sets void pixels to zero. To add a loss, write the
+function and add its row.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -19,32 +21,33 @@ Loss = Callable[[Tensor, Tensor, "Tensor | None", float], Tensor]
 
 
 def label_log_probability(logits: Tensor, labels: Tensor) -> Tensor:
-    """log p_y at each pixel, (B, H, W); the value on void pixels means nothing."""
+    """Return log p_y of each pixel, (B, H, W); the value on void pixels is meaningless."""
     return logits.log_softmax(1).gather(1, labels.clamp_min(0)[:, None]).squeeze(1)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float) -> Tensor:
-    """-log p_y. Its gradient grows as p_y falls, so broken pixels drown the others (section 3.3)."""
+    """Compute -log p_y. Its gradient grows as p_y falls, so broken pixels dominate the others (section 3.3)."""
     return -label_log_probability(logits, labels)
 
 
 def still_correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """(B, H, W) bool: the pixels whose largest logit is the label's."""
+    """Return (B, H, W) bool: True where the largest logit is that of the label."""
     # max().indices, not argmax(): seven times faster over channels on a CPU.
     return logits.max(1).indices == labels
 
 
 def masked_cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float) -> Tensor:
-    """-log p_y on the pixels still correct, 0 on the broken ones (section 3.4)."""
+    """Compute -log p_y on the pixels that are still correct, and 0 on the others (section 3.4)."""
     return -label_log_probability(logits, labels) * still_correct(logits, labels)
 
 
 def balanced_masked_cross_entropy(
     logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float
 ) -> Tensor:
-    """Masked cross-entropy times w_y, the inverse of the class's pixel count: aims at the mIoU (section 3.2).
+    """Compute the masked cross-entropy times w_y, the inverse pixel count of the class; targets the mIoU (section 3.2).
 
-    Raises InputError without class weights.
+    Raises:
+        InputError: If there are no class weights.
     """
     if class_weights is None:
         raise InputError("mask-ce-bal needs class_weights (K,), got None; a dataset has them as .class_weights")
@@ -53,10 +56,10 @@ def balanced_masked_cross_entropy(
 
 
 def jensen_shannon(logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float) -> Tensor:
-    """Jensen-Shannon divergence of p to the one-hot label, within [0, log 2] (section 3.4, appendix A).
+    """Compute the Jensen-Shannon divergence of p and the one-hot label, in [0, log 2] (section 3.4, appendix A).
 
-    Its gradient vanishes for p_y -> 0 and p_y -> 1 alike, so no mask is needed. Only p_y enters, which keeps
-    value and gradient finite at any gap between logits.
+    Its gradient vanishes both for p_y -> 0 and for p_y -> 1, so no mask is needed. It is computed from p_y alone, which
+    keeps value and gradient finite however far the logits lie apart.
     """
     log_p = label_log_probability(logits, labels)
     p = log_p.exp()
@@ -64,9 +67,9 @@ def jensen_shannon(logits: Tensor, labels: Tensor, class_weights: Tensor | None,
 
 
 def segpgd(logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float) -> Tensor:
-    """Cross-entropy times 1 - l on the pixels still correct and l on the broken ones, with l = t / 2T.
+    """Compute the cross-entropy times 1 - l on the pixels that are still correct and l on the others, with l = t / 2T.
 
-    SegPGD (Gu et al., ECCV 2022): from the masked to the plain cross-entropy over the run.
+    SegPGD (Gu et al., ECCV 2022) thus moves from the masked to the plain cross-entropy during the run.
     """
     share = progress / 2
     weights = torch.where(still_correct(logits, labels), 1 - share, share)
@@ -74,10 +77,10 @@ def segpgd(logits: Tensor, labels: Tensor, class_weights: Tensor | None, progres
 
 
 def cospgd(logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float) -> Tensor:
-    """Cross-entropy times the cosine between sigmoid(u) and the one-hot label.
+    """Compute the cross-entropy times the cosine between sigmoid(u) and the one-hot label.
 
-    CosPGD (Agnihotri et al., ICML 2024). The cosine, sigmoid(u_y) / |sigmoid(u)|, is formed from logarithms, which
-    keeps it finite where every sigmoid underflows; it weighs the pixel and passes no gradient on.
+    CosPGD (Agnihotri et al., ICML 2024). The cosine, sigmoid(u_y) / |sigmoid(u)|, is computed from logarithms, which
+    keeps it finite where every sigmoid underflows. It weights the pixel and passes no gradient.
     """
     log_sigmoid = F.logsigmoid(logits.detach())
     log_cosine = log_sigmoid.gather(1, labels.clamp_min(0)[:, None]).squeeze(1) - (2 * log_sigmoid).logsumexp(1) / 2
@@ -85,7 +88,7 @@ def cospgd(logits: Tensor, labels: Tensor, class_weights: Tensor | None, progres
 
 
 def spherical(logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float) -> Tensor:
-    """Minus the label's logit over the L2 norm of the pixel's logits (version 1 of the paper)."""
+    """Compute minus the label's logit over the L2 norm of the pixel's logits (version 1 of the paper)."""
     # The ratio does not change when all logits are scaled: with the largest at 1, no square overflows.
     largest = logits.detach().abs().amax(1, keepdim=True)
     scaled = logits / largest.where(largest > 0, 1)
@@ -94,19 +97,70 @@ def spherical(logits: Tensor, labels: Tensor, class_weights: Tensor | None, prog
 
 
 def masked_spherical(logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float) -> Tensor:
-    """The spherical loss on the pixels still correct, 0 on the broken ones (version 1 of the paper)."""
+    """Compute the spherical loss on the pixels that are still correct, and 0 on the others (version 1 of the paper)."""
     return spherical(logits, labels, class_weights, progress) * still_correct(logits, labels)
 
 
 def tsallis(logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float) -> Tensor:
-    """Tsallis cross-entropy (1 - p_y^(1 - q)) / (1 - q), q rising linearly from -2 to 1 over the run.
+    """Compute the Tsallis cross-entropy (1 - p_y^(1 - q)) / (1 - q), where q rises linearly from -2 to 1 over the run.
 
-    TsallisPGD (IJCNN 2026). Against plain cross-entropy, its limit at q = 1, a pixel pulls p_y^(1 - q) as much:
-    confident pixels first, all alike in the end.
+    TsallisPGD (IJCNN 2026). Relative to the plain cross-entropy, which is its limit at q = 1, the gradient of a pixel
+    is scaled by p_y^(1 - q): confident pixels come first, and all pixels count alike in the end.
     """
     power = 3 * (1 - progress)  # 1 - q
     log_p = label_log_probability(logits, labels)
     return -torch.expm1(power * log_p) / power if power > 1e-6 else -log_p
+
+
+#: The temperature that the expected scores end at: there a softmax is nearly the decision itself.
+SHARPEST = 0.1
+
+
+def temperature(softest: float, progress: float) -> float:
+    """The temperature at t / T: from the softest to `SHARPEST`, by the same factor each step."""
+    return softest * (SHARPEST / softest) ** progress
+
+
+def expected_score(logits: Tensor, labels: Tensor, leave: Tensor, enter: Tensor, tau: float) -> Tensor:
+    """What an attacker gains on average, the sum over classes j of p_j V[y, j]; p = softmax(z / tau). Ours.
+
+    V[y, j] = leave[y] + enter[j] for j other than y, and V[y, y] = 0: the worth of predicting j on a pixel labelled y.
+    As tau falls, the loss tends to the worth of the decision itself. Its gradient by z_j, p_j (V[y, j] - loss) / tau,
+    is bounded, whatever the gap between logits. leave, enter: (K,), at least 0. tau: above 0. Returns (B, H, W) in
+    0 .. max leave + max enter.
+    """
+    p = (logits / tau).softmax(1)
+    y = labels.clamp_min(0)
+    p_label = p.gather(1, y[:, None]).squeeze(1)
+    leave, enter = leave.to(p), enter.to(p)
+    return leave[y] * (1 - p_label) + torch.einsum("bkhw,k->bhw", p, enter) - enter[y] * p_label
+
+
+def expected_error(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float, softest: float = 1.0
+) -> Tensor:
+    """1 - p_y at a falling temperature: the expected share of wrong pixels, in [0, 1]. Ours (`docs/strength.md`).
+
+    `expected_score` where every error is worth 1. Soft at first, so that pixels far from the decision pull as well;
+    sharp in the end, when the loss is all but the error that is counted.
+    """
+    p_label = (logits / temperature(softest, progress)).softmax(1).gather(1, labels.clamp_min(0)[:, None]).squeeze(1)
+    return 1 - p_label
+
+
+def expected_miou(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float, softest: float = 1.0
+) -> Tensor:
+    """`expected_score` at a falling temperature, with what an error takes from the mIoU. Ours (`docs/strength.md`).
+
+    A pixel that leaves class y for class j takes from both. class_weights: (K,), w_j = 1 / N_j, for both, which is
+    right to first order while nothing is broken; or (2, K), the worths of leaving and of entering a class in the
+    present state of a set (`robviz.blockwise`). Raises InputError without class weights.
+    """
+    if class_weights is None:
+        raise InputError("expected-miou needs class_weights (K,), got None; a dataset has them as .class_weights")
+    leave, enter = class_weights.expand(2, -1)
+    return expected_score(logits, labels, leave, enter, temperature(softest, progress))
 
 
 LOSSES: dict[str, Loss] = {
@@ -118,21 +172,34 @@ LOSSES: dict[str, Loss] = {
     "js": jensen_shannon,
     "mask-spherical": masked_spherical,
     "tsallis": tsallis,
+    "expected-error": expected_error,
+    "expected-error-soft": partial(expected_error, softest=3.0),
+    "expected-miou": expected_miou,
+    "expected-miou-soft": partial(expected_miou, softest=3.0),
 }
-#: The losses that weigh classes and need their weights.
+#: The losses that weigh classes by the weights of a dataset.
 BALANCED = ("mask-ce-bal",)
-#: What the step size of APGD follows, where it is not the plain cross-entropy (appendix B.1): the unmasked form.
+#: Losses whose step size in APGD follows another loss than the plain cross-entropy (appendix B.1): their unmasked form.
 TRACKED: dict[str, Loss] = {"mask-spherical": spherical}
 
 
 def pixel_loss(
     name: str, logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, progress: float = 0.0
 ) -> Tensor:
-    """Loss of each pixel, 0 where the label is void.
+    """Compute the loss of each pixel, 0 where the label is void.
 
-    name: a key of `LOSSES`. logits: (B, K, H, W) float. labels: (B, H, W) int64 in -1 (void) .. K - 1.
-    class_weights: (K,) or None, for the balanced losses. progress: t / T in [0, 1], for losses that change
-    over the run. Returns (B, H, W). Raises InputError for an unknown name or shapes that do not fit.
+    Args:
+        name: A key of `LOSSES`.
+        logits: (B, K, H, W) float.
+        labels: (B, H, W) int64 in -1 (void) .. K - 1.
+        class_weights: (K,), needed by the balanced losses only.
+        progress: t / T in [0, 1], for losses that change during the run.
+
+    Returns:
+        (B, H, W), the value to maximise.
+
+    Raises:
+        InputError: For an unknown name or shapes that do not fit together.
     """
     if name not in LOSSES:
         raise InputError(f"unknown loss {name!r}; choose from: {', '.join(LOSSES)}")
@@ -150,6 +217,15 @@ def pixel_loss(
 
 
 def tracked_loss(name: str, logits: Tensor, labels: Tensor) -> Tensor:
-    """What the step size of APGD follows under a loss (appendix B.1), (B, H, W), 0 where the label is void."""
+    """Compute the loss that decides the step size of APGD under an attack loss (appendix B.1).
+
+    Args:
+        name: The attack loss, a key of `LOSSES`.
+        logits: (B, K, H, W) float.
+        labels: (B, H, W) int64 in -1 (void) .. K - 1.
+
+    Returns:
+        (B, H, W), 0 where the label is void.
+    """
     loss = TRACKED.get(name, cross_entropy)(logits, labels, None, 0.0)
     return loss.masked_fill(labels == VOID, 0)

@@ -1,8 +1,8 @@
-"""Counts first, ratios last: every number is a quotient of integers summed over images."""
+"""Counts first, ratios last: every figure is a quotient of integers that are summed over images."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from robviz.types import VOID, InputError
 
 
 class Counts(NamedTuple):
-    """Per-image pixel counts, int64; sum over images before taking a ratio."""
+    """Hold the pixel counts of each image, int64; sum them over images before taking a ratio."""
 
     intersection: Tensor  # (B, K): predicted and labelled as the class
     union: Tensor  # (B, K): predicted or labelled as the class
@@ -22,10 +22,18 @@ class Counts(NamedTuple):
 
 
 def counts(predictions: Tensor, labels: Tensor, num_classes: int) -> Counts:
-    """Count, per image, what accuracy and IoU are made of; void pixels take no part.
+    """Count the pixels of each image that accuracy and IoU are made of; void pixels do not count.
 
-    predictions: (B, H, W) int64 in 0 .. K - 1. labels: (B, H, W) int64 in -1 (void) .. K - 1.
-    Raises InputError when the shapes differ or a value is out of range.
+    Args:
+        predictions: (B, H, W) int64 in 0 .. K - 1.
+        labels: (B, H, W) int64 in -1 (void) .. K - 1.
+        num_classes: K.
+
+    Returns:
+        Intersection and union (B, K), correct and valid pixels (B,).
+
+    Raises:
+        InputError: If the shapes differ or a value is out of range.
     """
     if predictions.shape != labels.shape or labels.ndim != 3:
         raise InputError(
@@ -48,41 +56,96 @@ def counts(predictions: Tensor, labels: Tensor, num_classes: int) -> Counts:
     return Counts(intersection, union, intersection.sum(1), is_valid.flatten(1).sum(1))
 
 
+Array = TypeVar("Array", Tensor, np.ndarray)
+
+
+def accuracy_per_image(correct: Tensor, valid: Tensor) -> Tensor:
+    """Compute the pixel accuracy of each image from its counts.
+
+    Args:
+        correct: (...) pixels that are right. Counts in float64 give float64, int64 gives float32.
+        valid: (...) pixels that are not void.
+
+    Returns:
+        (...) the ratios in [0, 1]; 1 for an image with void alone, which `worst_case_accuracy` leaves out of its mean.
+    """
+    return torch.where(valid > 0, correct / valid.clamp_min(1), 1.0)
+
+
+def iou(intersection: Array, union: Array) -> Array:
+    """Compute the intersection over union of counts, elementwise, in [0, 1].
+
+    Args:
+        intersection: (...) pixels predicted and labelled as a class. In torch, float64 gives float64, int64 float32.
+        union: (...) pixels predicted or labelled as the class.
+
+    Returns:
+        (...) the ratios; 0 for a class that does not occur, which a mean leaves out (`union > 0`).
+    """
+    return intersection / union.clip(1)
+
+
 def miou(intersection: Tensor, union: Tensor) -> float:
-    """Mean IoU in [0, 1] of summed counts, both (K,), over the classes that occur in labels or predictions."""
+    """Compute the mean IoU over the classes that occur in labels or predictions.
+
+    Args:
+        intersection: (K,), summed over images.
+        union: (K,), summed over images.
+
+    Returns:
+        The mIoU in [0, 1]; NaN if no class occurs.
+    """
     occurs = union > 0
-    return (intersection[occurs].double() / union[occurs]).mean().item() if occurs.any() else float("nan")
-
-
-def pixel_accuracy(correct: Tensor, valid: Tensor) -> Tensor:
-    """Share of the valid pixels that are correct, elementwise; 1 where there is none, as nothing can be broken."""
-    return torch.where(valid > 0, correct / valid.clamp_min(1), torch.ones_like(correct, dtype=torch.float32))
+    return iou(intersection[occurs].double(), union[occurs]).mean().item() if occurs.any() else float("nan")
 
 
 def label_counts(labels: Tensor, num_classes: int) -> Tensor:
-    """(B, K) int64: pixels labelled as each class."""
+    """Count the pixels of each class in the labels.
+
+    Args:
+        labels: (B, H, W) int64 in -1 (void) .. K - 1.
+        num_classes: K.
+
+    Returns:
+        (B, K) int64.
+    """
     return torch.stack([torch.bincount(y[y != VOID], minlength=num_classes) for y in labels])
 
 
 def balanced_accuracy(intersection: Tensor, labelled: Tensor) -> float:
-    """Mean over the labelled classes of the share of their pixels that are right, in [0, 1]; both summed, (K,).
+    """Compute the mean over the labelled classes of the share of their pixels that are correct.
 
-    Bounds the mIoU from above (section 3.2).
+    It bounds the mIoU from above (section 3.2).
+
+    Args:
+        intersection: (K,), summed over images.
+        labelled: (K,) labelled pixels, summed over images.
+
+    Returns:
+        The balanced accuracy in [0, 1]; NaN if nothing is labelled.
     """
     occurs = labelled > 0
     return (intersection[occurs].double() / labelled[occurs]).mean().item() if occurs.any() else float("nan")
 
 
-#: Objects below the first share of the image's pixels are small, from the second on large.
+#: Objects with less than the first share of the image's pixels are small, from the second on they are large.
 SIZE_EDGES = (0.01, 0.1)
 SIZE_NAMES = ("small", "medium", "large")
 
 
 def size_counts(predictions: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Intersection and union by the size of the labelled object, both (B, 3) int64: small, medium, large.
+    """Count intersection and union by the size of the labelled object.
 
-    An object is a connected region of one label. A pixel wrongly predicted as a class belongs to the nearest object
-    of that class in the image, and to none where there is none. predictions, labels: (B, H, W).
+    An object is a connected region of one label. A pixel that is wrongly predicted as a class belongs to the nearest
+    object of that class in the image, and to no object if there is none.
+
+    Args:
+        predictions: (B, H, W) int64.
+        labels: (B, H, W) int64.
+        num_classes: K.
+
+    Returns:
+        Intersection and union, both (B, 3) int64, for small, medium and large objects.
     """
     intersection, union = (torch.zeros(len(labels), len(SIZE_NAMES), dtype=torch.int64) for _ in range(2))
     for i, (p, y) in enumerate(zip(predictions.cpu().numpy(), labels.cpu().numpy())):
@@ -103,7 +166,7 @@ def size_counts(predictions: Tensor, labels: Tensor, num_classes: int) -> tuple[
 
 
 class WorstAccuracy(NamedTuple):
-    """Every image under the attack that leaves the fewest pixels right."""
+    """Hold the pixel accuracy of every image under its worst attack."""
 
     pooled: float  # over all pixels of all images
     mean: float  # of the images' accuracies: the paper's number
@@ -111,45 +174,72 @@ class WorstAccuracy(NamedTuple):
 
 
 def worst_case_accuracy(correct: Tensor, valid: Tensor) -> WorstAccuracy:
-    """Lowest pixel accuracy that one attack an image can reach (section 3.6), in [0, 1].
+    """Compute the lowest pixel accuracy that one attack per image can reach (section 3.6).
 
-    correct: (A, N) int64, right pixels of N images under A attacks. valid: (N,) int64. Of equal attacks the first
-    counts. Images without a valid pixel take no part in the mean. Raises InputError for shapes that do not fit.
+    Args:
+        correct: (A, N) int64, correct pixels of N images under A attacks.
+        valid: (N,) int64, pixels that are not void.
+
+    Returns:
+        Accuracies in [0, 1] and the chosen attacks. Among equal attacks the first is chosen. Images without a valid
+            pixel do not count in the mean.
+
+    Raises:
+        InputError: For shapes that do not fit together.
     """
     if correct.ndim != 2 or valid.shape != correct.shape[1:]:
         raise InputError(f"expected correct (A, N) and valid (N,), got {tuple(correct.shape)} and {tuple(valid.shape)}")
     least, choice = correct.min(0)
     counted = valid > 0
-    shares = least[counted].double() / valid[counted]
-    pooled = (least.sum().double() / valid.sum()).item() if counted.any() else float("nan")
-    return WorstAccuracy(pooled, shares.mean().item() if counted.any() else float("nan"), choice)
+    if not counted.any():
+        return WorstAccuracy(float("nan"), float("nan"), choice)
+    pooled = accuracy_per_image(least.sum().double(), valid.sum())
+    mean = accuracy_per_image(least[counted].double(), valid[counted]).mean()
+    return WorstAccuracy(pooled.item(), mean.item(), choice)
 
 
 class WorstCase(NamedTuple):
-    """The choice of one attack an image that makes the mIoU of the whole set lowest, as far as found."""
+    """Hold the choice of one attack per image that gives the lowest mIoU found for the whole set."""
 
     miou: float
     choice: Tensor  # (N,) the attack of each image
 
 
-#: Random starting points of the search, beside each attack alone.
+#: Random starting points of the search, in addition to each attack alone.
 RANDOM_STARTS = 5
 
 
 def mean_iou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of intersection / union where the union is not empty."""
-    occurs = union > 0
-    return (intersection / np.maximum(union, 1)).sum(-1) / np.maximum(occurs.sum(-1), 1)
+    """Compute `miou` over the last axis of many counts at once; 0 where no class occurs.
+
+    Args:
+        intersection: (..., K) counts.
+        union: (..., K) counts.
+
+    Returns:
+        (...) in [0, 1].
+    """
+    return iou(intersection, union).sum(-1) / (union > 0).sum(-1).clip(1)
 
 
 def worst_case_miou(intersection: Tensor, union: Tensor, seed: int = 0) -> WorstCase:
-    """Lowest mIoU that one attack an image can reach, by greedy search (section 3.6), in [0, 1].
+    """Search the lowest mIoU that one attack per image can reach (section 3.6).
 
-    intersection, union: (A, N, C) int64 counts of N images under A attacks. One image's choice changes every class's
-    ratio, so the exact minimum is a combinatorial problem. Visit the images in random order, give each the attack
-    that makes the total lowest, and repeat until nothing changes. The total never rises, and the search starts from
-    each attack alone among others, so the result is no higher than any of them. All starts advance side by side.
-    Raises InputError for shapes that do not fit.
+    The choice for one image changes the ratio of every class, so the exact minimum is a combinatorial problem. The
+    greedy search visits the images in random order, gives each the attack that makes the total lowest, and repeats
+    until nothing changes. The total never rises, and each attack alone is among the starting points, so the result is
+    no higher than any single attack.
+
+    Args:
+        intersection: (A, N, C) int64, counts of N images under A attacks.
+        union: (A, N, C) int64.
+        seed: Of the random orders and starting points.
+
+    Returns:
+        The mIoU in [0, 1] and the chosen attacks.
+
+    Raises:
+        InputError: For shapes that do not fit together.
     """
     if intersection.ndim != 3 or intersection.shape != union.shape or 0 in intersection.shape:
         raise InputError(

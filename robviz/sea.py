@@ -1,10 +1,11 @@
 """SEA, the Segmentation Ensemble Attack: how robust is this model (arXiv:2306.12941, section 3.6)?
 
 `evaluate` attacks every image of a dataset with every run of its settings, keeps one record for each, and makes the
-report from the records alone. It may be killed at any moment and started again, and spread over processes and
-machines by `torchrun` or `accelerate launch`: the report stays the same to the byte. (On CPUs with as many threads a
-process, that is: another number rounds sums otherwise, so it is part of what decides a run. `OMP_NUM_THREADS` sets it.
-On GPUs, torch adds up some gradients in no fixed order and the batch size chooses kernels: last digits may move there.)
+report from the records alone. It may be stopped at any moment and resumed, and spread over processes and machines by
+`torchrun` or `accelerate launch`; the report stays the same to the byte. On CPUs this holds for equal numbers of
+threads per process, because the number of threads changes how sums are rounded; it is part of the plan, and
+`OMP_NUM_THREADS` sets it. On GPUs, torch adds up some gradients in no fixed order and the batch size selects kernels,
+so the last digits may differ.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +27,8 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from robviz.attacks import check_eps, last_of, predicted, spec_steps
+from robviz.attacks import Task, check_eps, last_of, predicted, task_steps
+from robviz.blockwise import SetState, blocks_of
 from robviz.checks import SHARE, look, require_within
 from robviz.datasets.batching import batches
 from robviz.datasets.identity import digests_of
@@ -34,16 +37,19 @@ from robviz.files.atomic import write_atomically
 from robviz.files.images import quantise
 from robviz.files.provenance import versions
 from robviz.losses import BALANCED
+from robviz.metrics import worst_case_miou
 from robviz.models import fingerprint
 from robviz.models.expectation import Expectation, seeded
 from robviz.models.identity import identity as model_identity
 from robviz.models.layers import device_of
 from robviz.models.precision import InBfloat16, chosen_precision
+from robviz.models.prepared import prepared
+from robviz.norms import L2, LINF, Norm
 from robviz.results.images import KINDS, Kept, kept_of
-from robviz.results.plan import CLEAN, LOOK, Run, SeaSettings, key_of
+from robviz.results.plan import CLEAN, LOOK, Blockwise, Run, SeaSettings, key_of
 from robviz.results.records import Records
 from robviz.results.report import Report
-from robviz.results.summary import measured, report_of, seconds_of
+from robviz.results.summary import gathered, measured, record_of, report_of, seconds_of
 from robviz.types import Dataset, InputError, Sample, check_whole
 
 #: Version 2 of the paper: three losses, 300 steps each (section 3.6).
@@ -52,15 +58,15 @@ PAPER = SeaSettings("paper", (Run("mask-ce-bal"), Run("mask-ce"), Run("js")))
 PAPER_V1 = SeaSettings(
     "paper-v1", (Run("mask-ce"), Run("segpgd"), Run("js"), Run("mask-spherical")), aggregation="accuracy"
 )
-#: PAPER with a tenth of the steps: a first impression, no evidence.
+#: PAPER with a tenth of the steps: a first impression, not evidence.
 QUICK = replace(PAPER.with_steps(30), name="quick")
 
 
 @dataclass(frozen=True)
-class Strong(SeaSettings):
-    """Ours. Of few steps, annealing makes more than APGD; of many, APGD does, and both together find more than either.
+class StrongV1(SeaSettings):
+    """The first STRONG, kept so that its reports can be made again: APGD and annealing on the losses of the paper.
 
-    So annealing never takes more steps than the runs given here have. What a longer budget adds beyond them goes to
+    Annealing never takes more steps than the runs given here have. What a longer budget adds beyond them goes to
     APGD: first to the loss that aims at the mIoU, up to twice its steps here, the rest to the annealed losses.
     """
 
@@ -76,50 +82,114 @@ class Strong(SeaSettings):
         return replace(self, name=f"{self.name}-{steps}", runs=(balanced, *annealed, *added))
 
 
-#: A third of PAPER's steps.
-STRONG = Strong(
-    "strong",
+STRONG_V1 = StrongV1(
+    "strong-v1",
     (
         Run("mask-ce-bal", steps=140),
         Run("mask-ce", "annealed-pgd", steps=80),
         Run("js", "annealed-pgd", steps=80),
     ),
 )
+#: Ours, not the paper's: a third of PAPER's steps, and it leaves less. Why and how much: `docs/strength.md`.
+STRONG = Blockwise(
+    "strong",
+    (
+        Run("expected-error-soft", "annealed-pgd", steps=100),
+        Run("expected-error", "annealed-pgd-near", steps=100),
+        Run("expected-miou", "annealed-pgd-near", steps=100),
+    ),
+)
 
-SETTINGS = {settings.name: settings for settings in (PAPER, PAPER_V1, QUICK, STRONG)}
+SETTINGS = {settings.name: settings for settings in (PAPER, PAPER_V1, QUICK, STRONG, STRONG_V1)}
 
 
 class Outcome(NamedTuple):
-    """What one run did to one image: what is counted, and what may be kept beside it."""
+    """Hold what one run did to one image: its counts, and what may be kept beside them."""
 
     record: dict[str, Any]
     predictions: Tensor  # (H, W)
     images: Tensor | None = None  # (3, H, W) in [0, 1], attacked
+    norm: Norm = LINF  # that their change is measured in
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation under way: what is attacked, how, and where its results go."""
+
+    model: nn.Module
+    dataset: Dataset
+    settings: SeaSettings
+    plan: dict[str, Any]
+    records: Records
+    kept: Kept
+    batch_size: int  # images side by side
+
+    @property
+    def for_gradients(self) -> nn.Module:
+        """The model that is attacked; what is reported comes from the model itself."""
+        precision, draws = self.plan["precision"], self.plan.get("eot", 1)
+        if self.plan["prepared"]:
+            attacked = prepared(self.model, precision)
+        else:
+            attacked = InBfloat16(self.model) if precision == "bf16" else self.model
+        return Expectation(attacked, draws) if draws > 1 else attacked
+
+    @contextlib.contextmanager
+    def drawing(self, run: str, index: int) -> Iterator[None]:
+        """Let a model that draws at random do so from the seed, the run and the image alone."""
+        digest = hashlib.sha256(f"{self.plan['seed']}/{run}/{index}".encode()).digest()
+        with seeded(int.from_bytes(digest[:7], "little"), device_of(self.model)):
+            yield
+
+    def is_there(self, index: int, run: str) -> bool:
+        """Whether the record of an image under a run is there, with the files that are to be kept."""
+        key, kinds = key_of(index, run), [kind for kind in kept_of(run) if kind in self.kept.kinds]
+        return all(self.kept.has(kind, key) for kind in kinds) and self.records.read(key) is not None
+
+    def write(self, index: int, run: str, sample: Sample, outcome: Outcome) -> None:
+        """Keep what one run did to one image."""
+        key, kept = key_of(index, run), self.kept
+        if "masks" in kept.kinds:
+            kept.write_mask(key, outcome.predictions, self.dataset.palette)
+        if "pictures" in kept.kinds and outcome.images is not None:
+            is_l2 = outcome.norm is L2
+            shown = quantise(outcome.images, sample.image, self.plan["eps"], is_mean_square=is_l2)
+            kept.write("pictures", key, Image.fromarray(shown))
+        self.records.write(key, outcome.record)
+
+
+def clean_outcomes(work: Evaluation, samples: list[Sample]) -> list[Outcome]:
+    """Predict unattacked images of one size."""
+    images = torch.stack([sample.image for sample in samples]).to(device_of(work.model))
+    classes = len(work.dataset.classes)
+    found = predicted(work.model, images).cpu()
+    return [Outcome(measured(sample, one, classes), one) for sample, one in zip(samples, found)]
 
 
 def attacked_outcomes(
-    model: nn.Module, dataset: Dataset, samples: list[Sample], run: Run, plan: dict[str, Any]
+    work: Evaluation, samples: list[Sample], run: Run, aim: tuple[SetState, list[int]] | None = None
 ) -> list[Outcome]:
-    """Of one run on images of one size."""
-    device, eps, precision = device_of(model), plan["eps"], plan["precision"]
+    """Of one run on images of one size. aim: where it is at the mIoU of a set, the set and their numbers in it."""
+    device, eps, classes = device_of(work.model), work.plan["eps"], len(work.dataset.classes)
     images, labels = (torch.stack(part).to(device) for part in zip(*((s.image, s.labels) for s in samples)))
-    started = time.perf_counter()
-    draws = plan.get("eot", 1)
-    attacked = Expectation(model, draws) if draws > 1 else model
-    attacked = InBfloat16(attacked) if precision == "bf16" else attacked
-    spec = run.spec(eps, plan["seed"])
-    result = last_of(spec_steps(spec, attacked, images, labels, weights_for(run.loss, dataset)))
-    require_within(result.images, images, eps)
-    # A mean of passes, or their luck, is no answer: what is counted is one more pass.
-    is_answer = precision == "fp32" and draws == 1
-    predictions = result.predictions if is_answer else predicted(model, result.images)
-    seconds = (time.perf_counter() - started) / len(samples)
+    worths = weights_for(run.loss, work.dataset) if aim is None else aim[0].worths()
+    started, attacked = time.perf_counter(), work.for_gradients
+    spec = run.spec(eps, work.plan["seed"])
+    task = Task.of(spec, attacked, images, labels, worths)
+    if aim is not None:
+        task = replace(task, judge=aim[0].judge(aim[1], device))
+    result = last_of(task_steps(task))
+    require_within(result.images, images, eps, spec.norm)
+    # The mean of several passes is no answer: what is counted is one more pass.
+    predictions = result.predictions if attacked is work.model else predicted(work.model, result.images)
+    seconds = round((time.perf_counter() - started) / len(samples), 3)
+    draws = work.plan.get("eot", 1)
     costs = [
-        {"gradients": gradients * draws, "seconds": round(seconds, 3)} | ({"trouble": trouble} if any(trouble) else {})
+        {"gradients": gradients * draws, "seconds": seconds} | ({"trouble": trouble} if any(trouble) else {})
         for gradients, trouble in zip(result.gradients.tolist(), result.trouble.tolist())
     ]
     return [
-        Outcome(measured(sample, one, len(dataset.classes)) | cost, one, image)
+        Outcome(measured(sample, one, classes) | cost, one, image, spec.norm)
         for sample, one, image, cost in zip(samples, predictions.cpu(), result.images, costs)
     ]
 
@@ -129,57 +199,84 @@ def weights_for(loss: str, dataset: Dataset) -> Tensor | None:
     return dataset.class_weights if loss in BALANCED else None
 
 
-def clean_outcomes(model: nn.Module, dataset: Dataset, samples: list[Sample]) -> list[Outcome]:
-    """Of unattacked images of one size."""
-    predictions = predicted(model, torch.stack([sample.image for sample in samples]).to(device_of(model))).cpu()
-    return [Outcome(measured(sample, one, len(dataset.classes)), one) for sample, one in zip(samples, predictions)]
-
-
-def keep(kept: Kept, key: str, sample: Sample, outcome: Outcome, dataset: Dataset, eps: float) -> None:
-    """Write the files that are asked for."""
-    if "masks" in kept.kinds:
-        kept.write_mask(key, outcome.predictions, dataset.palette)
-    if "pictures" in kept.kinds and outcome.images is not None:
-        kept.write("pictures", key, Image.fromarray(quantise(outcome.images, sample.image, eps)))
-
-
-def complete(
-    records: Records,
-    kept: Kept,
-    model: nn.Module,
-    dataset: Dataset,
-    runs: tuple[Run, ...],
-    plan: dict[str, Any],
-    indices: list[int],
-    batch_size: int,
-) -> None:
-    """Compute the records of these images, and the files to keep, that are not there yet."""
+def complete(work: Evaluation, runs: Sequence[Run], indices: list[int], bar: tqdm) -> None:
+    """Attack these images, each by itself, where it was not done yet."""
     wanted: dict[str, Run | None] = {CLEAN: None, **{run.name: run for run in runs}}
+    missing = {name: {i for i in indices if not work.is_there(i, name)} for name in wanted}
+    bar.update(len(wanted) * len(indices) - sum(map(len, missing.values())))
+    for batch in batches(work.dataset, sorted(set().union(*missing.values())), work.batch_size):
+        for name, run in wanted.items():
+            todo = {i: sample for i, sample in batch if i in missing[name]}
+            if not todo:
+                continue
+            samples = list(todo.values())
+            with work.drawing(name, min(todo)):
+                done = clean_outcomes(work, samples) if run is None else attacked_outcomes(work, samples, run)
+            for (i, sample), outcome in zip(todo.items(), done):
+                work.write(i, name, sample, outcome)
+            bar.update(len(todo))
 
-    def is_there(key: str, run: str) -> bool:
-        kinds = [kind for kind in kept_of(run) if kind in kept.kinds]
-        return all(kept.has(kind, key) for kind in kinds) and records.read(key) is not None
 
-    missing = {name: {i for i in indices if not is_there(key_of(i, name), name)} for name in wanted}
-    title = f"{plan['settings']['name']}, {255 * plan['eps']:g}/255"
-    with tqdm(total=sum(map(len, missing.values())), desc=title, unit="attack", disable=None) as bar:
-        for batch in batches(dataset, sorted(set().union(*missing.values())), batch_size):
-            for name, run in wanted.items():
-                todo = {i: sample for i, sample in batch if i in missing[name]}
-                if not todo:
-                    continue
-                samples = list(todo.values())
-                # A model that draws at random does so from the seed and the image, whatever came before.
-                seed = int(hashlib.sha256(f"{plan['seed']}/{name}/{min(todo)}".encode()).hexdigest()[:15], 16)
-                with seeded(seed, device_of(model)):
-                    if run is None:
-                        done = clean_outcomes(model, dataset, samples)
-                    else:
-                        done = attacked_outcomes(model, dataset, samples, run, plan)
-                for (i, sample), outcome in zip(todo.items(), done):
-                    keep(kept, key_of(i, name), sample, outcome, dataset, plan["eps"])
-                    records.write(key_of(i, name), outcome.record)
-                bar.update(len(todo))
+def state_of_set(work: Evaluation, before: Sequence[Run], run: Run, finished: list[int]) -> SetState:
+    """The set after some runs, by their worst choice, and after a further run on its finished images; from the records.
+
+    finished: the images that the run has been through, in its order.
+    """
+    count, records = work.plan["dataset"]["images"], work.records
+    tables = [gathered(records, name, count) for name in [CLEAN, *(one.name for one in before)]]
+    intersection, union = (torch.stack([table[part] for table in tables]) for part in ("intersection", "union"))
+    choice = worst_case_miou(intersection, union, work.plan["seed"]).choice
+    each = torch.arange(count)
+    is_labelled = tables[0]["labelled"].sum(0) > 0
+    state = SetState(intersection[choice, each], union[choice, each], is_labelled)
+    for index in finished:
+        row = record_of(records, index, run.name)
+        state = state.adopted(index, torch.tensor(row["intersection"]), torch.tensor(row["union"]))
+    return state
+
+
+def complete_block(
+    work: Evaluation, before: Sequence[Run], run: Run, finished: list[int], indices: list[int], bar: tqdm
+) -> None:
+    """Attack the mIoU of the set by these images of a block, where it was not done yet."""
+    missing = [i for i in indices if not work.is_there(i, run.name)]
+    bar.update(len(indices) - len(missing))
+    if not missing:
+        return
+    state = state_of_set(work, before, run, finished)
+    for batch in batches(work.dataset, missing, work.batch_size):
+        numbers, samples = [i for i, _ in batch], [sample for _, sample in batch]
+        with work.drawing(run.name, numbers[0]):
+            done = attacked_outcomes(work, samples, run, (state, numbers))
+        for (i, sample), outcome in zip(batch, done):
+            work.write(i, run.name, sample, outcome)
+        bar.update(len(batch))
+
+
+def complete_all(work: Evaluation, processes: PartialState) -> None:
+    """Make every record of an evaluation that is not there yet; each process takes its share of the images."""
+    count, settings = work.plan["dataset"]["images"], work.settings
+    setwise = settings.setwise if isinstance(settings, Blockwise) else ()
+    alone = [run for run in settings.runs if run.loss not in setwise]
+    blocks = blocks_of(count, settings.blocks) if isinstance(settings, Blockwise) else []
+
+    def share(indices: list[int]) -> list[int]:
+        return indices[processes.process_index :: processes.num_processes]
+
+    mine = share(list(range(count)))
+    later = [run for run in settings.runs if run.loss in setwise]
+    attacks = (1 + len(alone)) * len(mine) + len(later) * sum(len(share(block)) for block in blocks)
+    with tqdm(
+        total=attacks, desc=f"{settings.name}, {255 * work.plan['eps']:g}/255", unit="attack", disable=None
+    ) as bar:
+        complete(work, alone, mine, bar)
+        for number, run in enumerate(later):
+            finished: list[int] = []
+            for block in blocks:
+                processes.wait_for_everyone()  # the records that the state is made of are final
+                complete_block(work, [*alone, *later[:number]], run, finished, share(block), bar)
+                finished += block
+    processes.wait_for_everyone()
 
 
 def evaluate(  # noqa: PLR0913 - public and documented
@@ -194,6 +291,7 @@ def evaluate(  # noqa: PLR0913 - public and documented
     precision: str = "auto",
     keep_masks: bool = False,
     keep_pictures: bool = False,
+    prepare: bool = True,
     eot: int = 1,
 ) -> Report:
     """Attack a dataset with an ensemble and report the worst case.
@@ -203,10 +301,11 @@ def evaluate(  # noqa: PLR0913 - public and documented
     resume: go on with the records there, else begin anew. limit: the first so many images only. batch_size: images
     attacked side by side on a GPU, where sizes agree; a CPU gains nothing by it and takes one at a time, as another
     number would round otherwise.
-    precision: of the gradients, `fp32`, `bf16`, or `auto` for bf16 where the hardware multiplies it faster; every
-    reported prediction is float32.
+    precision: of the gradients, `fp32`, `bf16` or `auto` (`chosen_precision`); every reported prediction is float32.
     keep_masks, keep_pictures: write every prediction, and every attacked picture rounded to 8 bits within eps, as PNG
     beside the records (`robviz.results.images`); attacks finished without are run again. The report stays the same.
+    prepare: attack a prepared copy of the model (`robviz.models.prepared`), which answers alike and costs less; every
+    reported prediction is the model's own.
     eot: for a model that answers at random, the number of passes whose mean is attacked; what is counted is one more
     pass.
 
@@ -218,33 +317,32 @@ def evaluate(  # noqa: PLR0913 - public and documented
     ValueError for a call that makes no sense, for a folder that holds another run (naming the differences), and
     when the model answers NaN; finished records stay.
     """
-    state = PartialState(cpu=not torch.cuda.is_available())
-    if state.num_processes > 1:
-        model = model.to(state.device)
-    if out is None and state.num_processes > 1:
+    processes = PartialState(cpu=not torch.cuda.is_available())
+    if processes.num_processes > 1:
+        model = model.to(processes.device)
+    if out is None and processes.num_processes > 1:
         raise InputError("several processes need a folder to share their records in; give out=")
     if out is None and (keep_masks or keep_pictures):
         raise InputError("masks and pictures are kept in a folder, and there is none; give out=")
     count = min(len(dataset), len(dataset) if limit is None else limit)
     plan, samples = plan_of(model, dataset, eps, settings, count, chosen_precision(precision, device_of(model)), eot)
+    plan["prepared"] = prepare
     with contextlib.ExitStack() as stack:
-        # On GPUs, float32 shall be float32, and no kernel be chosen by chance.
+        # On GPUs, compute float32 as float32, and choose kernels deterministically.
         stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
         folder = Path(out) if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        with state.main_process_first():
-            goes_on = resume or not state.is_main_process
+        with processes.main_process_first():
+            goes_on = resume or not processes.is_main_process
             records = Records(folder, plan, goes_on, samples)
             kinds = tuple(kind for kind, wanted in zip(KINDS, (keep_masks, keep_pictures)) if wanted)
             kept = Kept(folder, kinds, resume=goes_on)
             look_first(records, model, dataset, settings, eot)
-        mine = list(range(count))[state.process_index :: state.num_processes]
         side_by_side = 1 if device_of(model).type == "cpu" else batch_size
-        complete(records, kept, model, dataset, settings.runs, plan, mine, side_by_side)
-        state.wait_for_everyone()
+        complete_all(Evaluation(model, dataset, settings, plan, records, kept, side_by_side), processes)
         report = report_of(records, records.plan, dataset.classes)
-        for doubt in report.doubts if state.is_main_process else ():
+        for doubt in report.doubts if processes.is_main_process else ():
             warnings.warn(doubt, stacklevel=2)
-        if out is not None and state.is_main_process:
+        if out is not None and processes.is_main_process:
             for suffix in ("json", "csv", "md"):
                 report.save(folder / f"report.{suffix}")
             write_atomically(folder / "seconds.json", json.dumps(seconds_of(records, plan), indent=1) + "\n")
@@ -282,9 +380,9 @@ def plan_of(
     card = getattr(model, "card", None)
     if card and tuple(card.classes) != tuple(dataset.classes):
         raise InputError(
-            f"the model {card.name} answers in {len(card.classes)} classes ({', '.join(card.classes[:3])}, ...), "
+            f"the model {card.name} predicts {len(card.classes)} classes ({', '.join(card.classes[:3])}, ...), "
             f"{dataset.name} has {len(dataset.classes)} ({', '.join(dataset.classes[:3])}, ...); "
-            "lead them there with robviz.models.adapt(model, dataset=..., class_map=...)"
+            "map them with robviz.models.adapt(model, dataset=..., class_map=...)"
         )
     is_balanced = any(run.loss in BALANCED for run in settings.runs)
     if is_balanced and dataset.class_weights is None:
@@ -312,7 +410,7 @@ def plan_of(
         "precision": precision,
         **({"eot": eot} if eot > 1 else {}),
         "device": device_of(model).type,
-        "threads": torch.get_num_threads(),  # another number rounds sums otherwise
+        "threads": torch.get_num_threads(),  # another number rounds sums differently
         "versions": versions(),
     }
-    return json.loads(json.dumps(plan)), digests  # as it will be read again: lists for tuples
+    return json.loads(json.dumps(plan)), digests  # as JSON will return it: lists instead of tuples

@@ -1,4 +1,4 @@
-"""Conventions every module shares: what void is, and the record a dataset yields."""
+"""Conventions that every module shares: the void label, the labelled sample, the dataset, and the user's error."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-#: Label of pixels nobody can name: never counted, for or against, in any loss, attack or metric.
+#: The label of unlabelled pixels, which never count in any loss, attack or metric.
 VOID = -1
-#: RGB in 0 .. 255, one of each class.
+#: One RGB colour per class, in 0 .. 255.
 Palette = Sequence[tuple[int, int, int]]
 
 
 class InputError(ValueError):
-    """Raise for what a user can mend: the message says what was expected, what came and what to do.
+    """Report a mistake that the user can correct: what was expected, what came, and what to do.
 
-    The command line, the app and the notebooks turn this error, and no other, into one sentence. Any other exception
-    is a fault of robviz and keeps its traceback.
+    The command line, the app and the notebooks turn this error, and no other, into one sentence. Any other exception is
+    a fault of robviz and keeps its traceback.
     """
 
 
@@ -51,10 +51,12 @@ def check_radius(name: str, value: object) -> None:
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled picture.
+    """Hold one labelled picture.
 
-    name: unique within its dataset. image: (3, H, W) float32 RGB in [0, 1].
-    labels: (H, W) int64 class indices, `VOID` where there is none.
+    Attributes:
+        name: Unique within its dataset.
+        image: (3, H, W) float32 RGB in [0, 1].
+        labels: (H, W) int64 class indices, `VOID` for unlabelled pixels.
     """
 
     name: str
@@ -63,7 +65,14 @@ class Sample:
 
 
 class Dataset(ABC):
-    """len(), [i] -> Sample, iteration, and what the labels mean."""
+    """Define what a dataset offers: `len()`, `[i]` -> `Sample`, iteration, and the meaning of its labels.
+
+    Attributes:
+        name: The name that `load_dataset` knows, or that of the user's folder.
+        split: The part of the dataset, such as `train` or `val`.
+        classes: The name of each class.
+        palette: The RGB colour of each class, in 0 .. 255.
+    """
 
     name: str
     split: str
@@ -72,7 +81,10 @@ class Dataset(ABC):
 
     @property
     def class_weights(self) -> torch.Tensor | None:
-        """(K,) 1 / N_y, N_y the pixels of class y in the training set, for the balanced losses; None if unknown."""
+        """Return (K,) weights 1 / N_y for the balanced losses, or None if they are unknown.
+
+        N_y is the number of pixels of class y in the training set.
+        """
         return None
 
     @abstractmethod

@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
+import shutil
+from contextlib import ExitStack
 from pathlib import Path
+
+# Before torch starts its threads: they must not spin while they wait, and one is enough for each of several workers.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import psutil
 import pytest
 import torch
-from gradio_client import Client
-from torch import Tensor, nn
+from torch import Tensor
 
-from robviz.bench import free_port, serving
+from robviz.files.paths import shipped
 from tests.chromium import find
+from tests.server import PATIENCE, connect
+from tests.small import Bends, PixelwiseLinear
 
-#: Pictures that the browser tests keep; git ignores the folder.
-SCREENSHOTS = Path(__file__).parent.parent / "screenshots"
-GOLDEN = Path(__file__).parent.parent.parent / "shared" / "golden"
+#: The name of a class, in an evaluation that the server shows, that a page would act on.
+HOSTILE = "<img src=x onerror=alert(1)>"
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+def group_of(item: pytest.Item) -> str:
+    """Tests that share one process, and so the fixtures of a session or a module."""
+    if {"server", "chromium"} & set(item.fixturenames):
+        return "app"
+    if item.get_closest_marker("notebook"):
+        return item.nodeid
+    return item.module.__name__
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this machine lacks, and put what shares the app and its browser into one process, at the end."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+        if group_of(item) == "app":
+            item.add_marker(pytest.mark.app)
+    items.sort(key=lambda item: group_of(item) == "app")
     needs = {
         "gpu": (torch.cuda.is_available(), "no CUDA here: this test needs a GPU"),
         "browser": (find() is not None, "no Chromium on this machine: `make test` installs one where it can"),
@@ -34,22 +54,44 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
-@pytest.fixture(scope="module")
-def server():
-    """The app: its address and its process."""
+@pytest.fixture(scope="session")
+def evaluations(tmp_path_factory) -> Path:
+    """What the server shows: the shipped evaluations, one of them with a hostile name, and a link out of the folder."""
+    root, outside = tmp_path_factory.mktemp("evaluations"), tmp_path_factory.mktemp("outside") / "c"
+    source = shipped("checkpoints") / "failures"
+    for name, copy in (
+        ("photos-clean", root / "photos-clean"),
+        ("photos-robust", root / "photos-robust"),
+        ("photos-robust", root / "with-harm"),
+        ("photos-clean", outside),
+    ):
+        shutil.copytree(source / name, copy)
+    report = root / "with-harm" / "report.json"
+    report.write_text(report.read_text().replace('"rocket"', json.dumps(HOSTILE)))
+    (root / "z").symlink_to(outside)
+    return root
+
+
+@pytest.fixture(scope="session")
+def server(evaluations, tmp_path_factory):
+    """The app, with a cache of its own: its address and its process."""
+    from robviz.bench import environment, free_port, serving
+
     port = free_port()
-    with serving(port) as (process, _):
+    with ExitStack() as stack:
+        with environment(ROBVIZ_CACHE=str(tmp_path_factory.mktemp("cache"))):  # which the server inherits
+            process, _ = stack.enter_context(serving(port, PATIENCE, options=["--evaluations", str(evaluations)]))
         yield f"http://127.0.0.1:{port}", psutil.Process(process.pid)
 
 
 @pytest.fixture
 def client(server):
-    client = Client(server[0], verbose=False)
+    client = connect(server[0])
     yield client
     client.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def chromium():
     from playwright.sync_api import sync_playwright
 
@@ -59,38 +101,6 @@ def chromium():
         )
         yield browser
         browser.close()
-
-
-class PixelwiseLinear(nn.Module):
-    """Two classes, each pixel judged by itself: logits (0, w . x + b). The best attack is a corner of the box."""
-
-    def __init__(self, weights: tuple[float, ...] = (1.0, -2.0, 0.5), bias: float = 0.1) -> None:
-        super().__init__()
-        self.weights = nn.Parameter(torch.tensor(weights, dtype=torch.float64).view(1, 3, 1, 1))
-        self.bias = bias
-
-    def forward(self, images: Tensor) -> Tensor:
-        margin = (self.weights * images).sum(1) + self.bias
-        return torch.stack([torch.zeros_like(margin), margin], 1)
-
-
-class Bends(nn.Module):
-    """A small seeded network with dropout and batch norm, so that a wrong mode shows."""
-
-    def __init__(self, num_classes: int = 4) -> None:
-        super().__init__()
-        with torch.random.fork_rng():
-            torch.manual_seed(3)
-            self.layers = nn.Sequential(
-                nn.Conv2d(3, 8, 3, padding=1),
-                nn.BatchNorm2d(8),
-                nn.GELU(),
-                nn.Dropout(0.5),
-                nn.Conv2d(8, num_classes, 1),
-            )
-
-    def forward(self, images: Tensor) -> Tensor:
-        return 5 * self.layers(images - 0.5)
 
 
 @pytest.fixture
@@ -110,33 +120,3 @@ def batch() -> tuple[Tensor, Tensor]:
     images = torch.rand(3, 3, 12, 10, generator=generator, dtype=torch.float64)
     labels = torch.randint(-1, 4, (3, 12, 10), generator=generator)
     return images, labels
-
-
-def golden(name: str):
-    """The official code's values; for the large files, the test skips where a clone has none."""
-    path = Path(__file__).parent / "golden" / name
-    path = path if path.exists() else beside_the_checkout(name)
-    import numpy as np
-
-    return {key: torch.from_numpy(value) for key, value in np.load(path).items()}
-
-
-def published(name: str) -> dict[str, Tensor]:
-    """Empty tensors under a published checkpoint's keys."""
-    path = beside_the_checkout(f"{name}.keys.json")
-    return {key: torch.empty(shape) for key, shape in json.loads(path.read_text()).items()}
-
-
-def filled(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors behind the golden logits: a function of key and shape."""
-    spec = importlib.util.spec_from_file_location("fill", beside_the_checkout("fill.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.fill(state)
-
-
-def beside_the_checkout(name: str) -> Path:
-    """A golden file; where a clone has none, the test skips."""
-    if not (GOLDEN / name).exists():
-        pytest.skip(f"golden/{name} is not here: it lies beside the development checkout only")
-    return GOLDEN / name

@@ -1,4 +1,4 @@
-"""Take the README's picture from the running app: `make screenshot`."""
+"""Take a picture of the running app for the documentation: `make screenshot`."""
 
 from __future__ import annotations
 
@@ -25,4 +25,4 @@ def take(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    take(Path(__file__).parent / "screenshot.png")
+    take(Path(__file__).parent.parent / "docs/assets/screenshot.png")

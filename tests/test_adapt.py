@@ -16,7 +16,7 @@ from robviz.models import adapt, card_of, fingerprint
 from robviz.results.plan import Run, SeaSettings
 from robviz.sea import evaluate
 from robviz.types import Dataset, Sample
-from tests.conftest import Bends
+from tests.small import Bends
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 COLOURS = {"mean": MEAN, "std": STD}
@@ -96,6 +96,7 @@ def unet():
     return model, {"multiple_of": 32}, lambda x: model(F.pad(x, (0, 26, 0, 23)))[:, :, :41, :38]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", [lraspp, deeplab, segformer, upernet, unet])
 def test_a_librarys_model_answers_as_there_and_can_be_attacked_and_evaluated(library, monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", None)  # nothing is downloaded
@@ -266,6 +267,7 @@ def test_a_torchscript_file_is_attacked_like_the_module_it_was_made_of(tmp_path,
     same_attack(adapt(tmp_path / "mine.pt", CLASSES, **COLOURS), adapt(module, CLASSES, **COLOURS))
 
 
+@pytest.mark.slow
 def test_an_exported_file_is_attacked_like_the_module_it_was_made_of(tmp_path):
     module, sizes = Dropping().eval(), {axis: torch.export.Dim.AUTO for axis in (0, 2, 3)}
     program = torch.export.export(module, (torch.rand(2, 3, 16, 16),), dynamic_shapes={"x": sizes})
@@ -303,6 +305,7 @@ def test_other_weights_colours_or_class_maps_have_another_fingerprint():
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.slow
 def test_the_checks_see_through_the_adapter():
     from robviz.checks import check
 

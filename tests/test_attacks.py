@@ -14,24 +14,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from robviz import attacks
+from robviz import attacks, attribution, checks
 from robviz.attacks import (
     OPTIMISERS,
     TARGETED,
     AttackSpec,
     annealed_pgd,
     apgd,
+    apgd_l2,
     apgd_steps,
     attack_steps,
     climb_inwards,
     last_of,
+    norm_of,
     pgd,
+    predicted,
     red_eps_apgd,
     red_eps_apgd_steps,
     spec_steps,
 )
+from robviz.finetune.evaluation import measure_clean
+from robviz.interactive import comparison
 from robviz.losses import LOSSES, pixel_loss
-from tests.conftest import Bends, golden
+from robviz.norms import project_linf
+from robviz.types import Sample
+from tests.golden import golden
+from tests.small import Bends
 
 
 def test_the_best_attack_on_a_linear_model_is_found_exactly(linear, batch):
@@ -42,10 +50,26 @@ def test_the_best_attack_on_a_linear_model_is_found_exactly(linear, batch):
     torch.testing.assert_close(result.best_loss_images, corner.detach(), atol=1e-12, rtol=0)
 
 
+def test_the_best_l2_attack_on_a_linear_model_is_found_exactly(linear):
+    """On grey images every pixel pulls the same way: along the weights, the whole budget spent."""
+    images = torch.full((2, 3, 8, 6), 0.5, dtype=torch.float64)
+    labels = torch.zeros(2, 8, 6, dtype=torch.int64)
+    result = apgd_l2(linear, images, labels, eps=0.05, steps=10, loss="ce")
+    along = linear.weights.detach() / linear.weights.detach().square().mean().sqrt()
+    best = (images + 0.05 * along).expand_as(images)
+    torch.testing.assert_close(result.best_loss_images, best, atol=1e-4, rtol=0)
+
+
+def test_an_l2_attack_of_the_same_radius_breaks_more_than_one_that_bounds_each_value(bends, batch):
+    images, labels = batch
+    each, mean = (attack(bends, images, labels, eps=0.05, steps=20) for attack in (apgd, apgd_l2))
+    assert mean.accuracy.mean() < each.accuracy.mean()
+
+
 @pytest.fixture
 def official():
     """The golden file and its two-layer model."""
-    values = golden("apgd.npz")
+    values = golden("apgd")
     first, second = nn.Conv2d(3, 8, 3, padding=1).double(), nn.Conv2d(8, 5, 3, padding=1).double()
     for layer, i in ((first, 1), (second, 2)):
         layer.load_state_dict({"weight": values[f"w{i}"], "bias": values[f"b{i}"]})
@@ -105,7 +129,7 @@ def test_no_step_leaves_the_budget_or_the_colour_range(attack, eps, loss, random
     labels = torch.randint(-1, 4, (2, 6, 7), generator=generator)
     for result in attack_steps(attack, Bends().eval(), images, labels, eps, 4, loss, torch.rand(4), random_start, seed):
         for candidate in (result.images, result.best_loss_images):
-            assert (candidate - images).abs().max() <= eps + 1e-6
+            assert norm_of(attack).size(candidate - images).max() <= eps + 1e-6
             assert candidate.min() >= 0
             assert candidate.max() <= 1
 
@@ -448,3 +472,56 @@ def test_an_attack_needs_its_row_in_the_table_and_nothing_else(bends, batch):
         del sys.modules["extended"]
     assert extended.my_walk.__name__ == "my_walk"
     assert extended.my_walk(bends, *batch, 0.05, 3).images.equal(pgd(bends, *batch, 0.05, 3).images)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**31), st.floats(0, 1), st.floats(0.1, 3), st.booleans())
+def test_a_projection_is_the_closest_point_allowed_and_projecting_again_changes_nothing(seed, eps, spread, is_masked):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(2, 3, 4, 5, generator=generator, dtype=torch.float64)
+    candidates = images + spread * torch.randn(images.shape, generator=generator, dtype=torch.float64)
+    changeable = torch.rand(2, 4, 5, generator=generator) < 0.5 if is_masked else None
+    found = project_linf(candidates, images, eps, changeable)
+    may_change = torch.ones(2, 4, 5, dtype=torch.bool) if changeable is None else changeable
+    may_change = may_change.unsqueeze(1).expand_as(images)
+    assert ((found - images).abs() <= eps + 1e-12).all()
+    assert ((found >= 0) & (found <= 1)).all()
+    assert found[~may_change].equal(images[~may_change])
+    assert project_linf(found, images, eps, changeable).equal(found)
+    # No other allowed point is closer, whichever we draw.
+    for _ in range(5):
+        other = images + eps * (2 * torch.rand(images.shape, generator=generator, dtype=torch.float64) - 1)
+        distance, others = (found - candidates).abs(), (other.clamp(0, 1) - candidates).abs()
+        assert (distance <= others + 1e-12)[may_change].all()
+
+
+def infinite_somewhere(logits):
+    return logits.index_fill(1, torch.tensor([1]), -float("inf"))
+
+
+#: By name: every way from pictures to what a model sees in them.
+LOOKS = {
+    "predicted": lambda model, images, labels: predicted(model, images),
+    "the app": lambda model, images, labels: comparison.seen(model, images[0]),
+    "checks": lambda model, images, labels: checks.random_outputs(checks.Case(model, images, labels, 0.1, 1, 0)),
+    "top logits": lambda model, images, labels: attribution.top_logits(model, images, 0, 0),
+    "attribution": lambda model, images, labels: attribution.attribute(model, images[0], labels[0] == labels[0], 0),
+    "a card": lambda model, images, labels: measure_clean(model, [Sample("x", images[0], labels[0])], 4),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda logits: logits * float("nan"), "NaN or infinite logits"),
+        (infinite_somewhere, "NaN or infinite logits"),
+        (lambda logits: logits[..., ::2, ::2], r"the images' resolution, \(\d, K, 12, 10\), got \(\d, 4, 6, 5\)"),
+        (lambda logits: logits.argmax(1), r"got \(\d, 12, 10\)"),
+        (lambda logits: torch.cat([logits, logits]), r"got \(\d, 4, 12, 10\)"),
+    ],
+)
+def test_nothing_is_read_from_logits_that_are_not_finite_or_do_not_fit(bends, batch, look, answer, says):
+    bends.register_forward_hook(lambda _, __, logits: answer(logits))
+    with pytest.raises(ValueError, match=says):
+        look(bends, *batch)

@@ -28,7 +28,7 @@ from robviz.attribution import (
 from robviz.files.images import AGAINST, FOR, attribution_overlay, to_bytes
 from robviz.models import adapt, build
 from robviz.models.layers import resize
-from tests.conftest import Bends
+from tests.small import Bends
 
 #: Every method, small, on `Bends`.
 SMALL = {
@@ -192,6 +192,15 @@ def test_no_hook_stays_when_the_model_fails(image):
     with pytest.raises(AttributeError):
         feature_layer(model, image[None])
     assert not model.backbone._forward_hooks
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_model_that_turns_to_nan_on_the_way_is_no_map(bends, image, left, method):
+    run = attribute_steps(bends, image, left, 2, method, **SMALL[method])
+    next(run)
+    bends.register_forward_hook(lambda _, __, logits: logits * torch.nan)
+    with pytest.raises(ValueError, match="NaN or infinite logits"):
+        next(run)
 
 
 @pytest.mark.parametrize("method", METHODS)

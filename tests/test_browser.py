@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ import torch
 from PIL import Image
 
 from robviz.attacks import AttackSpec, predicted
-from robviz.bench import free_port, serving
 from robviz.datasets import load_dataset
 from robviz.files.images import largest_change, to_bytes, to_tensor
 from robviz.interactive.comparison import Subject, unattacked
@@ -19,8 +17,8 @@ from robviz.interactive.landing import PHOTOS
 from robviz.models import load_model
 from robviz.types import Sample
 from robviz.viewer import viewer_data
-from tests.conftest import SCREENSHOTS
-from tests.server import LONG, busy_seconds, wait_until_idle
+from tests.browser import keep, watched
+from tests.server import LONG, Effort, wait_until_idle
 
 pytestmark = [
     pytest.mark.browser,
@@ -43,32 +41,21 @@ def attacked(page):
     return page
 
 
-def watched(page, url: str):
-    foreign, errors = [], []
-
-    def check(route):
-        url = route.request.url
-        if re.match(r"(https?|wss?)://(127\.0\.0\.1|localhost)[:/]", url) or url.startswith(("data:", "blob:")):
-            route.continue_()
-        else:
-            foreign.append(url)
-            route.abort()
-
-    page.route("**/*", check)
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(url)
-    page.wait_for_selector("#landing [data-painted]")
-    page.wait_for_selector("#view .rv[data-final]")
-    yield page
-    if not page.is_closed():
-        page.close()
-    assert foreign == []
-    assert errors == []
+STEP = "parseInt(document.querySelector('#view [data-score=step] b').innerText)"
 
 
-def wait_for_a_step(page) -> None:
-    page.wait_for_function("() => /^[1-9]/.test(document.querySelector('#view [data-score=step] b').innerText)")
+def wait_for_a_step(page, step: int = 1) -> int:
+    """Wait until an attack has made so many steps; return how many it has made."""
+    page.wait_for_function(f"step => {STEP} >= step", arg=step)
+    return page.evaluate(STEP)
+
+
+def begin_long_attack(page) -> None:
+    """Start an attack of `LONG` steps that cannot end early, as nothing breaks at radius 0."""
+    page.fill('#eps input[type="number"]', "0")
+    page.fill('#steps input[type="number"]', str(LONG))
+    page.click("#attack")
+    wait_for_a_step(page)
 
 
 def score(page, name: str) -> str:
@@ -112,22 +99,12 @@ def hover(page, pane: int, x: float, y: float) -> None:
     page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
 
 
-def keep(page, name: str) -> None:
-    SCREENSHOTS.mkdir(exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
-
-
 def test_the_first_view_shows_both_models_before_anything_is_clicked(page):
     assert page.locator("#landing .rv-thumb").count() == len(PHOTOS)
     ordinary, robust = right(page)
     assert ordinary < 20 < 60 < robust
     assert "precomputed" in page.inner_text("#landing .rv-note")
     keep(page, "landing")
-
-
-def test_the_first_view_is_painted_soon_after_the_page_was_asked_for(page):
-    """Within 2 s on a quiet machine; a busy one gets some slack here."""
-    assert int(page.get_attribute("#landing [data-painted]", "data-painted")) < 4000
 
 
 def test_the_scrubber_goes_through_the_radii_by_key_and_by_mouse(page):
@@ -148,19 +125,15 @@ def test_the_scrubber_goes_through_the_radii_by_key_and_by_mouse(page):
     assert ordinary < 20 < 60 < robust
 
 
-def test_another_photograph_is_there_at_once(page):
-    page.wait_for_timeout(1500)
+def test_another_photograph_is_shown_without_the_server(page):
+    asked = []
+    page.on("request", lambda request: None if request.url.startswith("data:") else asked.append(request.url))
     page.click("#landing .rv-thumb >> nth=1")
     assert page.get_attribute("#landing .rv-thumb >> nth=1", "aria-pressed") == "true"
     title = page.get_attribute("#landing .rv-thumb >> nth=1", "title")
     assert page.get_attribute("#landing canvas >> nth=0", "aria-label").startswith(title)
-    assert (
-        page.evaluate(
-            "async () => { const v = document.querySelector('#landing [data-painted]').robviz, t = performance.now();"
-            "await v.choose(0); return performance.now() - t }"
-        )
-        < 100
-    )
+    page.evaluate("() => document.querySelector('#landing [data-painted]').robviz.choose(0)")
+    assert asked == []
 
 
 def test_the_first_view_plays_once_by_itself(server, chromium):
@@ -285,34 +258,27 @@ def test_the_saved_attacked_picture_is_exact_and_breaks_the_model_again(attacked
     assert score(page, "accuracy").endswith(f"→ {100 * accuracy:.1f} %")
 
 
-def test_512_pixels_are_drawn_at_60_frames_a_second_and_names_stay_text(page):
+def test_512_pixels_are_drawn_and_names_stay_text(page):
     rng = np.random.default_rng(0)
     labels = np.kron(rng.integers(0, 9, (64, 64)), np.ones((8, 8), int))
     image = to_tensor(Image.fromarray(rng.integers(0, 256, (512, 512, 3), np.uint8)))
     model = load_model("photos-clean")
     shown = unattacked(Subject(model, Sample("noise", image, torch.from_numpy(labels)), model.card), AttackSpec())
     data = viewer_data(shown, ("<img src=x onerror=alert(1)>", *model.card.classes[1:]), model.card.palette, "<b>")
-    milliseconds, colour, images, width = page.evaluate(
+    colours, images = page.evaluate(
         """async data => {
             const host = document.body.appendChild(document.createElement("div"));
             const v = robviz.viewer(host, data);
             await v.ready;
-            await new Promise(done => setTimeout(done, 200)); // laid out
-            const canvases = [...host.querySelectorAll("canvas")];
-            const drawn = () => canvases.map(c => c.getContext("2d").getImageData(0, 0, 1, 1).data); // waits for it
-            drawn();
-            const began = performance.now();
-            for (let i = 0; i < 60; i++) { v.state.scale = 1 + i / 20; v.draw(); drawn(); }
-            const each = (performance.now() - began) / 60, images = host.querySelectorAll("img").length;
+            const layer = v.layerCanvas("image"), pixels = layer.getContext("2d").getImageData(0, 0, 512, 512).data;
+            const images = host.querySelectorAll("img").length;
             host.remove();
-            return [each, v.timings.colour, images, canvases[0].width];
+            return [[...pixels.slice(0, 3), ...pixels.slice(-4, -1)], images];
         }""",
         data,
     )
-    print(f"\n512 px, 3 panes of {width} px: {milliseconds:.1f} ms a frame, {colour:.0f} ms to colour a layer")
+    assert colours == [*to_bytes(image)[0, 0].tolist(), *to_bytes(image)[-1, -1].tolist()]
     assert images == 0
-    assert milliseconds < 16.7
-    assert colour < 200
 
 
 def test_pick_a_photo_attack_it_and_see_the_mask_change(page):
@@ -342,6 +308,9 @@ def tab_to(page, selector: str) -> None:
 
 
 def test_an_attack_is_made_stopped_and_read_with_the_keyboard_alone(page):
+    tab_to(page, "#eps input[type=number]")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("0")  # nothing breaks, so that the attack cannot end early
     tab_to(page, "#steps input[type=number]")
     page.keyboard.press("Control+a")
     page.keyboard.type(str(LONG))
@@ -358,9 +327,8 @@ def test_an_attack_is_made_stopped_and_read_with_the_keyboard_alone(page):
 
 
 def test_an_attack_right_after_another_choice_is_of_that_choice_and_the_old_one_ends(page, server):
-    page.fill('#steps input[type="number"]', "300")
-    page.click("#attack")
-    wait_for_a_step(page)
+    begin_long_attack(page)
+    page.fill('#eps input[type="number"]', "4")
     page.fill('#steps input[type="number"]', "3")
     page.get_by_role("radio", name="photos-robust").click()
     page.click("#attack")
@@ -387,6 +355,7 @@ def test_a_running_attack_leaves_zoom_layers_and_toggles_alone(page):
     page.get_by_role("button", name=re.compile("^cat,")).click()
     before = viewer(page, "[v.state.scale, v.state.panes.map(p => [p.layer, p.wipe]), [...v.state.hidden]]")
     page.evaluate("document.querySelector('#view .rv').dataset.same = 'yes'")
+    page.fill('#eps input[type="number"]', "0")  # nothing breaks, so that the attack cannot end early
     page.fill('#steps input[type="number"]', "12")
     page.click("#attack")
     wait_for_a_step(page)
@@ -397,14 +366,14 @@ def test_a_running_attack_leaves_zoom_layers_and_toggles_alone(page):
 
 
 def test_stop_ends_the_attack_and_keeps_its_result(page, server):
-    page.fill('#steps input[type="number"]', str(LONG))
-    page.click("#attack")
-    wait_for_a_step(page)
-    page.click("#stop")
-    page.wait_for_selector('#view [data-final="true"]', timeout=3000)
+    wait_until_idle(server[1])
+    effort = Effort(server[1])
+    begin_long_attack(page)
+    with effort.saved_after(wait_for_a_step(page, 10)):
+        page.click("#stop")
+        page.wait_for_selector('#view [data-final="true"]')
     assert "Stopped" in page.inner_text("#view")
     assert int(score(page, "step").split()[0]) < LONG
-    assert busy_seconds(server[1], 1.0) < 0.4
     keep(page, "stopped")
 
 
@@ -415,7 +384,8 @@ def test_the_steps_of_a_finished_attack_can_be_gone_through_without_the_server(a
     page.focus("#view .rv-time input")
     page.keyboard.press("Home")
     assert layer(page, "after") == layer(page, "before")
-    assert "step 0, 96.6 %" in page.inner_text("#view .rv-time output")
+    clean = score(page, "accuracy").split(" → ")[0]
+    assert f"step 0, {clean}" in page.inner_text("#view .rv-time output")
     page.keyboard.press("ArrowRight")
     assert "step 1," in page.inner_text("#view .rv-time output")
     keep(page, "steps")
@@ -455,7 +425,7 @@ def test_a_region_is_drawn_by_mouse_and_by_key_and_only_its_pixels_change(page):
     assert re.fullmatch(r"\d+, \d+, \d+, \d+", box_of(page))
 
 
-def test_the_address_restores_the_setting_after_the_server_is_gone(server, chromium, page):
+def test_the_address_alone_restores_the_setting_in_another_browser(server, chromium, page):
     page.fill('#eps input[type="number"]', "2")
     page.fill('#steps input[type="number"]', "3")
     clean = page.inner_text('#view [data-score="accuracy"] b')
@@ -468,12 +438,11 @@ def test_the_address_restores_the_setting_after_the_server_is_gone(server, chrom
     page.wait_for_function("() => location.search.includes('model=photos-robust')")
     page.wait_for_selector('#view [data-final="true"]')
     query = page.evaluate("location.search")
-    port = free_port()
-    with serving(port):
-        for again in watched(chromium.new_page(reduced_motion="reduce"), f"http://127.0.0.1:{port}/{query}"):
-            again.wait_for_function("() => document.querySelector('#steps input[type=number]').value === '3'")
-            assert again.input_value('#eps input[type="number"]') == "2"
-            assert again.get_by_label("photos-robust").is_checked()
+    assert query == "?model=photos-robust&eps=2&steps=3"  # all of it; a page of its own has no cookie, no storage
+    for again in watched(chromium.new_page(reduced_motion="reduce"), f"{server[0]}/{query}"):
+        again.wait_for_function("() => document.querySelector('#steps input[type=number]').value === '3'")
+        assert again.input_value('#eps input[type="number"]') == "2"
+        assert again.get_by_label("photos-robust").is_checked()
 
 
 def test_a_forged_address_is_refused_in_one_sentence_and_the_page_works(server, chromium):
@@ -486,11 +455,22 @@ def test_a_forged_address_is_refused_in_one_sentence_and_the_page_works(server, 
 
 
 def test_an_impossible_setting_is_refused_once(page):
+    page.evaluate(
+        """() => {
+            window.refusals = 0;
+            const count = node => { if (/holds no pixel/.test(node.textContent)) window.refusals += 1; };
+            new MutationObserver(changes => changes.forEach(change => change.addedNodes.forEach(count)))
+                .observe(document.querySelector(".toast-wrap") ?? document.body, { childList: true, subtree: true });
+        }"""
+    )
     page.fill("#region input, #region textarea", "9, 9, 1, 1")
     page.click("#attack")
     page.wait_for_selector("text=holds no pixel")
-    page.wait_for_timeout(1000)  # a second refusal would have come by now
-    assert page.get_by_text("holds no pixel").count() == 1
+    page.fill("#region input, #region textarea", "")
+    page.fill('#steps input[type="number"]', "1")
+    page.click("#attack")
+    page.wait_for_selector('#view [data-final="true"]')  # a second refusal would have come before
+    assert page.evaluate("window.refusals") == 1
 
 
 def test_a_saved_zip_opens_again_with_the_same_view(attacked, tmp_path):
@@ -514,32 +494,29 @@ def test_a_saved_zip_opens_again_with_the_same_view(attacked, tmp_path):
 
 def test_closing_the_tab_ends_the_computation(page, server):
     wait_until_idle(server[1])
-    page.fill('#steps input[type="number"]', str(LONG))
-    page.click("#attack")
-    wait_for_a_step(page)
-    page.close()
-    time.sleep(0.5)  # the server hears of it by the closed connection
-    assert busy_seconds(server[1], 1.0) < 0.4
+    effort = Effort(server[1])
+    begin_long_attack(page)
+    with effort.saved_after(wait_for_a_step(page, 10)):
+        page.close()
 
 
 def test_two_tabs_do_not_mix_and_the_one_that_waits_reads_its_place_in_the_queue(page, server, chromium):
-    page.fill('#steps input[type="number"]', "300")
-    page.click("#attack")
-    wait_for_a_step(page)
+    begin_long_attack(page)
     for other in watched(chromium.new_page(viewport={"width": 1280, "height": 900}), server[0]):
         other.click("#photo input")
         other.get_by_role("option", name="coffee").click()
         other.wait_for_selector("#view .rv-chip:has-text('cup')")
+        other.fill('#eps input[type="number"]', "0")
         pictures = [layer(tab, "image") for tab in (page, other)]
         other.click("#attack")
         other.wait_for_selector("#queue .progress-text:has-text('queue: 1/')")
         keep(other, "in_the_queue")
         page.click("#stop")
-        other.wait_for_selector('#view [data-final="true"]', timeout=60_000)
+        other.wait_for_selector('#view [data-final="true"]')
         assert score(other, "step") == "20 of 20"
         assert [layer(tab, "image") for tab in (page, other)] == pictures
     page.wait_for_selector('#view [data-final="true"]')
-    assert score(page, "step").endswith("of 300")
+    assert score(page, "step").endswith(f"of {LONG}")
 
 
 def test_an_upload_is_shown_and_a_bad_one_is_refused_in_one_sentence(page, tmp_path):
@@ -555,6 +532,5 @@ def test_an_upload_is_shown_and_a_bad_one_is_refused_in_one_sentence(page, tmp_p
 @pytest.mark.parametrize("width", [390, 1440])
 def test_the_page_fits_its_window(page, width):
     page.set_viewport_size({"width": width, "height": 900})
-    page.wait_for_timeout(300)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width)
     keep(page, f"width-{width}")

@@ -3,64 +3,34 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
-import shutil
 import zipfile
 
 import pytest
-from gradio_client import Client
 from gradio_client.exceptions import AppError
 
-from robviz.bench import free_port, serving
 from robviz.files.paths import shipped
 from robviz.results.annotations import notes_path, read_notes, write_note
 from robviz.results.failures import failures, select
-from tests.conftest import SCREENSHOTS
-from tests.tabs import open_tab
-from tests.test_browser import watched
+from tests.browser import keep, open_tab, watched
+from tests.conftest import HOSTILE
+from tests.server import until
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
 ]
 SHIPPED = shipped("checkpoints/failures")
-HOSTILE = "<img src=x onerror=alert(1)>"
 FILTERS = ["accuracy drop", "", -1, -1, "", False]
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("evaluations")
-    shutil.copytree(SHIPPED / "photos-clean", root / "a")
-    shutil.copytree(SHIPPED / "photos-robust", root / "b")
-    report = root / "b" / "report.json"
-    report.write_text(report.read_text().replace('"rocket"', json.dumps(HOSTILE)))
-    outside = tmp_path_factory.mktemp("outside") / "c"
-    shutil.copytree(SHIPPED / "photos-clean", outside)
-    (root / "c").symlink_to(outside)
-    return root
-
-
-@pytest.fixture(scope="module")
-def server(root):
-    port = free_port()
-    with serving(port, options=["--evaluations", str(root)]):
-        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture
 def page(server, chromium):
     window = chromium.new_page(viewport={"width": 1440, "height": 950}, reduced_motion="reduce")
-    for page in watched(window, server):
+    for page in watched(window, server[0]):
         open_tab(page, "Failures")
         page.wait_for_selector("#cards .rv-card")
         yield page
-
-
-def keep(page, name: str) -> None:
-    SCREENSHOTS.mkdir(exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
 
 def titles(page) -> list[str]:
@@ -82,8 +52,8 @@ def choose(page, elem_id: str, option: str) -> None:
     page.get_by_role("option", name=option, exact=True).click()
 
 
-def test_the_gallery_shows_the_worst_first_and_a_card_opens_in_the_viewer(page, root):
-    expected = select(failures(root / "a"))
+def test_the_gallery_shows_the_worst_first_and_a_card_opens_in_the_viewer(page, evaluations):
+    expected = select(failures(evaluations / "photos-clean"))
     assert titles(page) == list(expected["image"])
     page.locator("#cards .rv-card").nth(2).click()
     shown(page, expected["image"].iloc[2])
@@ -108,13 +78,16 @@ def test_keys_go_to_the_next_and_the_previous_card_and_not_out_of_a_note(page):
     page.keyboard.press("p")
     shown(page, names[2])
     page.locator("#note textarea").fill("nnn")
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
     page.locator("#note textarea").press("n")
-    page.wait_for_timeout(300)
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert asked == []
     shown(page, names[2])
 
 
-def test_a_cell_of_the_flip_matrix_filters_by_its_pair(page, root):
-    found = failures(root / "a")
+def test_a_cell_of_the_flip_matrix_filters_by_its_pair(page, evaluations):
+    found = failures(evaluations / "photos-clean")
     cell = page.get_by_role("button", name=re.compile("^cup became background"))
     pixels = int(re.search(r"(\d+) pixels", cell.get_attribute("aria-label"))[1])
     cell.click()
@@ -125,8 +98,8 @@ def test_a_cell_of_the_flip_matrix_filters_by_its_pair(page, root):
     assert titles(page) == list(rows["image"])
 
 
-def test_sorting_and_filtering_change_the_cards(page, root):
-    found = failures(root / "a")
+def test_sorting_and_filtering_change_the_cards(page, evaluations):
+    found = failures(evaluations / "photos-clean")
     choose(page, "sort", "image")
     wait_for_first(page, "astronaut")
     choose(page, "was", "coin")
@@ -139,9 +112,9 @@ def test_sorting_and_filtering_change_the_cards(page, root):
     assert titles(page) == list(rows["image"])
 
 
-def test_another_evaluation_opens_and_a_class_named_like_a_page_stays_text(page, root):
-    worst = select(failures(root / "b"))["image"].iloc[0]
-    choose(page, "evaluation", "b")
+def test_another_evaluation_opens_and_a_class_named_like_a_page_stays_text(page, evaluations):
+    worst = select(failures(evaluations / "with-harm"))["image"].iloc[0]
+    choose(page, "evaluation", "with-harm")
     wait_for_first(page, worst)
     shown(page, worst)
     assert HOSTILE in page.locator("#flips").text_content()
@@ -151,25 +124,24 @@ def test_another_evaluation_opens_and_a_class_named_like_a_page_stays_text(page,
     page.keyboard.press("Escape")
 
 
-def test_a_note_is_kept_beside_the_evaluation_and_comes_back(page, server, root):
+def test_a_note_is_kept_beside_the_evaluation_and_comes_back(page, evaluations):
     names = titles(page)
     page.locator("#cards .rv-card").nth(4).click()
     shown(page, names[4])
     note = "<b>why</b> here?"
     page.locator("#note textarea").fill(note)
     page.locator("#note textarea").blur()
-    page.wait_for_timeout(500)
-    index = select(failures(root / "a"))["index"].iloc[4]
-    assert read_notes(root / "a")[str(index)] == note
+    index = select(failures(evaluations / "photos-clean"))["index"].iloc[4]
+    until(lambda: read_notes(evaluations / "photos-clean").get(str(index)) == note)
     page.locator("#cards .rv-card").first.click()
     shown(page, names[0])
     page.locator("#cards .rv-card").nth(4).click()
     page.wait_for_function("note => document.querySelector('#note textarea').value === note", arg=note)
 
 
-def test_the_selection_downloads_as_csv_and_as_zip(page, root, tmp_path):
+def test_the_selection_downloads_as_csv_and_as_zip(page, evaluations, tmp_path):
     choose(page, "winner", "js")
-    rows = select(failures(root / "a"), loss="js")
+    rows = select(failures(evaluations / "photos-clean"), loss="js")
     page.wait_for_function("n => document.querySelectorAll('#cards .rv-card').length === n", arg=len(rows))
     for kind in ("csv", "zip"):
         with page.expect_download() as download:
@@ -184,25 +156,23 @@ def test_the_selection_downloads_as_csv_and_as_zip(page, root, tmp_path):
 
 def test_on_a_phone_nothing_sticks_out(server, chromium):
     window = chromium.new_page(viewport={"width": 390, "height": 840}, reduced_motion="reduce")
-    for page in watched(window, server):
+    for page in watched(window, server[0]):
         open_tab(page, "Failures")
         page.wait_for_selector("#cards .rv-card")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         keep(page, "failures-phone")
 
 
-def test_only_numbers_of_served_evaluations_open_anything(server):
-    client = Client(server, verbose=False)
+def test_only_numbers_of_served_evaluations_open_anything(client):
     gallery, flips = client.predict(0, *FILTERS, api_name="/failures")
     assert gallery["total"] == 14
     assert "background" in flips["classes"]
-    for forged in (2, -1, "../outside/c", None):  # the third folder is a link out of the root
+    for forged in (3, -1, "../outside/c", None):  # the fourth folder is a link out of the root
         with pytest.raises(AppError) as refused:
             client.predict(forged, *FILTERS, api_name="/failures")
         assert "Traceback" not in str(refused.value)
     with pytest.raises(AppError):
         client.predict(0, "accuracy drop", "", 99, -1, "", False, api_name="/failures")
-    client.close()
 
 
 def test_notes_on_what_may_not_be_written_to_go_to_the_cache(tmp_path, monkeypatch):
@@ -216,5 +186,5 @@ def test_notes_on_what_may_not_be_written_to_go_to_the_cache(tmp_path, monkeypat
     with pytest.raises(ValueError, match="at most 2000 characters"):
         write_note(folder, 3, "x" * 2001)
     notes_path(folder).write_text("[1]")
-    with pytest.raises(ValueError, match="holds no notes"):
+    with pytest.raises(ValueError, match="does not hold notes"):
         read_notes(folder)

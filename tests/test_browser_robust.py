@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import time
-
 import psutil
 import pytest
 from gradio_client.exceptions import AppError
 
-from robviz.bench import free_port, serving
-from tests.conftest import SCREENSHOTS
-from tests.tabs import open_tab
-from tests.test_browser import watched
+from tests.browser import keep, open_tab, watched
+from tests.server import PATIENCE, until
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
 ]
 SETTING = ("chelsea", "photos-onestep", 4, 1)  # photo, recipe, iterations and eps; attack steps come after
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    port, before = free_port(), os.environ.get("ROBVIZ_CACHE")
-    os.environ["ROBVIZ_CACHE"] = str(tmp_path_factory.mktemp("cache"))  # the server inherits it
-    try:
-        with serving(port) as (process, _):
-            yield f"http://127.0.0.1:{port}", psutil.Process(process.pid)
-    finally:
-        os.environ.pop("ROBVIZ_CACHE") if before is None else os.environ.update(ROBVIZ_CACHE=before)
 
 
 def trains(child: psutil.Process) -> bool:
@@ -44,13 +28,6 @@ def trainings(process: psutil.Process) -> list[int]:
     return [child.pid for child in process.children() if trains(child)]
 
 
-def until(claim, patience: float = 30) -> None:
-    started = time.monotonic()
-    while not claim():
-        assert time.monotonic() - started < patience
-        time.sleep(0.1)
-
-
 def test_a_training_streams_its_rounds_and_its_model_is_kept_in_every_menu(server, chromium):
     window = chromium.new_page(viewport={"width": 1440, "height": 950}, reduced_motion="reduce")
     for page in watched(window, server[0]):
@@ -58,7 +35,7 @@ def test_a_training_streams_its_rounds_and_its_model_is_kept_in_every_menu(serve
         page.locator("#heal-iterations input[type=number]").fill("2")
         page.keyboard.press("Tab")
         page.locator("#heal-train").click()
-        page.wait_for_function("document.querySelector('#heal .rv-note').textContent.includes('Done')", timeout=180_000)
+        page.wait_for_function("document.querySelector('#heal .rv-note').textContent.includes('Done')")
         assert page.locator("#heal .rv-rounds button").count() == 3
         page.locator("#heal .rv-rounds button").nth(1).click()
         assert page.locator("#heal figure strong").all_inner_texts() == ["before training", "round 1"]
@@ -68,8 +45,7 @@ def test_a_training_streams_its_rounds_and_its_model_is_kept_in_every_menu(serve
         page.wait_for_function(
             "document.querySelector('#heal-kept textarea, #heal-kept input').value.startsWith('Kept')"
         )
-        SCREENSHOTS.mkdir(exist_ok=True)
-        page.screenshot(path=SCREENSHOTS / "robust.png", full_page=True)
+        keep(page, "robust")
         open_tab(page, "Why did it flip?")
         page.locator("#why-model input").click()
         page.get_by_role("option", name="my-model", exact=True).click()
@@ -83,16 +59,17 @@ def test_a_training_streams_its_rounds_and_its_model_is_kept_in_every_menu(serve
 
 def test_a_closed_tab_ends_its_training_and_the_next_one_may_begin(server, chromium, client):
     page = chromium.new_page(viewport={"width": 390, "height": 840}, reduced_motion="reduce")
+    page.set_default_timeout(1000 * PATIENCE)
     page.goto(server[0])
     page.wait_for_selector("#landing [data-painted]")
     open_tab(page, "Make it robust")
     page.locator("#heal-train").click()
-    page.wait_for_function("document.querySelector('#heal .rv-healing').dataset.rounds === '1'", timeout=60_000)
+    page.wait_for_function("document.querySelector('#heal .rv-healing').dataset.rounds === '1'")
     until(lambda: trainings(server[1]))
     with pytest.raises(AppError, match="being trained here already"):
         client.predict(*SETTING, 1, api_name="/train")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.screenshot(path=SCREENSHOTS / "robust-phone.png", full_page=True)
+    keep(page, "robust-phone")
     page.close()
     until(lambda: not trainings(server[1]))
 
@@ -100,9 +77,9 @@ def test_a_closed_tab_ends_its_training_and_the_next_one_may_begin(server, chrom
 def test_stop_keeps_the_last_round_and_a_killed_process_is_one_sentence(server, client):
     process = server[1]
     job = client.submit("chelsea", "photos-onestep", 400, 2, 1, api_name="/train")
-    until(lambda: len(job.outputs()) > 2, 120)
+    until(lambda: len(job.outputs()) > 2)
     client.predict(api_name="/stop_train")
-    shown = job.result(timeout=60)[0]
+    shown = job.result(timeout=PATIENCE)[0]
     assert "Stopped" in shown["note"]
     until(lambda: not trainings(process))
     job = client.submit("chelsea", "photos-onestep", 400, 2, 1, api_name="/train")
@@ -110,7 +87,7 @@ def test_stop_keeps_the_last_round_and_a_killed_process_is_one_sentence(server, 
     for pid in trainings(process):
         psutil.Process(pid).kill()
     with pytest.raises(AppError, match="ended by itself"):
-        job.result(timeout=60)
+        job.result(timeout=PATIENCE)
     assert client.predict("chelsea", "photos-onestep", 1, 2, 1, api_name="/train")[0]["done"] == 1
 
 

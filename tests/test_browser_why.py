@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from gradio_client.exceptions import AppError
 
 from robviz.app.views import explain as why
 from robviz.attribution import METHODS, top_logits
 from robviz.models import load_model
-from tests.conftest import SCREENSHOTS
-from tests.server import wait_until_idle
-from tests.tabs import open_tab
-from tests.test_browser import watched
+from tests.browser import keep, open_tab, watched
+from tests.server import PATIENCE, until, wait_until_idle
 
 pytestmark = [
     pytest.mark.browser,
@@ -47,8 +43,7 @@ def test_a_clicked_pixel_is_explained_on_both_pictures(server, chromium, width):
         page.wait_for_function("document.querySelector('#why .rv-why').dataset.done === '1'")
         assert page.locator("#why .rv-diverging").is_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        SCREENSHOTS.mkdir(exist_ok=True)
-        page.screenshot(path=SCREENSHOTS / f"why-{width}.png", full_page=True)
+        keep(page, f"why-{width}")
 
 
 def test_the_bars_are_the_top_logits_of_both_pictures(client):
@@ -76,10 +71,9 @@ def test_every_method_ends_with_both_maps_in_one_scale(client, method):
 def test_stop_ends_an_explanation_and_keeps_what_is_known(server, client):
     question = (*PIXEL, -1, "the whole class", "integrated-gradients")
     job = client.submit(*SUBJECT, *question, api_name="/explain")
-    while not job.outputs():
-        time.sleep(0.02)
+    until(job.outputs)
     client.predict(api_name="/stop_explain")
-    shown = job.result(timeout=5)
+    shown = job.result(timeout=PATIENCE)
     assert shown["done"] < 1
     assert "Stopped" in shown["note"]
     wait_until_idle(server[1])

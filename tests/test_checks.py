@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from robviz.checks import CHECKS, check, require_within
-from tests.conftest import Bends
+from tests.small import Bends
 
 
 class Wrapped(nn.Module):

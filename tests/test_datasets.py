@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import re
 import tarfile
+import tempfile
 import threading
 import zipfile
 from functools import partial
@@ -16,13 +18,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import savemat
 from torch.nn import functional as F
 
 from robviz import cli
 from robviz.datasets import DATASETS, augmented, camvid, check, class_weights, load_dataset, voc
-from robviz.datasets.custom import colour_map
+from robviz.datasets.custom import Card, colour_map, pairs_of
 from robviz.datasets.labels import read_table
 from robviz.datasets.pairs import fit
 from robviz.files.archives import require_sha1, unpack
@@ -550,10 +554,10 @@ def test_a_dataset_is_downloaded_unpacked_and_found(server, tmp_path, monkeypatc
     monkeypatch.setattr(camvid, "SOURCE", here)
     monkeypatch.setitem(DATASETS, "camvid", dataclasses.replace(DATASETS["camvid"], sources=(here,)))
     cli.main(["data"])
-    assert "camvid       missing  robviz data get camvid" in capsys.readouterr().out
+    assert re.search(r"^camvid +missing +robviz data get camvid ", capsys.readouterr().out, re.MULTILINE)
     cli.main(["data", "get", "camvid"])
     cli.main(["data"])
-    assert f"camvid       found    {tmp_path / 'home/camvid'}" in capsys.readouterr().out
+    assert re.search(rf"^camvid +found +{tmp_path / 'home/camvid'}", capsys.readouterr().out, re.MULTILINE)
     assert check(load_dataset("camvid")) == []
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["camvid"]
     (folder / "master.zip").unlink()
@@ -600,3 +604,38 @@ def test_links_out_of_the_folder_damaged_archives_and_taken_folders_are_refused(
     (tmp_path / "into").mkdir()
     with pytest.raises(ValueError, match="into exists already; move it away"):
         unpack(tmp_path / "link.tar", tmp_path / "into")
+
+
+#: What file names may hold and patterns must not give a meaning to: of a shell, of a regular expression.
+LITERALS = st.text("xyz[]{}()+^$|!-_ ", min_size=1, max_size=4)
+STARS = st.text("abc0", min_size=1, max_size=3)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.tuples(STARS, STARS), min_size=1, max_size=4, unique=True),
+    st.tuples(LITERALS, LITERALS),
+    st.tuples(LITERALS, LITERALS, LITERALS),
+)
+def test_the_stars_of_a_pattern_are_found_in_pictures_and_filled_into_masks(names, images, masks):
+    (before, between), (folder, first, second) = images, masks
+    with tempfile.TemporaryDirectory() as name:
+        base = Path(name)
+        for drive, frame in names:
+            write(base / f"{before}{drive}/in{between}{frame}.png", noise(2, 2))
+        write(base / f"{before}a/deeper/in{between}b.png", noise(2, 2))
+        card = Card(
+            base / "dataset.yaml",
+            "own",
+            ("a", "b"),
+            ((0, 0, 0), (1, 1, 1)),
+            has_colours=False,
+            void=(),
+            class_weights=None,
+            splits={"train": {"images": f"{before}*/in{between}*.png", "masks": f"{folder}/{first}*{second}*.png"}},
+        )
+        pairs = pairs_of(card, "train")
+    assert {pair.image.relative_to(base).as_posix(): pair.mask.relative_to(base).as_posix() for pair in pairs} == {
+        f"{before}{drive}/in{between}{frame}.png": f"{folder}/{first}{drive}{second}{frame}.png"
+        for drive, frame in names
+    }

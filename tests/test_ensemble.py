@@ -14,9 +14,8 @@ from robviz.results.failures import failures
 from robviz.sea import PAPER
 from robviz.types import Sample
 from robviz.viewer.ensemble import ensemble_data
-from tests.conftest import SCREENSHOTS, Bends
-from tests.tabs import open_tab
-from tests.test_browser import watched
+from tests.browser import keep, open_tab, watched
+from tests.small import Bends
 
 CLASSES = ("a", "b", "c", "d")
 CARD = Card("bends", "", "noise", CLASSES, ((0, 0, 0), (9, 9, 9), (90, 90, 90), (200, 200, 200)), "")
@@ -85,7 +84,7 @@ def test_in_the_app_an_ensemble_runs_and_a_row_opens_its_attack(server, chromium
         page.locator("#sea-steps input[type=number]").fill("3")
         page.locator("#sea-steps input[type=number]").press("Tab")
         page.locator("#sea-run").click()
-        page.wait_for_function("document.querySelectorAll('#sea th button').length === 3", timeout=60_000)
+        page.wait_for_function("document.querySelectorAll('#sea th button').length === 3")
         page.get_by_role("button", name="mask-ce.red-eps-apgd.3").click()
         page.wait_for_function(
             "[...document.querySelectorAll('#sea .rv-note')].some(n => n.textContent.startsWith('mask-ce.red'))"
@@ -93,8 +92,7 @@ def test_in_the_app_an_ensemble_runs_and_a_row_opens_its_attack(server, chromium
         marked = page.locator("#sea td", has_text="◆").count()
         assert marked >= 2
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        SCREENSHOTS.mkdir(exist_ok=True)
-        page.screenshot(path=SCREENSHOTS / f"sea-{width}.png", full_page=True)
+        keep(page, f"sea-{width}")
 
 
 @pytest.mark.browser
@@ -116,7 +114,7 @@ def test_a_cell_of_pictures_by_attacks_opens_what_that_attack_left(server, chrom
         page.locator(f'#heat button[data-row="{other.name}"]').click()
         page.wait_for_selector(f"#sea-record .rv-note:has-text('{other['image']} under {other['run']}')")
         assert page.inner_text('#sea-record [data-score="accuracy"] b').endswith(f"{100 * other['attacked']:.1f} %")
-        page.screenshot(path=SCREENSHOTS / "heatmap.png", full_page=True)
+        keep(page, "heatmap")
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")

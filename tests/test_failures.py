@@ -17,8 +17,7 @@ from robviz.results.failures import export, failures, flip_matrix, select, to_cs
 from robviz.results.images import Kept
 from robviz.results.plan import Run, SeaSettings, key_of
 from robviz.sea import evaluate
-from tests.conftest import Bends
-from tests.test_sea import Noise
+from tests.small import Bends, Noise
 
 RUNS = (Run("mask-ce", "apgd", 3), Run("js", "apgd", 3))
 TINY = SeaSettings("tiny", RUNS)

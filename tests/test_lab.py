@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
-import time
-import urllib.request
 
+import httpx
+import nbformat
 import pytest
 
 from robviz.bench import free_port
-from robviz.notebook import runner
-from tests.chromium import find
-from tests.conftest import SCREENSHOTS
+from tests.browser import keep, offline
+from tests.server import until
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.notebook,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
-PATIENCE = 90_000  # milliseconds for a cell on a busy machine
+
+
+CELLS = (
+    "import robviz\nfrom robviz.notebook.widget import Explorer",
+    "model = robviz.load_model('photos-robust')",
+    "sample = robviz.load_dataset('photos', 'photographs')[2]",
+    "Explorer(model, sample, 4, 'mask-ce', 2)",
+)
 
 
 @pytest.fixture
 def lab(tmp_path):
-    """JupyterLab in a folder with the solved copy of 00_start_here; yields its address."""
-    runner.solve("00_start_here", tmp_path / "solved.ipynb")
+    """JupyterLab in a folder with a small notebook; yields its address."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
+    nbformat.write(notebook, tmp_path / "small.ipynb")
     settings = tmp_path / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
     settings.parent.mkdir(parents=True)
     settings.write_text('{"windowingMode": "none"}')  # outputs off the screen are there, too
@@ -36,59 +43,40 @@ def lab(tmp_path):
     options = ["--allow-root", f"--ServerApp.root_dir={tmp_path}", "--expose-app-in-browser"]
     log = (tmp_path / "log").open("w")
     process = subprocess.Popen([*command, *options], env={**os.environ, **own}, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        try:
+            return httpx.get(f"{url}/api").is_success
+        except httpx.HTTPError:
+            return False
+
     try:
-        url = f"http://127.0.0.1:{port}"
-        for _ in range(120):
-            try:
-                urllib.request.urlopen(f"{url}/api", timeout=5).read()
-                break
-            except OSError:
-                assert process.poll() is None, (tmp_path / "log").read_text()
-                time.sleep(0.5)
+        until(answers)
         yield url
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait()
         log.close()
 
 
-def test_a_notebook_runs_in_jupyterlab_and_a_slider_moves_the_viewer(lab):
-    from playwright.sync_api import sync_playwright
-
-    foreign = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find(), args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 1400, "height": 1000})
-
-        def watch(route):
-            url = route.request.url
-            if re.match(r"(https?|wss?)://127\.0\.0\.1[:/]", url) or url.startswith(("data:", "blob:")):
-                route.continue_()
-            else:
-                foreign.append(url)
-                route.abort()
-
-        page.route("**/*", watch)
-        page.goto(f"{lab}/lab/tree/solved.ipynb")
-        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=PATIENCE)
-        page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells'); }")  # and not wait for it
-        viewer = page.locator(".jp-OutputArea .rv").first
-        viewer.wait_for(timeout=PATIENCE)
-
-        def change() -> str:
-            return viewer.locator('[data-score="change"] b').inner_text()
-
-        assert change() == "4/255"
-        after = viewer.evaluate("node => node.parentNode.robviz.layerCanvas('after').toDataURL()")
-        page.locator(".jp-OutputArea .noUi-handle").first.focus()
-        page.keyboard.press("Home")  # ε = 0
-        page.wait_for_function(
-            "() => document.querySelector('[data-score=change] b').innerText === '0/255'", timeout=PATIENCE
-        )
-        assert viewer.evaluate("node => node.parentNode.robviz.layerCanvas('after').toDataURL()") != after
-        assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
-        viewer.scroll_into_view_if_needed()
-        SCREENSHOTS.mkdir(exist_ok=True)
-        page.screenshot(path=SCREENSHOTS / "jupyterlab.png")
-        browser.close()
+def test_a_notebook_runs_in_jupyterlab_and_a_slider_moves_the_viewer(lab, chromium):
+    page = chromium.new_page(viewport={"width": 1400, "height": 1000})
+    foreign, _ = offline(page)
+    page.goto(f"{lab}/lab/tree/small.ipynb")
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+    page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells'); }")  # and not wait for it
+    viewer = page.locator(".jp-OutputArea .rv").first
+    viewer.wait_for()
+    assert viewer.locator('[data-score="change"] b').inner_text() == "4/255"
+    after = viewer.evaluate("node => node.parentNode.robviz.layerCanvas('after').toDataURL()")
+    page.locator(".jp-OutputArea .noUi-handle").first.focus()
+    page.keyboard.press("Home")  # ε = 0
+    page.wait_for_function("() => document.querySelector('[data-score=change] b').innerText === '0/255'")
+    assert viewer.evaluate("node => node.parentNode.robviz.layerCanvas('after').toDataURL()") != after
+    assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+    viewer.scroll_into_view_if_needed()
+    keep(page, "jupyterlab")
+    page.close()
     assert foreign == []

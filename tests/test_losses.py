@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from robviz.losses import LOSSES, pixel_loss
-from tests.conftest import golden
+from tests.golden import golden
 
 WEIGHTS = torch.tensor([0.2, 0.5, 0.3])
 
@@ -25,7 +25,7 @@ WEIGHTS = torch.tensor([0.2, 0.5, 0.3])
     ],
 )
 def test_value_and_gradient_equal_the_official_code(name, progress, key):
-    values = golden("losses.npz")
+    values = golden("losses")
     logits = values["logits"].clone().requires_grad_()
     loss = pixel_loss(name, logits, values["target"], values["class_weights"], progress)
     loss.sum().backward()

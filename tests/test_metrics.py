@@ -1,21 +1,44 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from robviz.finetune.evaluation import measure_clean
+from robviz.interactive.comparison import unattacked
+from robviz.interactive.ensemble import ACCURACY, breakdown
 from robviz.metrics import (
+    accuracy_per_image,
     balanced_accuracy,
     counts,
+    iou,
     label_counts,
     miou,
-    pixel_accuracy,
     size_counts,
     worst_case_accuracy,
     worst_case_miou,
 )
-from tests.conftest import golden
+from robviz.results.failures import failures
+from robviz.results.plan import Run, SeaSettings
+from robviz.results.report import Report
+from robviz.sea import evaluate
+from robviz.types import Sample
+from tests.golden import golden
+from tests.small import Bends, Noise
+
+
+class HalfVoid(Noise):
+    """Two of the pictures; the second without a label."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        sample = super().__getitem__(index)
+        return Sample(sample.name, sample.image, torch.full_like(sample.labels, -1) if index else sample.labels)
 
 
 def test_counts_of_a_case_done_by_hand():
@@ -49,7 +72,41 @@ def test_void_pixels_never_count():
     found = counts(torch.ones(1, 3, 3, dtype=torch.int64), labels, 2)
     assert found.union.sum() == 0
     assert found.valid.item() == 0
-    assert pixel_accuracy(found.correct, found.valid).item() == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float64])
+def test_accuracy_is_a_ratio_of_counts_and_one_where_nothing_is_labelled(dtype):
+    ratios = accuracy_per_image(torch.tensor([1, 0, 4, 0], dtype=dtype), torch.tensor([3, 2, 4, 0]))
+    assert ratios.tolist() == [pytest.approx(1 / 3), 0, 1, 1]
+    assert ratios.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+
+
+def test_iou_is_the_same_for_arrays_and_tensors_and_zero_where_a_class_does_not_occur():
+    intersection, union = torch.tensor([[1, 0, 0], [7, 2, 3]]), torch.tensor([[3, 0, 5], [11, 2, 7]])
+    ratios = iou(intersection.double(), union)
+    assert ratios.tolist() == [[1 / 3, 0, 0], [7 / 11, 1, 3 / 7]]
+    assert (iou(intersection.numpy(), union.numpy()) == ratios.numpy()).all()
+    assert miou(intersection[0], union[0]) == pytest.approx((1 / 3 + 0) / 2)  # over two classes, not three
+    assert math.isnan(miou(torch.zeros(3), torch.zeros(3)))
+
+
+def test_an_image_of_void_alone_counts_in_no_mean_and_reads_the_same_everywhere(tmp_path):
+    """Its accuracy is 1 in the attack, in the report's list of images, among the failures and on a picture."""
+    runs = SeaSettings("tiny", (Run("mask-ce", "apgd", 2),))
+    evaluate(Bends().eval(), HalfVoid(), 0.05, runs, out=tmp_path, keep_masks=True)
+    report, broken = Report.load(tmp_path / "report.json"), failures(tmp_path, HalfVoid())
+    name = runs.runs[0].name
+    labelled, void = report.images
+    assert (void["clean"], void["worst"]) == (1, 1)
+    assert list(broken.rows["attacked"]) == [labelled["worst"], 1]
+    assert list(broken.rows["drop"]) == [pytest.approx(labelled["clean"] - labelled["worst"]), 0]
+    assert report.rows[name]["accuracy_mean"] == labelled["worst"] == report.rows[name]["accuracy_pooled"]
+    shown = unattacked(Bends().eval(), HalfVoid()[1], 4, 0.05, 2)
+    assert shown.scores_before.accuracy == 1
+    table = breakdown({name: shown}, HalfVoid.classes)
+    assert set(table[ACCURACY]) == {1}
+    with pytest.raises(ValueError, match="none of 1 images has a labelled pixel"):
+        measure_clean(Bends().eval(), [HalfVoid()[1]], 4)
 
 
 def test_values_out_of_range_are_named():
@@ -113,7 +170,7 @@ def test_worst_accuracy_is_pooled_over_pixels_and_averaged_over_images():
 @pytest.mark.parametrize("problem", range(3))
 @pytest.mark.parametrize("seed", range(3))
 def test_worst_miou_is_within_a_tenth_of_a_point_of_the_exhaustive_minimum(problem, seed):
-    values = golden("worst_case_miou.npz")
+    values = golden("worst_case_miou")
     worst = worst_case_miou(values["intersection"][problem], values["union"][problem], seed)
     assert -1e-12 <= worst.miou - values["exhaustive_minimum"][problem].item() < 1e-3
 

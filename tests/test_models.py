@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 import robviz
 from robviz.models import build, efficientnet, load_checkpoint, load_model, save_checkpoint, shipped_models
-from tests.conftest import published
+from tests.golden import published
 
 OLD = {"_use_new_zipfile_serialization": False}
 
@@ -220,6 +220,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_loading_the_large_model_takes_little_more_memory_than_it_has(tmp_path):
     """A second copy of the weights would make it 2."""
     paths = [tmp_path / "large.safetensors", tmp_path / "large.pth"]
@@ -227,7 +228,7 @@ def test_loading_the_large_model_takes_little_more_memory_than_it_has(tmp_path):
         shapes = build("upernet-convnext-t-cvst", 21).state_dict()
     for path in paths:
         write({key: torch.zeros(value.shape, dtype=value.dtype) for key, value in shapes.items()}, path)
-    done = subprocess.run([sys.executable, "-c", MEASURE, *paths], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", MEASURE, *paths], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert all(0.9 < float(share) < 1.3 for share in done.stdout.split()), done.stdout
 

@@ -70,7 +70,7 @@ CONVNEXT_T = {"Model": "UPerNet ConvNeXt-T, PIR-AT, 50 epochs, Pascal-Voc"}
 
 
 def test_published_and_own_figures_stand_side_by_side():
-    found = paper.beside(6, [report(8 / 255, miou=0.25), report(5 / 255)], CONVNEXT_T)
+    found = paper.beside(6, [report(8 / 255, miou=0.25), report(5 / 255)], CONVNEXT_T, differences=True)
     assert list(found.frame.columns) == ["Model", "eps", "figure", "paper", "ours", "difference"]
     assert set(found.frame.eps) == {"8/255"}  # the paper has no 5/255
     line = found.frame[found.frame.figure == "js mIoU"].iloc[0]
@@ -83,7 +83,7 @@ def test_every_table_beside_itself_differs_nowhere(number):
     published = paper.table(number)
     against = {"Model": published.Model[0]} if number in (1, 6) else None
     lines = published[published.Model == published.Model[0]] if against else published
-    found = paper.beside(number, lines, against).frame
+    found = paper.beside(number, lines, against, differences=True).frame
     assert len(found) > 0
     assert not found.difference.any(skipna=True)
     assert found.difference.notna().any()
@@ -102,7 +102,7 @@ def test_lines_that_cannot_be_told_apart_are_refused():
 
 def test_differences_are_signed_and_coloured_by_their_sign(tmp_path):
     lines = pd.DataFrame({"Loss pair": ["SEA"], "4/255 mIoU": [70.9], "8/255 mIoU": [30.6], "4/255 Acc": [None]})
-    found = paper.beside(7, lines)
+    found = paper.beside(7, lines, differences=True)
     for suffix in ("md", "tex", "csv"):
         found.save(tmp_path / f"table.{suffix}")
         text = (tmp_path / f"table.{suffix}").read_text()
@@ -115,6 +115,30 @@ def test_differences_are_signed_and_coloured_by_their_sign(tmp_path):
     assert "background:#56b4e933'>-4.0" in html
     with pytest.raises(ValueError, match=r"written as \.md, \.tex, \.csv; got 'a\.txt'"):
         found.save("a.txt")
+
+
+def test_figures_of_another_model_are_not_subtracted_but_ranked():
+    found = paper.beside(6, [report(8 / 255, miou=0.25)], CONVNEXT_T)
+    assert not found.has_differences
+    mious = found.frame[found.frame.figure.str.endswith("mIoU")]
+    assert mious["our place"].tolist() == [1] * len(mious)  # all alike
+    assert sorted(mious["paper's place"]) == list(range(1, len(mious) + 1))
+    assert "a difference would mean nothing" in found.caption
+    assert "our place" in found._repr_html_()
+
+
+def test_a_published_model_on_enough_images_is_subtracted():
+    one = report(8 / 255, model="voc-upernet-convnext-t-pirat")
+    one.plan["dataset"]["images"] = 1449
+    assert paper.beside(6, [one], CONVNEXT_T).has_differences
+    one.plan["dataset"]["images"] = 3
+    assert not paper.beside(6, [one], CONVNEXT_T).has_differences
+
+
+def test_the_column_of_ours_can_be_called_what_it_is():
+    found = paper.beside(5, paper.table(5), name="as its authors say")
+    assert "as its authors say" in found.to_markdown()
+    assert "ours" not in found.shown().columns
 
 
 def test_table_1_joins_ensembles_and_table_8_spreads_seeds():

@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from robviz.files.images import largest_change, quantise, read_picture, to_bytes, to_tensor
@@ -80,3 +82,32 @@ def test_the_8_bit_picture_stays_within_the_budget(levels):
 def test_an_8_bit_picture_survives_the_round_trip():
     picture = np.random.default_rng(0).integers(0, 256, (5, 6, 3), np.uint8)
     assert np.array_equal(to_bytes(to_tensor(Image.fromarray(picture))), picture)
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.integers(0, 2**31), st.floats(0, 1), st.floats(0, 1))
+def test_the_8_bit_picture_stays_within_eps_and_is_the_closest_that_does(seed, eps, spread):
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.rand(3, 5, 6, generator=generator)
+    attacked = (image + spread * torch.randn(image.shape, generator=generator)).clamp(0, 1)
+    found, original, wanted = (
+        quantise(attacked, image, eps),
+        to_bytes(image).astype(int),
+        to_bytes(attacked).astype(int),
+    )
+    levels = int(np.floor(255 * eps + 1e-6))
+    assert found.dtype == np.uint8
+    assert largest_change(found, to_bytes(image)) <= levels
+    closest = np.where(np.abs(wanted - original) <= levels, wanted, original + levels * np.sign(wanted - original))
+    assert (found == closest).all()
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**31), st.integers(0, 255))
+def test_an_attack_in_whole_levels_loses_nothing_by_8_bits(seed, levels):
+    generator = torch.Generator().manual_seed(seed)
+    original = torch.randint(0, 256, (3, 5, 6), generator=generator)
+    change = torch.randint(-levels, levels + 1, original.shape, generator=generator)
+    attacked = (original + change).clamp(0, 255)
+    found = quantise(attacked / 255, original / 255, levels / 255)
+    assert (found == attacked.permute(1, 2, 0).numpy()).all()

@@ -13,34 +13,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from robviz.results.plan import Run, SeaSettings
+from robviz.files.paths import shipped
+from robviz.models.precision import chosen_precision
+from robviz.results.plan import Blockwise, Run, SeaSettings
 from robviz.results.records import Records
 from robviz.results.report import Report
-from robviz.sea import PAPER, PAPER_V1, QUICK, STRONG, evaluate
-from robviz.types import Dataset, Sample
-from tests.conftest import Bends
+from robviz.results.summary import report_of
+from robviz.sea import PAPER, PAPER_V1, QUICK, STRONG, STRONG_V1, evaluate
+from robviz.types import Sample
+from tests.small import Bends, Noise
 
 TINY = SeaSettings("tiny", (Run("mask-ce-bal", steps=4), Run("mask-ce", steps=4), Run("js", "apgd", 4)))
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-
-class Noise(Dataset):
-    """Random pictures of two sizes, labelled by the model itself but for some void, so that attacks have work to do."""
-
-    name, split = "noise", "val"
-    classes = ("a", "b", "c", "d")
-    palette = ((0, 0, 0),) * 4
-    class_weights = torch.tensor([0.4, 0.3, 0.2, 0.1])
-
-    def __len__(self):
-        return 5
-
-    def __getitem__(self, index):
-        generator = torch.Generator().manual_seed(index)
-        image = torch.rand(3, 12, 10 + index // 3, generator=generator)
-        labels = Bends().eval()(image[None])[0].argmax(0)
-        labels[torch.rand(labels.shape, generator=generator) < 0.1] = -1
-        return Sample(f"noise-{index}", image, labels)
 
 
 @pytest.fixture
@@ -58,17 +42,24 @@ def test_the_settings_are_those_of_the_paper():
 
 
 def test_an_ensemble_takes_other_steps_in_the_same_proportions():
-    shorter = STRONG.with_steps(30)
-    assert shorter.name == "strong-30"
+    shorter = STRONG_V1.with_steps(30)
+    assert shorter.name == "strong-v1-30"
     assert [run.steps for run in shorter.runs] == [42, 24, 24]
-    assert [(run.loss, run.attack) for run in shorter.runs] == [(run.loss, run.attack) for run in STRONG.runs]
+    assert [(run.loss, run.attack) for run in shorter.runs] == [(run.loss, run.attack) for run in STRONG_V1.runs]
     with pytest.raises(ValueError, match="at least 1, got 0"):
-        STRONG.with_steps(0)
+        STRONG_V1.with_steps(0)
+
+
+@pytest.mark.parametrize("steps", [30, 100, 300])
+def test_strong_takes_three_times_the_steps_it_is_asked_for_and_aims_at_the_set_last(steps):
+    strong = STRONG.with_steps(steps)
+    assert sum(run.steps for run in strong.runs) == 3 * steps
+    assert [run.loss in strong.setwise for run in strong.runs] == [False, False, True]
 
 
 @pytest.mark.parametrize("steps", [100, 101, 150, 200, 300, 1000])
-def test_a_longer_strong_hands_over_from_annealing_to_apgd(steps):
-    longer = STRONG.with_steps(steps)
+def test_a_longer_first_strong_hands_over_from_annealing_to_apgd(steps):
+    longer = STRONG_V1.with_steps(steps)
     assert 3 * steps - 1 <= sum(run.steps for run in longer.runs) <= 3 * steps
     annealed = {run.loss: run.steps for run in longer.runs if run.attack == "annealed-pgd"}
     assert annealed == {"mask-ce": 80, "js": 80}
@@ -154,17 +145,54 @@ def test_a_folder_of_another_model_is_refused(model, tmp_path):
         evaluate(model, Noise(), 0.05, TINY, out=tmp_path)
 
 
-def test_a_model_that_turns_to_nan_ends_the_run_and_finished_records_stay(model, tmp_path):
-    count = iter(range(1000))
-    handle = model.register_forward_hook(lambda _, __, logits: logits / 0 if next(count) > 30 else logits)
+def is_attack_step(images):
+    return torch.is_grad_enabled()
+
+
+def is_unattacked_look(images):
+    return not torch.is_grad_enabled() and images[0].equal(Noise()[3].image)
+
+
+def is_look_after_the_attack(images):
+    return not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or images[0].equal(Noise()[3].image))
+
+
+@pytest.mark.parametrize(
+    ("precision", "is_broken", "written"),
+    [
+        ("fp32", is_attack_step, 13),
+        ("bf16", is_attack_step, 13),
+        ("fp32", is_unattacked_look, 12),
+        ("bf16", is_unattacked_look, 12),
+        ("bf16", is_look_after_the_attack, 13),
+    ],
+)
+def test_a_model_that_turns_to_nan_ends_the_run_and_finished_records_stay(
+    model, tmp_path, precision, is_broken, written
+):
+    def break_image_3(_, arguments, logits):  # the first of its width
+        (images,) = arguments
+        return logits * torch.nan if images.shape[-1] == 11 and is_broken(images) else logits
+
+    handle = model.register_forward_hook(break_image_3)
     with pytest.raises(ValueError, match="NaN or infinite logits"):
-        evaluate(model, Noise(), 0.05, TINY, out=tmp_path)
+        evaluate(model, Noise(), 0.05, TINY, out=tmp_path, precision=precision)
     handle.remove()
-    kept = list((tmp_path / "records").iterdir())
-    assert 0 < len(kept) < 20
-    evaluate(model, Noise(), 0.05, TINY, out=tmp_path / "whole")
-    evaluate(model, Noise(), 0.05, TINY, out=tmp_path)
+    assert len(list((tmp_path / "records").iterdir())) == written  # of images 0 to 2, and what image 3 had before
+    evaluate(model, Noise(), 0.05, TINY, out=tmp_path / "whole", precision=precision)
+    evaluate(model, Noise(), 0.05, TINY, out=tmp_path, precision=precision)
     assert (tmp_path / "report.json").read_bytes() == (tmp_path / "whole" / "report.json").read_bytes()
+
+
+def test_the_environment_decides_what_auto_means_and_nothing_else(model, tmp_path, monkeypatch):
+    for forced in ("bf16", "fp32"):
+        monkeypatch.setenv("ROBVIZ_PRECISION", forced)
+        assert evaluate(model, Noise(), 0.05, TINY, limit=1).plan["precision"] == forced
+        assert chosen_precision("fp32", torch.device("cpu")) == "fp32"
+        assert chosen_precision("bf16", torch.device("cpu")) == "bf16"
+    monkeypatch.setenv("ROBVIZ_PRECISION", "half")
+    with pytest.raises(ValueError, match="unknown precision in ROBVIZ_PRECISION 'half'; choose from: auto, fp32, bf16"):
+        evaluate(model, Noise(), 0.05, TINY, limit=1)
 
 
 def test_a_full_disk_ends_the_run_with_its_error_and_finished_records_intact(model, tmp_path, monkeypatch):
@@ -249,14 +277,19 @@ def test_a_report_is_written_as_json_csv_and_markdown(model, tmp_path):
         Report.load(tmp_path / "plan.json")
 
 
-LONGER = SeaSettings("longer", tuple(Run(loss, steps=150) for loss in ("mask-ce-bal", "mask-ce", "js")))
+LONGER = Blockwise(
+    "longer",
+    (Run("js", steps=150), Run("expected-miou", steps=150), Run("expected-miou-soft", "annealed-pgd", steps=150)),
+    blocks=2,
+)
 SCRIPT = """
 import sys
 from pathlib import Path
 from accelerate import PartialState
-from robviz.sea import evaluate
-from tests.test_sea import LONGER, Bends, Noise
-evaluate(Bends().eval(), Noise(), 0.05, LONGER, out=sys.argv[1])
+from robviz.sea import Run, SeaSettings, evaluate
+from tests.small import Bends, Noise
+longer = SeaSettings("longer", tuple(Run(loss, steps=150) for loss in ("mask-ce-bal", "mask-ce", "js")))
+evaluate(Bends().eval(), Noise(), 0.05, longer, out=sys.argv[1])
 Path(sys.argv[1], f"process-{PartialState().process_index}").touch()
 """
 ROOT = Path(__file__).parent.parent
@@ -278,6 +311,7 @@ def whole(script, tmp_path_factory):
     return (out / "report.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_and_started_again_it_ends_with_the_same_bytes(script, whole, tmp_path):
     for records in (1, 7, 12):
         process = subprocess.Popen([sys.executable, script, tmp_path], env=ENVIRONMENT, stderr=subprocess.DEVNULL)
@@ -291,6 +325,7 @@ def test_killed_at_any_moment_and_started_again_it_ends_with_the_same_bytes(scri
     assert (tmp_path / "report.json").read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_bytes_as_one(script, whole, tmp_path):
     two = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", script, tmp_path]
     subprocess.run(two, check=True, capture_output=True, env=ENVIRONMENT)
@@ -298,6 +333,7 @@ def test_two_processes_give_the_same_bytes_as_one(script, whole, tmp_path):
     assert (tmp_path / "report.json").read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_the_command_evaluates_a_shipped_model_and_prints_the_table(tmp_path):
     command = ["evaluate", "photos-robust", "--settings", "quick", "--limit", "1", "--out"]
     ran = subprocess.run([sys.executable, "-m", "robviz.cli", *command, tmp_path], capture_output=True, text=True)
@@ -306,6 +342,7 @@ def test_the_command_evaluates_a_shipped_model_and_prints_the_table(tmp_path):
     assert "# photos-robust on photos (val) at 4/255, quick" in ran.stdout
 
 
+@pytest.mark.slow
 def test_a_wrong_command_ends_in_one_sentence():
     ran = subprocess.run(
         [sys.executable, "-m", "robviz.cli", "evaluate", "photos-robust", "--settings", "sea"],
@@ -313,7 +350,7 @@ def test_a_wrong_command_ends_in_one_sentence():
         text=True,
     )
     assert ran.returncode == 1
-    assert ran.stderr == "robviz: unknown settings 'sea'; choose from: paper, paper-v1, quick, strong\n"
+    assert ran.stderr == "robviz: unknown settings 'sea'; choose from: paper, paper-v1, quick, strong, strong-v1\n"
 
 
 def test_a_record_is_there_whole_or_not_at_all(tmp_path):
@@ -322,3 +359,11 @@ def test_a_record_is_there_whole_or_not_at_all(tmp_path):
     records.write("x", {"a": [1, 2]})
     assert records.read("x") == {"a": [1, 2]}
     assert [path.name for path in records.folder.iterdir()] == ["x.json"]
+
+
+@pytest.mark.parametrize("name", ["photos-clean", "photos-robust"])
+def test_a_shipped_report_is_what_its_records_give_to_the_last_digit(name):
+    folder = shipped("checkpoints") / "failures" / name
+    written = Report.load(folder / "report.json")
+    classes = tuple(written.rows["clean"]["iou_by_class"])
+    assert report_of(Records(folder, written.plan), written.plan, classes) == written

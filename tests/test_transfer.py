@@ -15,9 +15,8 @@ from robviz.interactive.transfer import transfer_steps
 from robviz.models import Card
 from robviz.types import Sample
 from robviz.viewer.transfer import transfer_data
-from tests.conftest import SCREENSHOTS, PixelwiseLinear
-from tests.tabs import open_tab
-from tests.test_browser import watched
+from tests.browser import keep, open_tab, watched
+from tests.small import PixelwiseLinear
 
 #: What raises the first model's logit lowers the second's; the third looks at another channel than the first.
 WEIGHTS = {"one": (1.0, 0.0, 0.0), "against": (-1.0, 0.0, 0.0), "apart": (0.0, 1.0, 0.0)}
@@ -102,7 +101,7 @@ def test_in_the_app_two_models_are_attacked_and_a_cell_opens_in_the_viewer(serve
         page.locator("#two-steps input[type=number]").fill("5")
         page.locator("#two-steps input[type=number]").press("Tab")
         page.locator("#two-run").click()
-        page.wait_for_function("document.querySelectorAll('#transfer td button').length === 6", timeout=60_000)
+        page.wait_for_function("document.querySelectorAll('#transfer td button').length === 6")
         page.wait_for_function(
             "document.querySelector('#transfer .rv-note').textContent.includes('photos-robust takes')"
         )
@@ -112,8 +111,7 @@ def test_in_the_app_two_models_are_attacked_and_a_cell_opens_in_the_viewer(serve
             "n => n.textContent.startsWith('Seen by photos-robust, attacked on photos-clean'))"
         )
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        SCREENSHOTS.mkdir(exist_ok=True)
-        page.screenshot(path=SCREENSHOTS / f"two-models-{width}.png", full_page=True)
+        keep(page, f"two-models-{width}")
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")

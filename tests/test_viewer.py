@@ -16,7 +16,8 @@ from robviz.files.images import overlay, to_tensor
 from robviz.interactive.comparison import Comparison, Moment, Scores, Subject, compare_steps
 from robviz.models import card_of, load_model
 from robviz.notebook.widget import Explorer, Viewer, show, still
-from robviz.viewer import HERE, viewer_data
+from robviz.viewer import viewer_data
+from robviz.viewer.bundle import bundle
 
 PALETTE = ((0, 0, 0), (255, 0, 0))
 
@@ -103,10 +104,10 @@ def test_the_final_scores_belong_to_the_8_bit_picture():
 def test_the_widget_carries_the_apps_script_and_a_still_picture(shown):
     data = viewer_data(shown, ("a", "b"), PALETTE, "")
     widget = Viewer(data=data)
-    bundle, _ = widget._repr_mimebundle_()
-    assert (HERE / "viewer.js").read_text() in str(Viewer._esm)
-    assert "application/vnd.jupyter.widget-view+json" in bundle
-    assert base64.b64decode(bundle["image/png"]) == still(data)
+    mime, _ = widget._repr_mimebundle_()
+    assert str(Viewer._esm) == bundle("widget.js")
+    assert "application/vnd.jupyter.widget-view+json" in mime
+    assert base64.b64decode(mime["image/png"]) == still(data)
     assert Image.open(io.BytesIO(still(data))).width > 3 * 100
 
 
@@ -123,6 +124,13 @@ def test_a_moved_control_attacks_anew():
     assert "image/png" in explorer._repr_mimebundle_()
     again = show(explorer.comparison, model).data
     assert again["pictures"] == explorer.viewer.data["pictures"]
+
+
+def test_a_radius_in_the_units_of_the_slider_is_refused():
+    model, sample = load_model("photos-clean"), load_dataset("photos", "val-128")[0]
+    for eps in (4, 1):
+        with pytest.raises(ValueError, match=f"eps must lie in 0 .. 16 / 255 .* got {eps}"):
+            Explorer(model, sample, eps)
 
 
 @pytest.mark.gpu

@@ -9,6 +9,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import: nothing l
 
 import gradio as gr
 
+from robviz.app.serving import ON_THIS_MACHINE, QUEUE, ServeOptions, launch_arguments, stop_on_terminate
 from robviz.app.views import attack, failures, models, sea, transfer
 from robviz.app.views import explain as why
 from robviz.app.views import training as robust
@@ -31,7 +32,7 @@ VIEWS = {
 }
 
 
-def build_app() -> gr.Blocks:
+def build_app(options: ServeOptions = ON_THIS_MACHINE) -> gr.Blocks:
     for name in shipped_models():
         model_of(name)  # the first visitor of each should not wait for it
     with gr.Blocks(title="robviz", analytics_enabled=False, delete_cache=(600, 3600)) as demo:
@@ -43,25 +44,31 @@ def build_app() -> gr.Blocks:
         gr.Markdown("## Try it yourself")
         with gr.Tabs(elem_id="views"):
             for title, build in VIEWS.items():
+                if options.is_public and title in PRIVATE_VIEWS:
+                    continue
                 with gr.Tab(title):
                     build()
         demo.unload(leave)
     return demo
 
 
-def main(port: int = 7860, evaluations: Path | None = None) -> None:
-    """Serve on this machine alone, until interrupted. evaluations: a folder to look through, or of several."""
+#: Views that write to the server's disk or compute for minutes: not for strangers.
+PRIVATE_VIEWS = ("Make it robust",)
+
+
+def main(evaluations: Path | None = None, options: ServeOptions = ON_THIS_MACHINE) -> None:
+    """Serve until interrupted.
+
+    Args:
+        evaluations: A folder to look through, or of several.
+        options: Who may reach the app; by default this machine alone.
+    """
     failures.serve(evaluations)
-    build_app().queue(max_size=64).launch(
-        server_name="127.0.0.1",
-        server_port=port,
+    stop_on_terminate()
+    build_app(options).queue(max_size=QUEUE).launch(
         head=f"<style>{STYLE}</style><script>{SCRIPT}</script>",
         theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-        max_file_size="30mb",
-        run_history=False,
-        footer_links=[],
-        ssr_mode=False,
-        share=False,
+        **launch_arguments(options),
     )
 
 

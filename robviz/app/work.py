@@ -7,7 +7,7 @@ import inspect
 import logging
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ClassVar
@@ -45,7 +45,7 @@ def in_turn(line: gr.Component) -> dict[str, Any]:
     return {"concurrency_limit": 1, "concurrency_id": "in turn", **shown}
 
 
-def drawn_by(script: str, value: dict[str, Any], elem_id: str) -> gr.HTML:
+def drawn_by(script: str, value: Mapping[str, Any], elem_id: str) -> gr.HTML:
     """A part of the page that a script fills; its template never changes, so gradio leaves what is drawn alone."""
     return gr.HTML(value, html_template="<div></div>", js_on_load=script, apply_default_css=False, elem_id=elem_id)
 

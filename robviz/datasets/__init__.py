@@ -9,7 +9,7 @@ from pathlib import Path
 from robviz.datasets import ade20k, camvid, photos, voc
 from robviz.datasets import custom as folder
 from robviz.datasets.augment import augmented as augmented
-from robviz.datasets.sources import Source, data_home
+from robviz.datasets.sources import Source
 from robviz.datasets.validation import check as check
 from robviz.datasets.weights import class_weights as class_weights
 from robviz.types import Dataset, InputError
@@ -17,9 +17,9 @@ from robviz.types import Dataset, InputError
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of `DATASETS`: its splits, how to open one of them, given the root it lies in, and whose files it reads.
+    """Describe one row of `DATASETS`: its splits, how to open a split given its root, and the files that it reads.
 
-    A dataset that is read in two ways, by two protocols, has two rows, so that its name tells which.
+    A dataset that is read by two protocols has two rows, so that its name says which.
     """
 
     splits: Sequence[str]
@@ -41,12 +41,16 @@ DATASETS: dict[str, Entry] = {
 
 
 def available() -> list[str]:
-    """Names that `load_dataset` knows."""
+    """Return the names that `load_dataset` knows.
+
+    Returns:
+        The names of the published datasets and of `photos`.
+    """
     return list(DATASETS)
 
 
 def entry_of(name: str) -> Entry:
-    """The row of a name. Raises InputError for an unknown one."""
+    """Return the row of a name; raises InputError for an unknown name."""
     if name not in DATASETS:
         raise InputError(
             f"unknown dataset {name!r}; choose from: {', '.join(DATASETS)}, "
@@ -56,12 +60,19 @@ def entry_of(name: str) -> Entry:
 
 
 def load_dataset(name: str | Path, split: str = "val", root: str | Path | None = None) -> Dataset:
-    """A dataset: `len()`, `[i]` -> `Sample`, `.classes`, `.palette`, `.class_weights`.
+    """Open a dataset: `len()`, `[i]` -> `Sample`, `.classes`, `.palette`, `.class_weights`.
 
-    name: one of `available()`, or the path of a folder with a `dataset.yaml`, or of such a card (`datasets.folder`
-    tells what it says). split: one of its splits. root: the folder it lies in; for a name `data_home()` by default, for
-    a path the working directory. Raises InputError for an unknown name or split, for files that are not there, and for
-    what is wrong with a card.
+    Args:
+        name: One of `available()`, or the path of a folder with a `dataset.yaml`, or of such a file (see
+            `robviz.datasets.custom`).
+        split: One of its splits.
+        root: The folder that holds it; by default `data_home()` for a name, and the working directory for a path.
+
+    Returns:
+        The split; pictures are read when they are asked for.
+
+    Raises:
+        InputError: For an unknown name or split, for missing files, and for mistakes in a `dataset.yaml`.
     """
     root = Path(root) if root is not None else None
     if name not in DATASETS and (path := Path(root or ".", name)).exists():
@@ -75,24 +86,38 @@ def load_dataset(name: str | Path, split: str = "val", root: str | Path | None =
     return entry.load(split, root)
 
 
-def overview(root: Path | None = None) -> str:
-    """A line for every dataset: whether its files are in `root` or `data_home()`, where, and how to get them."""
-    lines = [f"looked for in {root if root is not None else data_home()} (--root or ROBVIZ_DATA: elsewhere)"]
+def inventory(root: Path | None = None) -> list[tuple[str, str, str]]:
+    """List the datasets and whether their files are on this machine.
+
+    Args:
+        root: the folder to look in; by default `data_home()`.
+
+    Returns:
+        Name, `found` or `missing`, and where the files lie or how to get them, for each dataset.
+    """
+    rows = []
     for name, entry in DATASETS.items():
         folders = {source: source.find(root) for source in entry.sources}
         missing = [source for source, path in folders.items() if path is None]
         if missing:
-            what = "; ".join(f"{source.name} ({' or '.join(source.marks)}): {source.about}" for source in missing)
-            state = f"missing  robviz data get {name}    # {what}"
+            about = "; ".join(f"{source.name} ({' or '.join(source.marks)}): {source.about}" for source in missing)
+            rows.append((name, "missing", f"robviz data get {name}    # {about}"))
         else:
-            state = f"found    {', '.join(map(str, folders.values()))}" if folders else "found    part of robviz"
-        lines.append(f"{name:12} {state}")
-    return "\n".join([*lines, ""])
+            rows.append((name, "found", ", ".join(map(str, folders.values())) or "part of robviz"))
+    return rows
 
 
 def get(name: str, root: Path | None = None) -> list[Path]:
-    """Download the files of a dataset that are not there yet, into `root` or `data_home()`; returns their folders.
+    """Download the missing files of a dataset.
 
-    Raises InputError for an unknown name and for what cannot be had.
+    Args:
+        name: One of `available()`.
+        root: The folder to put them in; by default `data_home()`.
+
+    Returns:
+        The folders of the dataset.
+
+    Raises:
+        InputError: For an unknown name, and if a download fails.
     """
     return [source.get(root) for source in entry_of(name).sources]

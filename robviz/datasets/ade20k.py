@@ -33,13 +33,13 @@ FOLDERS = {"train": "training", "val": "validation"}
 
 
 def read_void(path: Path) -> np.ndarray:
-    """A mask with the background as void."""
+    """Read a mask with the background as void."""
     labels = read_indices(path)
     return np.where(labels == 0, VOID, labels)
 
 
 def pairs_of(split: str, root: Path | None) -> list[Pair]:
-    """The images of a split and their masks. Raises InputError where there is none."""
+    """Pair the images of a split with their masks; raises InputError if there are none."""
     folder = SOURCE.locate(root)
     images = folder / "images" / FOLDERS[split]
     pairs = [
@@ -53,11 +53,11 @@ def pairs_of(split: str, root: Path | None) -> list[Pair]:
 
 
 def load(split: str, root: Path | None) -> Pairs:
-    """`ade20k`, a split of the paper's evaluation."""
+    """Open a split of `ade20k`, the paper's evaluation."""
     size = SIZE if split == "val" else None
     return Pairs("ade20k", split, pairs_of(split, root), read_indices, size=size, **read_table("ade20k"))
 
 
 def load_full(split: str, root: Path | None) -> Pairs:
-    """`ade20k-full`, the same split as it is."""
+    """Open a split of `ade20k-full`, which leaves the images whole."""
     return Pairs("ade20k-full", split, pairs_of(split, root), read_void, **read_table("ade20k"))

@@ -10,12 +10,21 @@ from robviz.types import VOID, Sample
 
 
 def augmented(sample: Sample, size: int | tuple[int, int], base_size: int, generator: torch.Generator) -> Sample:
-    """A random part of a sample: the same for the same state of the generator. size: a square's side, or (H, W).
+    """Draw a random crop of a sample, as the paper augments training images.
 
-    Mirrored half of the time; scaled so that the shorter side is anything from half to twice `base_size` (bilinear
-    with antialiasing, labels by nearest neighbours); cropped anywhere; blurred half of the time by a Gaussian of up to
-    1 pixel. Where the scaled image is smaller than that it is padded at the right and below, in black and void;
-    the official code labels its padding as background. Colours stay: Table 4 lists no jitter.
+    The sample is mirrored half of the time; scaled so that its shorter side lies between half and twice `base_size`
+    (bilinear with antialiasing, labels by nearest neighbours); cropped at a random place; and blurred half of the time
+    by a Gaussian of up to 1 pixel. A scaled image that is smaller than the crop is padded at the right and below, in
+    black and void; the official code labels its padding as background. Colours stay, as Table 4 lists no jitter.
+
+    Args:
+        sample: A labelled picture.
+        size: The side of a square, or (H, W), of the crop.
+        base_size: The shorter side that the scale refers to.
+        generator: The source of randomness; the same state gives the same crop.
+
+    Returns:
+        The crop.
     """
 
     def uniform() -> float:

@@ -11,7 +11,7 @@ from robviz.types import Dataset, Sample
 def batches(
     dataset: Dataset | Sequence[Sample], indices: Sequence[int], batch_size: int
 ) -> Iterator[list[tuple[int, Sample]]]:
-    """The samples of these indices in order, as many of one size at a time as fit."""
+    """Yield the samples of these indices in order, in batches of equal image size."""
     samples = ((index, dataset[index]) for index in indices)
     for _, same_size in groupby(samples, key=lambda pair: pair[1].image.shape):
         while batch := list(islice(same_size, batch_size)):

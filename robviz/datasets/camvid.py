@@ -1,7 +1,7 @@
 """CamVid: street scenes of 480 x 360 in 11 classes, 367, 101 and 233 images, whole, with their void pixels.
 
-In the layout of the SegNet tutorial (`val/`, `valannot/`, `val.txt`, ...) or as `val/images`, `val/labels`, .... There
-is one protocol: the paper has no figures for it.
+The files lie as in the SegNet tutorial (`val/`, `valannot/`, `val.txt`, ...) or as `val/images`, `val/labels`, ....
+There is one protocol, since the paper has no figures for this dataset.
 
 Brostow et al., Pattern Recognition Letters 2009; Badrinarayanan et al., TPAMI 2017.
 """
@@ -29,7 +29,7 @@ UNLABELLED = 11
 
 
 def read_labels(path: Path) -> np.ndarray:
-    """A mask, its 11s as void."""
+    """Read a mask, with the value 11 as void."""
     labels = read_indices(path)
     return np.where(labels == UNLABELLED, VOID, labels)
 
@@ -39,9 +39,9 @@ def is_picture(path: Path) -> bool:
 
 
 def load(split: str, root: Path | None) -> Pairs:
-    """The split `train`, `val`, `test` or `test-16`: 16 images of the test split, evenly spaced over its sequences.
+    """Open the split `train`, `val`, `test` or `test-16` (16 images of `test`, evenly spaced over its sequences).
 
-    Raises InputError where it has no image.
+    Raises InputError if the split has no image.
     """
     folder, (split, _, some) = SOURCE.locate(root), split.partition("-")
     images, masks, listed = folder / split / "images", folder / split / "labels", folder / f"{split}.txt"

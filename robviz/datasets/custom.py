@@ -48,7 +48,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Card:
-    """What a `dataset.yaml` says, checked."""
+    """Hold the checked contents of a `dataset.yaml`."""
 
     path: Path
     name: str
@@ -66,7 +66,7 @@ class Card:
 
 
 def colour_map(count: int) -> tuple[Colour, ...]:
-    """The colours of VOC's development kit for any number of classes: the bits of the index spread over RGB."""
+    """Return the colours of VOC's development kit for any number of classes: the bits of the index spread over RGB."""
 
     def part(index: int, channel: int) -> int:
         return sum((index >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8))
@@ -83,7 +83,7 @@ def is_colour(value: Any) -> bool:
 
 
 def require_keys(path: Path, where: str, values: Any, needed: set[str], optional: set[str]) -> None:
-    """Raise InputError unless these are a mapping's keys."""
+    """Raise InputError unless the value is a mapping with these keys."""
     known = ", ".join(sorted(needed | optional))
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected {where} to be a mapping with {known}, got {values!r}")
@@ -94,7 +94,7 @@ def require_keys(path: Path, where: str, values: Any, needed: set[str], optional
 
 
 def read_classes(path: Path, value: Any) -> tuple[tuple[str, ...], tuple[Colour, ...] | None]:
-    """Names, and colours where the card gives them. Raises InputError."""
+    """Read the names of the classes, and their colours if there are any; raises InputError."""
     names = list(value) if isinstance(value, (list, dict)) else None
     if not names or len(names) < 2:
         raise InputError(f"{path}: expected classes to be a list of at least two names, got {value!r}")
@@ -113,7 +113,7 @@ def read_classes(path: Path, value: Any) -> tuple[tuple[str, ...], tuple[Colour,
 
 
 def read_void(path: Path, value: Any, has_colours: bool) -> tuple[Any, ...]:
-    """The numbers or colours of void. Raises InputError."""
+    """Read the numbers or colours of void; raises InputError."""
     one, what = (is_colour, "[red, green, blue]") if has_colours else (is_number, "a number")
     values = [value] if one(value) else value
     if not isinstance(values, list) or not all(map(one, values)):
@@ -148,7 +148,7 @@ def read_range(path: Path, value: Any) -> Range | None:
 
 
 def read_weights(path: Path, value: Any, count: int) -> tuple[float, ...] | None:
-    """The weights, None where the card gives none. Raises InputError."""
+    """Read the class weights, None if there are none; raises InputError."""
     if value is None:
         return None
     if (
@@ -161,7 +161,7 @@ def read_weights(path: Path, value: Any, count: int) -> tuple[float, ...] | None
 
 
 def read_splits(path: Path, value: Any) -> dict[str, dict[str, str]]:
-    """split -> {images, masks, list}. Raises InputError."""
+    """Read the splits, each {images, masks, list}; raises InputError."""
     if not isinstance(value, dict) or not value:
         raise InputError(f"{path}: expected splits to name at least one split, got {value!r}")
     for split, places in value.items():
@@ -175,7 +175,7 @@ def read_splits(path: Path, value: Any) -> dict[str, dict[str, str]]:
 
 
 def read_card(path: Path) -> Card:
-    """The card of a folder, or at a path. Raises InputError for everything that is wrong with it, one at a time."""
+    """Read the `dataset.yaml` of a folder or at a path; raises InputError for the first mistake in it."""
     path = path / CARD if path.is_dir() else path
     if not path.is_file():
         raise InputError(f"{path} is missing: a folder of your own needs this card, see robviz.datasets.custom")
@@ -220,7 +220,7 @@ def read_card(path: Path) -> Card:
 
 
 def by_pattern(base: Path, pattern: str) -> dict[str, Path]:
-    """What the `*`s stand for, joined by `/` -> the picture."""
+    """Map what the `*`s match, joined by `/`, to the picture."""
     pieces = pattern.split("*")
     expression = re.compile("([^/]*)".join(map(re.escape, pieces)))
     pictures = {}
@@ -232,7 +232,7 @@ def by_pattern(base: Path, pattern: str) -> dict[str, Path]:
 
 
 def by_folder(folder: Path) -> dict[str, Path]:
-    """Name without suffix -> the picture. Raises InputError where two pictures are called the same."""
+    """Map names without suffix to pictures; raises InputError if two pictures have the same name."""
     pictures: dict[str, Path] = {}
     for path in sorted(folder.glob("*")):
         if path.suffix.lower() in PICTURES and not is_system_file(path.name):
@@ -243,7 +243,7 @@ def by_folder(folder: Path) -> dict[str, Path]:
 
 
 def pairs_of(card: Card, split: str) -> list[Pair]:
-    """The pictures of a split with their masks, whether these exist or not. Raises InputError where there is none."""
+    """Pair the pictures of a split with their masks, which may be missing; raises InputError if there is no picture."""
     base, places = card.path.parent, card.splits[split]
     images, masks = places["images"], places["masks"]
     pictures = by_pattern(base, images) if "*" in images else by_folder(base / images)
@@ -263,7 +263,7 @@ def pairs_of(card: Card, split: str) -> list[Pair]:
 
 
 def filled(pieces: list[str], name: str) -> str:
-    """The path between whose pieces stands what a sample's name says."""
+    """Fill the `*`s of a mask pattern with a sample's name."""
     stars = name.split("/") if len(pieces) > 2 else [name]
     return "".join(piece + star for piece, star in zip(pieces, [*stars, ""]))
 
@@ -284,7 +284,7 @@ def numbers(path: Path, void: tuple[int, ...], first: int = 0) -> np.ndarray:
 
 
 def colours(path: Path, palette: tuple[Colour, ...], void: tuple[Colour, ...]) -> np.ndarray:
-    """(H, W) int64 of a mask of colours. Raises InputError for colours that are neither a class's nor void's."""
+    """Read a mask of colours as (H, W) int64; raises InputError for colours that are neither a class's nor void's."""
     rgb = decoded(path, lambda image: np.asarray(image.convert("RGB")).astype(np.int64))
     codes = rgb @ (1 << 16, 1 << 8, 1)
     labels = np.full(codes.shape, len(palette))
@@ -308,7 +308,7 @@ def own_picture(image: Image.Image, name: str, limits: Range | None = None) -> I
 
 
 class Folder(Pairs):
-    """A split of a folder of one's own."""
+    """Open one split of a user's folder."""
 
     def __init__(self, card: Card, split: str) -> None:
         read = (
@@ -323,14 +323,14 @@ class Folder(Pairs):
 
     @cached_property
     def class_weights(self) -> Tensor | None:  # type: ignore[override]
-        """Those of the card, else of the split `train`; None without either."""
+        """Return the weights of the card, or else those of the split `train`; None without either."""
         if self.card.class_weights is not None:
             return tensor(self.card.class_weights)
         return class_weights(Folder(self.card, "train")) if "train" in self.card.splits else None
 
 
 def load(path: Path, split: str) -> Folder:
-    """A split of the folder, or of the card, at a path. Raises InputError, in one sentence, for what is wrong."""
+    """Open a split of the folder, or of the `dataset.yaml`, at a path; raises InputError for mistakes in it."""
     card = read_card(path)
     if split not in card.splits:
         raise InputError(f"{card.path} has no split {split!r}; choose from: {', '.join(card.splits)}")

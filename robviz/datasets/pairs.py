@@ -18,7 +18,7 @@ from robviz.types import VOID, Dataset, InputError, Sample
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture and its mask; the name is unique within the dataset."""
+    """Name a picture and its mask; the name is unique within the dataset."""
 
     name: str
     image: Path
@@ -65,16 +65,17 @@ def read_indices(path: Path, void: tuple[int, ...] = ()) -> np.ndarray:
 
 
 def names_in(path: Path) -> list[str]:
-    """The lines of a list of images, blank ones left out. Raises InputError where it is missing."""
+    """Read the lines of a list of images, without blank ones; raises InputError if it is missing."""
     if not path.is_file():
         raise InputError(f"{path} is missing: it lists the images of a split")
     return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def fit(image: Image.Image, labels: np.ndarray, size: int) -> tuple[Image.Image, np.ndarray]:
-    """Shorter side resized to `size`, centre cropped to a square: the paper's protocol, to the pixel.
+    """Resize the shorter side to `size` and crop a centred square: the paper's protocol, to the pixel.
 
-    As the official code: Pillow's bilinear filter, which widens where it shrinks, and nearest neighbours for labels.
+    Like the official code, use Pillow's bilinear filter, which widens when it shrinks, and nearest neighbours for
+    labels.
     """
     width, height = image.size
     shape = (width * size // height, size) if width > height else (size, height * size // width)

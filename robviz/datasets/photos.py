@@ -1,17 +1,16 @@
-"""`photos`: real photographs that the installed packages carry, with masks drawn for this project.
+"""`photos`: real photographs from installed packages, with masks drawn for this project.
 
 Its splits:
 
 - `photographs`: the photographs themselves, longer side 256 pixels.
 - `train`, `val`: composites. Objects cut out of the photographs are scaled, turned, mirrored, recoloured (in train
   more strongly, and stretched) and pasted onto textures and onto crops of other photographs, so every label is
-  exact. Sample i depends on the split and on i alone: it is the same on any machine. `train` is endless in all but
-  name.
+  exact. Sample i depends on the split and on i alone, so it is the same on any machine. `train` is practically
+  endless.
 - `val-128`: the scenes of `val` at 128 pixels, for a quarter of the work.
 
-`photos-objects`, for classifiers, shows one object alone, or none, and labels the whole picture by it.
-
-What train and val share is told by `CARD`.
+`photos-objects`, for classifiers, shows one object, or none, and labels the whole picture by it. `CARD` says what train
+and val have in common.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from scipy import ndimage
 from robviz.types import VOID, Dataset, Sample
 
 CLASSES = ("background", "person", "cat", "big cat", "motorbike", "cup", "rocket", "coin", "tower")
-#: Okabe and Ito's colours, told apart without colour vision; the background is dark so that objects stand out.
+#: Okabe and Ito's colours, distinguishable without colour vision; the background is dark so that objects stand out.
 PALETTE = (
     (40, 40, 40),
     (230, 159, 0),
@@ -63,7 +62,7 @@ LONGER_SIDE = 256
 
 @dataclass(frozen=True)
 class Photo:
-    """Where a photograph lies in an installed package, and which splits may use its objects."""
+    """Say where a photograph lies in an installed package, and which splits may use its objects."""
 
     package: str
     path: str
@@ -99,7 +98,7 @@ SCENES = {
 
 
 def package_file(package: str, path: str) -> Path:
-    """Path of a file an installed package carries, found without importing the package."""
+    """Return the path of a file in an installed package, found without importing the package."""
     spec = find_spec(package)
     if spec is None or spec.origin is None:
         return Path(package) / path
@@ -107,21 +106,21 @@ def package_file(package: str, path: str) -> Path:
 
 
 def read_photo(name: str) -> np.ndarray:
-    """One photograph at its original size: (H, W, 3) uint8."""
+    """Read one photograph at its original size, (H, W, 3) uint8."""
     photo = PHOTOS[name]
     with Image.open(package_file(photo.package, photo.path)) as image:
         return np.asarray(image.convert("RGB"))
 
 
 def read_mask(name: str) -> np.ndarray:
-    """Its label mask: (H, W) uint8 class indices, 255 void."""
+    """Read its label mask, (H, W) uint8 class indices with 255 for void."""
     with Image.open(MASKS / f"{name}.png") as image:
         return np.asarray(image)
 
 
 @lru_cache(maxsize=1)
 def present_photos() -> tuple[str, ...]:
-    """Names of the photographs that the installed packages still carry; a warning names the others."""
+    """Return the names of the photographs that the installed packages still have; a warning names the others."""
     present = tuple(name for name, photo in PHOTOS.items() if package_file(photo.package, photo.path).is_file())
     for name in PHOTOS.keys() - set(present):
         warnings.warn(f"photo {name!r} is left out: {PHOTOS[name].package} no longer carries it", stacklevel=2)
@@ -138,7 +137,7 @@ def to_sample(name: str, image: Image.Image, labels: np.ndarray) -> Sample:
 
 
 class Photos(Dataset):
-    """What the splits have in common."""
+    """Define what the splits have in common."""
 
     name, classes, palette = "photos", CLASSES, PALETTE
 
@@ -148,7 +147,7 @@ class Photos(Dataset):
 
 
 class Photographs(Photos):
-    """The photographs, longer side 256 pixels, in the order of `PHOTOS`."""
+    """Open the photographs, longer side 256 pixels, in the order of `PHOTOS`."""
 
     split = "photographs"
 
@@ -175,7 +174,7 @@ Picture = tuple[Image.Image, Image.Image]  # RGB, and its mask of class indices
 
 @dataclass(frozen=True)
 class Cutout:
-    """An object cut out of a photograph: RGB and an alpha channel of its mask."""
+    """Hold an object cut out of a photograph: RGB, and its mask as an alpha channel."""
 
     label: int
     image: Image.Image  # RGB
@@ -183,7 +182,7 @@ class Cutout:
 
 
 def cut_out(name: str) -> list[Cutout]:
-    """The objects of one photograph: every coin alone, else all pixels of a class together."""
+    """Cut out the objects of one photograph: every coin by itself, and otherwise all pixels of a class together."""
     image, mask = read_photo(name), read_mask(name)
     found = []
     for label in range(1, len(CLASSES)):
@@ -201,7 +200,7 @@ def cut_out(name: str) -> list[Cutout]:
 
 @lru_cache(maxsize=2)
 def cutouts(split: str) -> dict[int, list[Cutout]]:
-    """label -> the cutouts that a split may use. Of the coins, every third belongs to val."""
+    """Map labels to the cutouts that a split may use. Every third coin belongs to val."""
     table: dict[int, list[Cutout]] = {}
     for name in present_photos():
         if PHOTOS[name].split in (split, "both"):
@@ -215,7 +214,7 @@ def cutouts(split: str) -> dict[int, list[Cutout]]:
 
 @lru_cache(maxsize=2)
 def textures(split: str) -> list[Image.Image]:
-    """The textures that a split may use behind its objects."""
+    """Return the textures that a split may use as backgrounds."""
     paths = [package_file("skimage", f"data/{name}") for name in TEXTURES[split]]
     found = []
     for path in paths:
@@ -227,7 +226,7 @@ def textures(split: str) -> list[Image.Image]:
 
 @lru_cache(maxsize=2)
 def scenes(split: str) -> list[Picture]:
-    """The photographs, with their masks, that a split may use behind its objects."""
+    """Return the photographs, with their masks, that a split may use as backgrounds."""
     names = [name for name in SCENES[split] if name in present_photos()]
     return [(Image.fromarray(read_photo(name)), Image.fromarray(read_mask(name)).convert("L")) for name in names]
 
@@ -243,7 +242,7 @@ def recolour(image: Image.Image, rng: np.random.Generator, tint: float, grey: fl
 
 
 def clouds(rng: np.random.Generator, size: int) -> Image.Image:
-    """A cloudy colour texture: random grids of growing fineness, one over the other."""
+    """Draw a cloudy colour texture: random grids of growing fineness, one over the other."""
     total = np.zeros((size, size, 3))
     for cells in (2, 5, 12, 32, 96):
         grid = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), np.uint8))
@@ -253,7 +252,7 @@ def clouds(rng: np.random.Generator, size: int) -> Image.Image:
 
 
 def patches(rng: np.random.Generator, size: int) -> Image.Image:
-    """Tilted rectangles, discs and bars of plain colours on a plain ground."""
+    """Draw tilted rectangles, discs and bars of plain colours on a plain ground."""
     image = Image.new("RGB", (size, size), tuple(rng.integers(0, 256, 3).tolist()))
     for _ in range(rng.integers(0, 12)):
         width, height = (int(side) for side in rng.uniform(0.05, 0.7, 2) * size)
@@ -268,7 +267,7 @@ def patches(rng: np.random.Generator, size: int) -> Image.Image:
 
 
 def stripes(rng: np.random.Generator, size: int) -> Image.Image:
-    """Bars of one colour on another at a random angle, width and distance, now and then crossed."""
+    """Draw bars of one colour on another at a random angle, width and distance, sometimes crossed."""
     ground = Image.new("RGB", (size, size), tuple(rng.integers(0, 256, 3).tolist()))
     for _ in range(rng.integers(1, 3)):
         period, colour = rng.uniform(0.03, 0.4) * size, tuple(rng.integers(0, 256, 3).tolist())
@@ -282,7 +281,7 @@ def stripes(rng: np.random.Generator, size: int) -> Image.Image:
 
 
 def random_crop(picture: Picture, rng: np.random.Generator, size: int, smallest: float) -> Picture:
-    """A square crop, from `smallest` to all of the shorter side, mirrored or not, at size x size."""
+    """Crop a random square, from `smallest` to all of the shorter side, mirrored or not, at size x size."""
     image, mask = picture
     side = int(min(image.size) * rng.uniform(smallest, 1))
     left = int(rng.integers(0, image.width - side + 1))
@@ -296,7 +295,7 @@ def random_crop(picture: Picture, rng: np.random.Generator, size: int, smallest:
 
 
 def background(split: str, rng: np.random.Generator, size: int) -> Picture:
-    """A texture, or a photograph with what it shows, or (train only) clouds, patches or stripes."""
+    """Draw a background: a texture, a labelled photograph, or (train only) clouds, patches or stripes."""
     unlabelled = Image.new("L", (size, size), 0)
     kind = rng.random()
     if split == "train" and kind < 0.4:
@@ -313,7 +312,7 @@ def background(split: str, rng: np.random.Generator, size: int) -> Picture:
 def paste(canvas: Image.Image, mask: Image.Image, cut: Cutout, rng: np.random.Generator, varied: bool) -> None:
     """Put one object on the canvas at a random scale, angle, side, colour and place; labels follow its alpha.
 
-    varied: also larger, stretched, and recoloured more strongly, so that few photographs stand for their class.
+    varied: also larger, stretched, and recoloured more strongly, since few photographs represent each class.
     """
     size = canvas.width
     is_coin = CLASSES[cut.label] == "coin"
@@ -338,13 +337,13 @@ def paste(canvas: Image.Image, mask: Image.Image, cut: Cutout, rng: np.random.Ge
 
 
 def random_source(*key: object) -> np.random.Generator:
-    """A random source that depends on these words and numbers alone."""
+    """Return a random source that depends on these words and numbers alone."""
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))
 
 
 def composite(split: str, seed: int, size: int = LONGER_SIDE) -> tuple[Image.Image, np.ndarray]:
-    """One composite: image (size, size) RGB and labels (size, size) uint8; a function of its arguments alone."""
+    """Draw one composite, a function of its arguments: image (size, size) RGB and labels (size, size) uint8."""
     rng = random_source("photos", split, seed)
     canvas, mask = background(split, rng, size)
     table = cutouts(split)
@@ -358,7 +357,7 @@ def composite(split: str, seed: int, size: int = LONGER_SIDE) -> tuple[Image.Ima
 
 
 def lone_object(split: str, seed: int, size: int = LONGER_SIDE) -> tuple[Image.Image, np.ndarray]:
-    """One object on a ground without any, or no object; every label is its class. Of its arguments alone."""
+    """Draw one object, or none, on a ground without objects; every label is its class. A function of its arguments."""
     rng = random_source("photos-objects", split, seed)
     canvas, mask = background(split, rng, size)
     while mask.getbbox():
@@ -374,13 +373,13 @@ TRAINING_PIXELS = (594987, 70836, 60832, 75811, 34296, 87412, 44036, 29411, 4778
 
 
 def class_weights() -> torch.Tensor:
-    """1 / N_y over training composites, scaled to a mean of 1."""
+    """Return 1 / N_y over training composites, scaled to a mean of 1."""
     weights = 1 / torch.tensor(TRAINING_PIXELS).float()
     return weights / weights.mean()
 
 
 class Composites(Photos):
-    """Sample i is `composite(scenes, i)`."""
+    """Draw `composite(scenes, i)` as sample i."""
 
     draw = staticmethod(composite)
 
@@ -398,7 +397,7 @@ class Composites(Photos):
 
 
 class Objects(Composites):
-    """Sample i is `lone_object(scenes, i)`."""
+    """Draw `lone_object(scenes, i)` as sample i."""
 
     name, draw = "photos-objects", staticmethod(lone_object)
 
@@ -407,12 +406,12 @@ LENGTHS = {"train": 1_000_000, "val": 64}
 
 
 def load_objects(split: str) -> Dataset:
-    """The split `train` or `val`, at 128 pixels."""
+    """Open the split `train` or `val`, at 128 pixels."""
     return Objects(split, LENGTHS[split], 128)
 
 
 def load(split: str) -> Dataset:
-    """The split `train`, `val`, `val-128` or `photographs`."""
+    """Open the split `train`, `val`, `val-128` or `photographs`."""
     if split == "photographs":
         return Photographs()
     scenes, _, size = split.partition("-")

@@ -1,4 +1,4 @@
-"""Where the files of a dataset lie, and where they can be had."""
+"""Where the files of a dataset lie, and where they can be downloaded."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from robviz.types import InputError
 
 
 def data_home() -> Path:
-    """The folder that datasets are looked for and put in: `$ROBVIZ_DATA`, else one in robviz's cache."""
+    """Return the folder that holds the datasets: `$ROBVIZ_DATA`, or else one in robviz's cache."""
     return Path(os.environ.get("ROBVIZ_DATA") or cache_folder() / "data")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A folder of published files."""
+    """Describe a folder of published files."""
 
     name: str  # of its folder in `data_home()`
-    places: tuple[str, ...]  # folders within the root that it may be, in turn
-    marks: tuple[str, ...]  # any of these paths in a folder tells that it is the one
+    places: tuple[str, ...]  # where it may lie within the root, in order of preference
+    marks: tuple[str, ...]  # any of these paths identifies the folder
     url: str
     about: str  # size and terms
-    sha1: str | None = None  # of the archive, where its address serves one for good
+    sha1: str | None = None  # of the archive, if its address serves a fixed one
 
     def find(self, root: Path | None = None) -> Path | None:
-        """The folder, within `root` or else within `data_home()`; None where it is not."""
+        """Return the folder, within `root` or else within `data_home()`; None if it is not there."""
         base = root if root is not None else data_home()
         for place in (*self.places, *(f"{self.name}/{place}" for place in self.places)):
             if any((base / place / mark).exists() for mark in self.marks):
@@ -37,20 +37,20 @@ class Source:
         return None
 
     def locate(self, root: Path | None = None) -> Path:
-        """The folder; raises InputError where it is not."""
+        """Return the folder; raises InputError if it is not there."""
         found = self.find(root)
         if found is None:
             raise InputError(
                 f"{self.name} is not in {root if root is not None else data_home()}: expected a folder with "
-                f"{' or '.join(self.marks)} there, or in {', '.join(self.places[1:])} below; give the root it lies in, "
+                f"{' or '.join(self.marks)} there, or in {', '.join(self.places[1:])} below; give its root, "
                 f"set ROBVIZ_DATA, or download it with `robviz data get`"
             )
         return found
 
     def get(self, root: Path | None = None) -> Path:
-        """Download and unpack it into `root` or `data_home()` unless it is there; returns its folder.
+        """Download and unpack the files into `root` or `data_home()` unless they are there, and return their folder.
 
-        Raises InputError when it cannot be had.
+        Raises InputError if the download fails.
         """
         base = root if root is not None else data_home()
         if self.find(base) is None:

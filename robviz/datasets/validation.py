@@ -1,4 +1,4 @@
-"""What is wrong with a dataset, found before hours of work."""
+"""Find what is wrong with a dataset before hours of work depend on it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from robviz.types import VOID, Dataset, Sample
 
 @dataclass(frozen=True)
 class Problem:
-    """One sample, or the dataset itself, and what is wrong with it.
+    """Describe what is wrong with one sample, or with the dataset itself.
 
-    stops: nothing can be computed from the sample; else it is only odd.
+    Attributes:
+        name: The sample, or the dataset.
+        reason: What is wrong.
+        stops: True if nothing can be computed from the sample; False if it is only odd.
     """
 
     name: str
@@ -23,7 +26,7 @@ class Problem:
 
 
 def problem_of(sample: Sample, num_classes: int) -> str | None:
-    """What keeps a sample from being one, None for nothing."""
+    """Describe what makes a sample unusable; None if nothing does."""
     image, labels = sample.image, sample.labels
     if image.ndim != 3 or len(image) != 3 or not image.is_floating_point():
         return f"expected an image (3, H, W) of floats, got {tuple(image.shape)} of {image.dtype}"
@@ -37,10 +40,17 @@ def problem_of(sample: Sample, num_classes: int) -> str | None:
 
 
 def check(dataset: Dataset, limit: int | None = None) -> list[Problem]:
-    """Read every sample, or the first `limit`, and tell what is wrong; never raises for what it finds.
+    """Read the samples and report what is wrong; never raises for what it finds.
 
-    Missing, damaged and mismatched files, labels that are no class, samples of one name, samples without a labelled
-    pixel, and a split without any sample.
+    It reports missing, damaged and mismatched files, labels that are not a class, samples with equal names, samples
+    without a labelled pixel, and an empty split.
+
+    Args:
+        dataset: Any dataset.
+        limit: Read at most this many samples.
+
+    Returns:
+        The problems, in the order of the samples.
     """
     count = len(dataset) if limit is None else min(limit, len(dataset))
     if len(dataset) == 0:
@@ -50,7 +60,7 @@ def check(dataset: Dataset, limit: int | None = None) -> list[Problem]:
         try:
             sample = dataset[index]
             reason = problem_of(sample, len(dataset.classes))
-        except Exception as error:  # of anyone's dataset, whatever it raises
+        except Exception as error:  # a user's dataset may raise anything
             reason = str(error) if isinstance(error, ValueError) else repr(error)
             found.append(Problem(f"sample {index}", reason))
             continue

@@ -42,19 +42,19 @@ UNLABELLED = 255
 
 
 def read_void(path: Path) -> np.ndarray:
-    """A mask of VOC, what it leaves unlabelled as void."""
+    """Read a mask of VOC with unlabelled pixels as void."""
     labels = read_indices(path)
     return np.where(labels == UNLABELLED, VOID, labels)
 
 
 def read_background(path: Path) -> np.ndarray:
-    """A mask of VOC, what it leaves unlabelled as background."""
+    """Read a mask of VOC with unlabelled pixels as background."""
     labels = read_indices(path)
     return np.where(labels == UNLABELLED, 0, labels)
 
 
 def read_either(path: Path) -> np.ndarray:
-    """A mask of VOC, or a `.mat` file of SBD, which leaves nothing unlabelled."""
+    """Read a mask of VOC, or a `.mat` file of SBD, which has no unlabelled pixels."""
     if path.suffix != ".mat":
         return read_void(path)
     from scipy.io import loadmat
@@ -64,16 +64,16 @@ def read_either(path: Path) -> np.ndarray:
     try:
         return loadmat(path)["GTcls"]["Segmentation"][0, 0].astype(np.int64)
     except Exception as error:  # loadmat raises all kinds for damaged files
-        raise InputError(f"{path} is no mask of SBD: {error!r}") from error
+        raise InputError(f"{path} is not a mask of SBD: {error!r}") from error
 
 
 def pair_of(folder: Path, name: str) -> Pair:
-    """An image of VOC and its mask."""
+    """Name an image of VOC and its mask."""
     return Pair(name, folder / "JPEGImages" / f"{name}.jpg", folder / "SegmentationClass" / f"{name}.png")
 
 
 def load(split: str, root: Path | None) -> Pairs:
-    """`voc`, a split of the paper's evaluation."""
+    """Open a split of `voc`, the paper's evaluation."""
     folder = SOURCE.locate(root)
     pairs = [pair_of(folder, name) for name in names_in(folder / f"ImageSets/Segmentation/{split}.txt")]
     size = SIZE if split == "val" else None
@@ -81,12 +81,12 @@ def load(split: str, root: Path | None) -> Pairs:
 
 
 def load_full(split: str, root: Path | None) -> Pairs:
-    """`voc-full`, the same split as it is."""
+    """Open a split of `voc-full`, which leaves the images whole."""
     return Pairs("voc-full", split, load(split, root).pairs, read_void, **read_table("voc"))
 
 
 def load_augmented(split: str, root: Path | None) -> Pairs:
-    """`voc-aug`, its only split."""
+    """Open `voc-aug`, which has one split."""
     folder, sbd = SOURCE.locate(root), SBD.locate(root)
     train, val = (names_in(folder / f"ImageSets/Segmentation/{part}.txt") for part in ("train", "val"))
     more = {name for part in ("train", "val") for name in names_in(sbd / f"{part}.txt")} - {*train, *val}

@@ -13,11 +13,19 @@ from robviz.types import Dataset, InputError
 
 
 def class_weights(dataset: Dataset) -> Tensor:
-    """(K,) float32: 1 / N_y, N_y the labelled pixels of class y in the dataset, scaled to a sum of 1 (section 3.2).
+    """Compute class weights 1 / N_y from the labels of a dataset (section 3.2).
 
-    Only their ratios matter to an attack; the published weights sum to 1 too. A class without any pixel has no 1 / N_y:
-    it gets the weight of the rarest class that has some, so that its pixels elsewhere are neither left alone nor
-    infinitely dear, and a warning names it. Raises InputError where nothing is labelled.
+    Only their ratios matter to an attack. A class without any pixel gets the weight of the rarest class that has some,
+    so that its pixels in other splits are neither ignored nor infinitely important; a warning names it.
+
+    Args:
+        dataset: The training split.
+
+    Returns:
+        (K,) float32, scaled to a sum of 1 like the published weights.
+
+    Raises:
+        InputError: If nothing is labelled.
     """
     samples = tqdm(dataset, total=len(dataset), desc=f"class weights of {dataset.name}", unit="image", disable=None)
     count = len(dataset.classes)

@@ -15,7 +15,7 @@ CHUNK = 1 << 20  # bytes
 
 
 def require_sha1(path: Path, sha1: str) -> None:
-    """Raise InputError unless the file is the one of this digest."""
+    """Raise InputError unless the file has this digest."""
     digest = hashlib.sha1()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
@@ -25,7 +25,7 @@ def require_sha1(path: Path, sha1: str) -> None:
 
 
 def require_inside(member: str) -> None:
-    """Raise InputError for a path that leads out of the folder it is unpacked into."""
+    """Raise InputError for a path outside the folder that the archive is unpacked into."""
     posix, windows = PurePosixPath(member), PureWindowsPath(member)
     if posix.is_absolute() or windows.drive or windows.root or ".." in windows.parts:
         raise InputError(f"the archive holds {member!r}, which leads out of its folder; nothing of it was kept")
@@ -34,8 +34,7 @@ def require_inside(member: str) -> None:
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack a zip or tar archive into a new folder, whole or not at all.
 
-    Raises InputError for a damaged archive, for one that holds paths or links out of the folder, and when the folder
-    exists.
+    Raises InputError for a damaged archive, for one with paths or links out of the folder, and if the folder exists.
     """
     if folder.exists():
         raise InputError(f"{folder} exists already; move it away to unpack {archive.name} there")

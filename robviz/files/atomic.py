@@ -31,7 +31,7 @@ def writable(place: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write, which takes the place of the one at `path` once it is whole; without that, nothing changes."""
+    """Open a file that takes the place of the one at `path` once it is written whole; otherwise nothing changes."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
@@ -45,6 +45,6 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file that is there whole or not at all. Raises OSError, the folder as it was, on a full disk."""
+    """Write a text file whole or not at all; raises OSError, the folder unchanged, if the disk is full."""
     with replacing(path) as file:
         file.write(text.encode())

@@ -1,4 +1,4 @@
-"""Files from the net, whole or not at all, through broken connections, kills and replaced files."""
+"""Downloads, whole or not at all, despite broken connections, kills and replaced files."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Listener = Callable[[int, "int | None"], object]
 
 
 class Refused(Exception):
-    """An answer that another attempt would not change."""
+    """Report an answer that another attempt would not change."""
 
 
 def fetch(url: str, path: Path, listener: Listener = lambda received, total: None) -> None:
-    """Download a file; `path` is there afterwards, whole, or else it is not.
+    """Download a file whole or not at all.
 
-    What has arrived lies in `<path>.part`. The next attempt, or the next call, goes on from there if the server can and
-    vouches by ETag or date (in `<path>.part.version`) that the file is still the same one; else it begins anew.
-    One call at a time may fetch to a path. Raises InputError that says what to put where by hand.
+    Received bytes are kept in `<path>.part`. The next attempt, or the next call, continues from there if the server can
+    and confirms by ETag or date (in `<path>.part.version`) that the file is the same; otherwise it starts over. Only
+    one call at a time may download to a path. Raises InputError that says which file to put where by hand.
     """
     import httpx
 
@@ -51,7 +51,7 @@ def fetch(url: str, path: Path, listener: Listener = lambda received, total: Non
 
 
 def receive(client: httpx.Client, url: str, part: Path, version: Path, listener: Listener) -> None:
-    """One attempt: append to `part` what it lacks, or write it anew. Raises unless it is whole afterwards."""
+    """Make one attempt: append to `part` what it lacks, or write it from the start; raises unless it is then whole."""
     import httpx
     from tqdm import tqdm
 
@@ -88,7 +88,7 @@ def receive(client: httpx.Client, url: str, part: Path, version: Path, listener:
 
 
 def check_answer(response: httpx.Response) -> None:
-    """Raise `Refused` where no file comes, httpx's error where it may come next time."""
+    """Raise `Refused` if no file will come, and httpx's error if it may come next time."""
     import httpx
 
     status = f"it answered {response.status_code} {response.reason_phrase}"
@@ -101,12 +101,12 @@ def check_answer(response: httpx.Response) -> None:
 
 
 def goes_on(response: httpx.Response, offset: int, known: str) -> bool:
-    """Whether a partial answer begins at our end, in the version of the file that we began."""
+    """Return True if a partial answer continues our file, in the version that we began."""
     begins_there = response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
     return response.status_code == 206 and begins_there and version_of(response) in (None, known)
 
 
 def version_of(response: httpx.Response) -> str | None:
-    """What tells this file from a later one under the same address, in the server's words."""
+    """Return what distinguishes this file from a later one at the same address, in the server's words."""
     etag = response.headers.get("ETag", "W/")
     return response.headers.get("Last-Modified") if etag.startswith("W/") else etag

@@ -109,15 +109,32 @@ def to_bytes(image: Tensor) -> np.ndarray:
     return (image.detach().cpu() * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
 
 
-def quantise(attacked: Tensor, image: Tensor, eps: float) -> np.ndarray:
+def quantise(attacked: Tensor, image: Tensor, eps: float, is_mean_square: bool = False) -> np.ndarray:
     """The 8-bit picture closest to `attacked` that stays within eps of the 8-bit picture of `image`.
 
     attacked, image: (3, H, W) in [0, 1]. Returns (H, W, 3) uint8. With eps below 1/255 nothing can change.
+    is_mean_square: whether eps bounds the root mean square of the change instead of each value.
     """
+    if is_mean_square:
+        return quantise_mean_square(attacked, image, eps)
     levels = math.floor(eps * 255 + 1e-6)
     original = to_bytes(image).astype(int)
     change = (to_bytes(attacked).astype(int) - original).clip(-levels, levels)
     return (original + change).astype(np.uint8)
+
+
+def quantise_mean_square(attacked: Tensor, image: Tensor, eps: float) -> np.ndarray:
+    """The 8-bit picture of `attacked` whose change from that of `image` has a root mean square of at most eps.
+
+    attacked, image: (3, H, W) in [0, 1]. Returns (H, W, 3) uint8. Rounding may add to the change, which is then shrunk
+    a little before it is rounded again.
+    """
+    original = to_bytes(image).astype(int)
+    for shrunk in np.linspace(1, 0, 101):
+        rounded = to_bytes(image + float(shrunk) * (attacked.detach().cpu() - image)).astype(int)
+        if np.sqrt(np.mean((rounded - original) ** 2)) <= 255 * eps + 1e-6:
+            return rounded.astype(np.uint8)
+    return original.astype(np.uint8)
 
 
 def largest_change(a: np.ndarray, b: np.ndarray) -> int:

@@ -1,4 +1,4 @@
-"""Where files lie: those bundled with robviz, and those it keeps for the user."""
+"""Paths: the files bundled with robviz, and those that it keeps for the user."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ PACKAGE = Path(__file__).parent.parent
 
 
 def shipped(name: str) -> Path:
-    """Path of a shipped file or folder: `checkpoints` or `notebooks`."""
+    """Return the path of a shipped file or folder, such as `checkpoints` or `notebooks`."""
     inside = PACKAGE / name
     return inside if inside.exists() else PACKAGE.parent / name
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: `$ROBVIZ_CACHE`, or robviz's folder in the user's cache on this system."""
+    """Return the folder for downloads: `$ROBVIZ_CACHE`, or robviz's folder in the user's cache on this system."""
     if chosen := os.environ.get("ROBVIZ_CACHE"):
         return Path(chosen).expanduser()
     if sys.platform == "win32":

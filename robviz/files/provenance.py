@@ -7,6 +7,6 @@ from importlib.metadata import version
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of every package that can change a figure."""
+    """Return the versions of Python and of every package that can change a figure."""
     packages = ("robviz", "torch", "timm", "numpy", "pillow", "scikit-image")
     return {"python": platform.python_version(), **{package: version(package) for package in packages}}

@@ -1,9 +1,10 @@
 """Clean and adversarial training of segmentation models (paper, section 4), and the recipes for it.
 
-`run` follows a recipe from its initial weights to a checkpoint with its card. It may be killed at any moment and
-started again, and spread over processes and machines by `torchrun` or `accelerate launch`: the loss curve stays the
-same, to the last digit after a kill, within rounding over processes. (Not so where dropout or batch norm see fewer
-images at a time; on GPUs, batch norm is synchronised.) `train` is the loop behind it, a generator of its own progress.
+`run` follows a recipe from its initial weights to a checkpoint with its card. It may be stopped at any moment and
+resumed, and spread over processes and machines by `torchrun` or `accelerate launch`. The loss curve stays the same: to
+the last digit after an interruption, and within rounding over several processes. Exceptions are dropout, and batch norm
+on CPUs, which see fewer images per process; on GPUs, batch norm is synchronised. `train` is the loop behind it, a
+generator of its own progress.
 """
 
 from __future__ import annotations

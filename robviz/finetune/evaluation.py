@@ -1,4 +1,4 @@
-"""How good a model is by now, clean and under attack."""
+"""Measure a model during and after its training, clean and under attack."""
 
 from __future__ import annotations
 
@@ -10,31 +10,35 @@ from tqdm import tqdm
 
 from robviz.attacks import AttackSpec, last_of, predicted, spec_steps
 from robviz.datasets.batching import batches
-from robviz.metrics import Counts, counts, miou
+from robviz.metrics import Counts, accuracy_per_image, counts, miou
 from robviz.models.layers import device_of
-from robviz.types import Sample
+from robviz.types import InputError, Sample
 
 SIDE_BY_SIDE = 16  # images of one size, on a GPU; a CPU gains nothing by it
 
 
 def rates(prefix: str, per_image: list[Counts]) -> dict[str, float]:
-    """mIoU and pixel accuracy, in [0, 1], pooled over the images."""
+    """Compute mIoU and pixel accuracy in [0, 1], pooled over the images; raises InputError if all pixels are void."""
     pooled = Counts(*(torch.cat(column).sum(0) for column in zip(*per_image)))
+    if not pooled.valid:
+        raise InputError(
+            f"none of {len(per_image)} images has a labelled pixel to measure the model on; check its labels"
+        )
     return {
         f"{prefix}_miou": round(miou(pooled.intersection, pooled.union), 4),
-        f"{prefix}_pixel_accuracy": round((pooled.correct / pooled.valid).item(), 4),
+        f"{prefix}_pixel_accuracy": round(accuracy_per_image(pooled.correct, pooled.valid).item(), 4),
     }
 
 
 def stacks(samples: Sequence[Sample], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images and labels, as many of one size at a time as the device works on side by side."""
+    """Yield images and labels of one size, as many at a time as the device processes side by side."""
     length = 1 if device.type == "cpu" else SIDE_BY_SIDE
     for batch in batches(samples, range(len(samples)), length):
         yield torch.stack([one.image for _, one in batch]), torch.stack([one.labels for _, one in batch])
 
 
 def measure_clean(model: nn.Module, samples: Sequence[Sample], num_classes: int) -> dict[str, float]:
-    """`clean_miou` and `clean_pixel_accuracy` over the samples."""
+    """Compute `clean_miou` and `clean_pixel_accuracy` over the samples."""
     device, found = device_of(model), []
     for images, labels in stacks(samples, device):
         found.append(counts(predicted(model, images.to(device)).cpu(), labels, num_classes))
@@ -44,7 +48,7 @@ def measure_clean(model: nn.Module, samples: Sequence[Sample], num_classes: int)
 def measure_attacked(
     model: nn.Module, samples: Sequence[Sample], num_classes: int, spec: AttackSpec
 ) -> dict[str, float]:
-    """`attacked_miou` and `attacked_pixel_accuracy` under an attack, each image at its lowest accuracy."""
+    """Compute `attacked_miou` and `attacked_pixel_accuracy` under an attack, each image at its lowest accuracy."""
     device, found = device_of(model), []
     for images, labels in tqdm(stacks(samples, device), desc="attacking", disable=None, leave=False):
         result = last_of(spec_steps(spec, model, images.to(device), labels.to(device)))

@@ -21,21 +21,28 @@ ORDER, AUGMENTATION, NOISE, DROPOUT = range(4)  # what the randomness is for
 
 
 def generator_of(seed: int, purpose: int, *parts: int) -> torch.Generator:
-    """A random source that depends on these numbers alone."""
+    """Return a random generator that depends on these numbers alone."""
     state = np.random.SeedSequence((seed, purpose, *parts)).generate_state(2)
     return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
 
 
 @lru_cache(maxsize=2)
 def order(seed: int, epoch: int, length: int) -> list[int]:
-    """The indices of a dataset, shuffled for one epoch."""
+    """Shuffle the indices of a dataset for one epoch."""
     return torch.randperm(length, generator=generator_of(seed, ORDER, epoch)).tolist()
 
 
 class TrainingImages(TorchDataset[tuple[Tensor, Tensor]]):
-    """Image number n, and its labels: the n-th of one shuffled pass after the other, augmented.
+    """Return image number n and its labels: the n-th of one shuffled pass after the other, augmented.
 
-    len() is that of a pass. Raises InputError where the training would not have an iteration.
+    `len()` is the length of one pass.
+
+    Args:
+        recipe: The recipe that is trained.
+        dataset: Its training images.
+
+    Raises:
+        InputError: If the training would not have a single iteration.
     """
 
     def __init__(self, recipe: Recipe, dataset: Dataset) -> None:
@@ -59,7 +66,14 @@ class TrainingImages(TorchDataset[tuple[Tensor, Tensor]]):
         return len(self.dataset)
 
     def size(self, number: int) -> int | tuple[int, int]:
-        """Of the image of this number; the same for all of its batch."""
+        """Return the size of the image with this number; it is the same within a batch.
+
+        Args:
+            number: The number of the image.
+
+        Returns:
+            The side of a square, or (H, W).
+        """
         sizes = self.recipe.sizes
         return sizes[number // self.recipe.batch_size % len(sizes)]
 
@@ -75,7 +89,7 @@ ENDLESS = {"photos": Composites, "photos-objects": Objects}
 
 
 class TrainingComposites(TrainingImages):
-    """Composites of photos, drawn at their size instead of cropped; no two are the same."""
+    """Draw composites of photos at their size instead of cropping them; no two are the same."""
 
     def __init__(self, recipe: Recipe) -> None:
         if recipe.iterations is None:
@@ -95,19 +109,19 @@ class TrainingComposites(TrainingImages):
 
 
 def training_images(recipe: Recipe, root: Path | None = None) -> TrainingImages:
-    """Those of a recipe. root: the folder that the dataset lies in. Raises InputError where they are not there."""
+    """Return the training images of a recipe; raises InputError if the dataset is not in `root`."""
     if recipe.dataset in ENDLESS:
         return TrainingComposites(recipe)
     return TrainingImages(recipe, load_dataset(recipe.dataset, "train", root))
 
 
 def passes_after(images: TrainingImages) -> int:
-    """The number of iterations after which every image was seen once, or the training is over."""
+    """Return the number of iterations after which every image was seen once, or the training is over."""
     return min(images.iterations, ceil(len(images) / images.recipe.batch_size))
 
 
 def numbers_of(iteration: int, recipe: Recipe, process: int, processes: int) -> range:
-    """The numbers of the images that one of several processes takes of the batch of an iteration."""
+    """Return the numbers of the images in the batch of an iteration that one of several processes takes."""
     first = iteration * recipe.batch_size
     return range(first + process, first + recipe.batch_size, processes)
 
@@ -115,7 +129,7 @@ def numbers_of(iteration: int, recipe: Recipe, process: int, processes: int) -> 
 def loader(
     images: TrainingImages, start: int, process: int, processes: int, workers: int
 ) -> DataLoader[tuple[Tensor, Tensor]]:
-    """The batches of one of several processes from iteration `start` on."""
+    """Load the batches of one of several processes, from iteration `start` on."""
     batches = (list(numbers_of(i, images.recipe, process, processes)) for i in range(start, images.iterations))
     return DataLoader(
         images,

@@ -1,4 +1,4 @@
-"""What a training starts from."""
+"""The weights that a training starts from."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 from torch import nn
 
 from robviz.finetune.recipes import Recipe
-from robviz.models import ARCHITECTURES, build, card_of, load_backbone, load_checkpoint, load_model, published
+from robviz.models import architecture_of, build, card_of, load_backbone, load_checkpoint, load_model, published
 from robviz.models.checkpoints import state_of
 from robviz.types import InputError
 
 
 def initial_model(recipe: Recipe, num_classes: int) -> nn.Module:
-    """The model that a training starts from. Raises InputError where it cannot be had."""
+    """Build the model that a training starts from; raises InputError if its weights are not available."""
     model, initial = build(recipe.architecture, num_classes), recipe.initial
     if initial is None:
         return model
     if initial == "imagenet":
-        load_imagenet = ARCHITECTURES[recipe.architecture].load_imagenet
+        load_imagenet = architecture_of(recipe.architecture).load_imagenet
         if load_imagenet is None:
             raise InputError(
                 f"there are no ImageNet weights for {recipe.architecture}; set initial to the path of a classifier's "

@@ -30,11 +30,17 @@ TOO_FEW = "more than 1 value per channel"  # what torch says of batch norm
 
 @dataclass(frozen=True)
 class Progress:
-    """One iteration of a training, done.
+    """Describe one finished iteration of a training.
 
-    loss: over all processes. images_per_second, seconds_left: by this session's pace, probes and all. probe: clean and
-    robust mIoU of the averaged model, where it was looked at. seconds: what the iteration was spent on. saved: the
-    state on disk is this one.
+    Attributes:
+        iteration: Its number, from 1.
+        iterations: The length of the training.
+        loss: Over all processes.
+        images_per_second: The pace of this session, including probes.
+        seconds_left: At that pace.
+        probe: Clean and robust mIoU of the averaged model, if it was measured at this iteration.
+        seconds: The time spent on each part of the iteration.
+        saved: True if the state on disk is this one.
     """
 
     iteration: int
@@ -48,9 +54,13 @@ class Progress:
 
 
 class Training:
-    """What a training carries from one iteration to the next; randomness and data follow from the iteration's number.
+    """Hold what a training carries from one iteration to the next.
 
-    model: trained in place, on `accelerator.device`. averaged: its running average, which is what to keep.
+    Randomness and data follow from the number of the iteration.
+
+    Attributes:
+        model: Trained in place, on `accelerator.device`.
+        averaged: Its running average, which is the result.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe, num_classes: int) -> None:
@@ -77,7 +87,7 @@ class Training:
         return len(self.losses)
 
     def save(self, folder: Path) -> None:
-        """Keep the state in a folder, in place of the last one. Raises InputError, that one intact, on a full disk."""
+        """Replace the state in a folder; raises InputError, the old state intact, if the disk is full."""
         if not self.accelerator.is_main_process:
             return
         state = {
@@ -93,7 +103,7 @@ class Training:
             torch.save(state, file)
 
     def load(self, folder: Path) -> None:
-        """Go on from the state in a folder, if there is one. Raises InputError for a damaged one."""
+        """Resume from the state in a folder, if there is one; raises InputError if it is damaged."""
         if not (folder / STATE).exists():
             return
         try:
@@ -109,7 +119,7 @@ class Training:
 
 @contextmanager
 def must_fit(folder: Path) -> Iterator[None]:
-    """ValueError where a file cannot be written."""
+    """Turn a failed write into an InputError that says what to do."""
     try:
         yield
     except OSError as error:
@@ -119,7 +129,7 @@ def must_fit(folder: Path) -> Iterator[None]:
 
 
 class Stopwatch:
-    """Seconds spent on each part of an iteration."""
+    """Measure the seconds spent on each part of an iteration."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -130,7 +140,7 @@ class Stopwatch:
         self.last = time.perf_counter()
 
     def lap(self, part: str) -> None:
-        """What passed since the last lap goes to this part."""
+        """Add the time since the last lap to this part."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         now = time.perf_counter()
@@ -140,7 +150,7 @@ class Stopwatch:
 
 @contextmanager
 def seeded(generator: torch.Generator, device: torch.device) -> Iterator[None]:
-    """Torch's own randomness (dropout) from a seed inside, as it was afterwards."""
+    """Seed torch's own randomness (dropout) inside, and restore it afterwards."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(generator.initial_seed())
         yield
@@ -156,14 +166,25 @@ def train(
     micro_batch: int | None = None,
     workers: int = 1,
 ) -> Generator[Progress, None, None]:
-    """Train until the recipe's last iteration; yields after each, and may be closed after any.
+    """Train until the recipe's last iteration; may be closed after any.
 
-    folder: where the state is kept, every `save_every` iterations and when closed, and from where it goes on. probe:
-    clean and robust mIoU of a model. micro_batch: images that a process takes at a time; gradients add up to those of
-    the whole batch, but batch norm sees no more than these. workers: processes that read images.
+    Args:
+        training: The state to start from.
+        images: The training images.
+        folder: Where the state is saved, every `save_every` iterations and when closed, and from where it is resumed.
+        save_every: Iterations between two saved states.
+        probe: Computes clean and robust mIoU of a model.
+        probe_every: Iterations between two probes.
+        micro_batch: Images per process at a time. Gradients are accumulated over the whole batch, but batch norm sees
+            only these.
+        workers: Processes that read images.
 
-    Raises InputError, the last state intact, when loss or gradient stop being finite, the disk is full, or a batch is
-    too small.
+    Yields:
+        The progress after each iteration.
+
+    Raises:
+        InputError: With the last state intact, if loss or gradient become infinite or NaN, the disk is full, or a batch
+            is too small.
     """
     accelerator, recipe, model = training.accelerator, training.recipe, training.model
     device, process, processes = accelerator.device, accelerator.process_index, accelerator.num_processes
@@ -215,7 +236,7 @@ def train(
 
 
 class Part(NamedTuple):
-    """What one process takes of a batch."""
+    """Hold the share of a batch that one process takes."""
 
     images: Tensor
     labels: Tensor
@@ -225,7 +246,7 @@ class Part(NamedTuple):
 def backpropagate(
     training: Training, network: nn.Module, part: Part, iterations: int, micro_batch: int | None, watch: Stopwatch
 ) -> float:
-    """Add up the gradients of the mean loss over the batch of all processes; returns that loss."""
+    """Accumulate the gradients of the mean loss over the batch of all processes, and return that loss."""
     accelerator, recipe, objective = training.accelerator, training.recipe, training.objective
     eps = recipe.eps * min(1, (training.iteration + 1) / max(1, recipe.eps_warm_up * iterations))
     # Over all processes: how many images or pixels the loss is the mean of, and which classes they show.
@@ -253,7 +274,7 @@ def backpropagate(
 
 
 def answers(network: nn.Module, images: Tensor) -> Any:
-    """Outputs in train mode. Raises InputError, saying what to do, where batch norm has one value a channel."""
+    """Return outputs in training mode; raises InputError if batch norm has only one value per channel."""
     try:
         return network(images)
     except ValueError as error:
@@ -266,7 +287,7 @@ def answers(network: nn.Module, images: Tensor) -> Any:
 
 
 def update(training: Training, loss: float, iterations: int) -> None:
-    """One step of the optimizer and of the average. Raises InputError before it unless loss and gradient are finite."""
+    """Make one step of optimizer and average; raises InputError before it if loss or gradient are not finite."""
     recipe, parameters = training.recipe, [p for group in training.optimizer.param_groups for p in group["params"]]
     norm = nn.utils.clip_grad_norm_(parameters, recipe.clip or inf).item()
     if not (isfinite(loss) and isfinite(norm)):
@@ -284,7 +305,7 @@ def update(training: Training, loss: float, iterations: int) -> None:
 
 
 def warn_of_missing(images: TrainingImages, seen: Tensor) -> None:
-    """Warn of classes that no image has shown."""
+    """Warn of classes that no training image shows."""
     missing = [name for name, is_there in zip(images.classes, seen.tolist()) if not is_there]
     if missing:
         warnings.warn(

@@ -1,4 +1,4 @@
-"""What a training makes small, and the attacked images it does so on."""
+"""The quantity that a training minimises, and the attacked images on which it does so."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robviz.attacks import frozen, project
+from robviz.attacks import frozen
 from robviz.finetune.images import NOISE, generator_of
 from robviz.finetune.recipes import Recipe
+from robviz.norms import project_linf
 from robviz.types import VOID, InputError
 
 
 def segmentation_loss(outputs: Tensor | tuple[Tensor, Tensor], labels: Tensor, auxiliary_weight: float) -> Tensor:
-    """Cross-entropy summed over valid pixels, plus the auxiliary head's where the model has one."""
+    """Sum the cross-entropy over valid pixels, plus that of the auxiliary head if the model has one."""
     heads = outputs if isinstance(outputs, tuple) else (outputs,)
     main, *auxiliary = (F.cross_entropy(logits.float(), labels, ignore_index=VOID, reduction="sum") for logits in heads)
     return main + auxiliary_weight * sum(auxiliary)
 
 
 def feature_distance(features: list[Tensor], targets: list[Tensor]) -> Tensor:
-    """Squared distance over the squared length of the targets, the mean over levels, summed over images."""
+    """Compute squared distance over squared length of the targets, averaged over levels and summed over images."""
     levels = [
         (level.float() - target).square().flatten(1).sum(1) / target.square().flatten(1).sum(1)
         for level, target in zip(features, targets)
@@ -35,7 +36,7 @@ def feature_distance(features: list[Tensor], targets: list[Tensor]) -> Tensor:
 
 
 class Features(nn.Module):
-    """Images (B, 3, H, W) to what a model's backbone makes of them."""
+    """Map images (B, 3, H, W) to the features of a model's backbone."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -46,7 +47,7 @@ class Features(nn.Module):
 
 
 class Pooled(nn.Module):
-    """A classifier made of a segmentation model: everywhere the mean of its logits, of each of its heads."""
+    """Make a classifier of a segmentation model: every pixel gets the mean of the logits, for each head."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -64,13 +65,20 @@ class Pooled(nn.Module):
 
 
 def answering(model: nn.Module, recipe: Recipe) -> nn.Module:
-    """The model as the recipe asks it."""
+    """Wrap the model as the recipe trains it."""
     return Pooled(model) if recipe.trains == "classifier" else model
 
 
 @dataclass(frozen=True)
 class Objective:
-    """network: images to outputs. targets: of clean images and labels. loss: summed. count: how many it sums over."""
+    """Describe what a training minimises.
+
+    Attributes:
+        network: From images to outputs.
+        targets: From clean images and labels to targets.
+        loss: From outputs and targets to a summed loss.
+        count: From labels to the number of terms in that sum.
+    """
 
     network: nn.Module
     targets: Callable[[Tensor, Tensor], Any]
@@ -79,7 +87,7 @@ class Objective:
 
 
 def objective_of(model: nn.Module, recipe: Recipe) -> Objective:
-    """The recipe's. Raises InputError where the architecture does not offer what it needs."""
+    """Return the recipe's objective; raises InputError if the architecture lacks what it needs."""
     if recipe.trains != "backbone":
         loss = partial(segmentation_loss, auxiliary_weight=recipe.auxiliary_weight)
         network = answering(model, recipe)
@@ -97,7 +105,7 @@ def objective_of(model: nn.Module, recipe: Recipe) -> Objective:
 
 
 def noise_of(seed: int, numbers: Iterable[int], shape: torch.Size) -> Tensor:
-    """(B, *shape) within -1 .. 1, each image's by its number alone."""
+    """Draw (B, *shape) uniform noise in -1 .. 1 that depends on the number of each image alone."""
     return torch.stack([2 * torch.rand(shape, generator=generator_of(seed, NOISE, number)) - 1 for number in numbers])
 
 
@@ -110,21 +118,21 @@ def pgd_examples(
     recipe: Recipe,
     noise: Tensor,
 ) -> Tensor:
-    """Adversarial images for training: a few plain PGD steps on `loss(outputs, targets)`, from images + eps * noise.
+    """Attack training images: a few plain PGD steps on `loss(outputs, targets)`, from images + eps * noise.
 
-    images: (B, 3, H, W) in [0, 1]. noise: the same shape, within -1 .. 1.
+    images: (B, 3, H, W) in [0, 1]. noise: the same shape, in -1 .. 1.
     """
-    x = project(images + eps * noise.to(images), images, eps)
+    x = project_linf(images + eps * noise.to(images), images, eps)
     with frozen(network):
         for _ in range(recipe.attack_steps):
             x.requires_grad_()
             with autocast(x, recipe):
                 value = loss(network(x), targets)
             (gradient,) = torch.autograd.grad(value, x)
-            x = project(x.detach() + recipe.attack_step_size * gradient.sign(), images, eps)
+            x = project_linf(x.detach() + recipe.attack_step_size * gradient.sign(), images, eps)
     return x
 
 
 def autocast(images: Tensor, recipe: Recipe) -> torch.autocast:
-    """The recipe's precision, where the images are."""
+    """Return the recipe's precision as a context, on the device of the images."""
     return torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.precision == "bf16")

@@ -1,4 +1,4 @@
-"""Which weights move, how far, and which decay."""
+"""The weights that a training changes: which, how far, and with which decay."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ NOT_DECAYED = re.compile(r"(pos_embed|cls_token|cls_emb)$")  # beside what has o
 
 
 def choose_trained(model: nn.Module, recipe: Recipe) -> None:
-    """Only what the recipe trains requires gradients."""
+    """Require gradients of exactly those parameters that the recipe trains."""
     for name, parameter in model.named_parameters():
         in_backbone = name.startswith("backbone.")
         parameter.requires_grad_(recipe.trains in ("all", "classifier") or in_backbone == (recipe.trains == "backbone"))
 
 
 def into_training_mode(model: nn.Module, recipe: Recipe) -> None:
-    """Train mode, but for a frozen backbone, whose batch norms stay as they are."""
+    """Put the model in training mode, except for a frozen backbone, whose batch norms stay as they are."""
     model.train()
     if recipe.trains == "decoder":
         model.backbone.eval()  # type: ignore[operator, union-attr]
 
 
 def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW or SGD, without decay on norms, biases, layer scales, position embeddings and tokens."""
+    """Build AdamW or SGD, without decay on norms, biases, layer scales, position embeddings and tokens."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -44,9 +44,9 @@ def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def learning_rate_factor(iteration: int, recipe: Recipe, iterations: int) -> float:
-    """Linear warm-up from the ratio to 1, then polynomial decay to zero.
+    """Warm up linearly from the ratio to 1, then decay polynomially to zero.
 
-    The warm-up is one iteration ahead of the official code's, whose first iteration hardly moves.
+    The warm-up is one iteration ahead of the official code, whose first iteration hardly moves.
     """
     warm_up = round(recipe.warm_up * iterations)
     if iteration < warm_up:

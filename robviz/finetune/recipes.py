@@ -1,11 +1,10 @@
-"""Everything that decides the outcome of a training, by name: the paper's, and those that made the shipped models."""
+"""Recipes by name, with everything that decides a training: the paper's, and those of the shipped models."""
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from itertools import groupby, product
+from itertools import product
 from typing import Any
 
 import yaml
@@ -24,14 +23,22 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the outcome of a training; it lasts for `iterations` or else for `epochs`.
+    """Hold everything that decides the outcome of a training, which lasts for `iterations` or else for `epochs`.
 
-    initial: None starts from scratch, "imagenet" from a backbone trained there; else what `load_model` opens, another
-    recipe (trained first unless it is there), a published robust backbone, or the path of a checkpoint or an ImageNet
-    classifier. backbone_only: take the backbone alone of an initial checkpoint.
-    trains: "all"; the "decoder" on a frozen backbone; the "backbone" by itself, without labels: its features on
-    attacked images shall be those it had at first on clean ones; or all of it as a "classifier" of whole pictures, by
-    the mean of its logits.
+    The comments beside the fields give their units.
+
+    Attributes:
+        name: The name of the trained model.
+        initial: None starts from scratch, "imagenet" from a backbone pretrained there. Otherwise the name of a model,
+            of another recipe (trained first unless its model exists), of a published robust backbone, or the path of a
+            checkpoint or of an ImageNet classifier.
+        backbone_only: Take only the backbone of an initial checkpoint.
+        trains: "all"; the "decoder" on a frozen backbone; the "backbone" by itself, without labels, by matching its
+            features on attacked images to its initial features on clean ones; or everything as a "classifier" of whole
+            pictures, by the mean of its logits.
+
+    Raises:
+        InputError: For a setting out of range.
     """
 
     name: str
@@ -149,7 +156,7 @@ CLASSIFIERS = (CLASSIFIER, replace(CLASSIFIER, name="mini-classifier-robust", ep
 
 @dataclass(frozen=True)
 class Column:
-    """A column of Table 4 and the architectures in it, with the robust backbone of Table 5 where one is published."""
+    """Describe a column of Table 4: its architectures, with the robust backbone of Table 5 if one is published."""
 
     backbones: dict[str, str | None]
     epochs: dict[int, int]  # and how many of them warm up
@@ -191,7 +198,7 @@ STEPS = (2, 5)  # Table 3; 4/255 in steps of 0.01 from a random start, on plain 
 
 
 def of_the_paper(column: Column) -> list[Recipe]:
-    """The recipes of a column: clean, AT from a clean backbone, PIR-AT from a robust one (Table 3)."""
+    """Build the recipes of a column: clean, AT from a clean backbone, PIR-AT from a robust one (Table 3)."""
     recipes = []
     for (architecture, robust), (epochs, warm_up) in product(column.backbones.items(), column.epochs.items()):
         settings = TABLE_4 | column.settings
@@ -227,29 +234,20 @@ RECIPES = {
 
 
 def of_seed(recipe: Recipe, seed: int) -> Recipe:
-    """The recipe with another seed, which its name then tells."""
+    """Return the recipe with another seed, which becomes part of its name."""
     return recipe if seed == recipe.seed else replace(recipe, seed=seed, name=f"{recipe.name}-seed{seed}")
 
 
 def recipe_of(name: str) -> Recipe:
-    """The recipe of a name. Raises InputError, naming the closest, for an unknown one."""
+    """Return the recipe of a name; raises InputError, naming the closest, for an unknown name."""
     if name not in RECIPES:
         closest = get_close_matches(name, RECIPES, 3, 0.0)
         raise InputError(f"unknown recipe {name!r}; closest are {', '.join(closest)}, and `robviz finetune` lists all")
     return RECIPES[name]
 
 
-def overview() -> str:
-    """The names of all recipes, in groups of one dataset and architecture."""
-    lines = []
-    for (dataset, architecture), group in groupby(RECIPES.values(), lambda one: (one.dataset, one.architecture)):
-        names = textwrap.wrap("  ".join(recipe.name for recipe in group), 110, break_on_hyphens=False)
-        lines += [f"{dataset}, {architecture}", *(f"  {line}" for line in names)]
-    return "\n".join([*lines, ""])
-
-
 def changed(recipe: Recipe, changes: list[str]) -> Recipe:
-    """The recipe with other settings, each as `name=value`, the value as YAML. Raises InputError for what is none."""
+    """Return the recipe with other settings, each `name=value` with the value as YAML; raises InputError for others."""
     known = recipe.__dataclass_fields__
     values = {}
     for change in changes:
@@ -261,5 +259,5 @@ def changed(recipe: Recipe, changes: list[str]) -> Recipe:
 
 
 def plain(value: Any) -> Any:
-    """Lists as tuples."""
+    """Turn lists into tuples."""
     return tuple(map(plain, value)) if isinstance(value, list) else value

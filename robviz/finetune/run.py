@@ -50,9 +50,9 @@ def run(  # noqa: PLR0913 - public and documented
 ) -> Path:
     """Train, measure on held-out images and write `<out>/<recipe.name>.safetensors` with its card.
 
-    While it trains, the state and the checkpoint so far, which `load_model` opens too, lie in
-    `<out>/<recipe.name>.training`; the same call goes on from there, and returns at once where this recipe was trained
-    already. The figures in the card belong to the weights as written (float16).
+    While it trains, the state and the current checkpoint, which `load_model` opens too, are in
+    `<out>/<recipe.name>.training`. The same call resumes from there, and returns at once if this recipe was already
+    trained. The figures in the card belong to the weights as written (float16).
 
     Args:
         recipe: What to train and how; `RECIPES` has those of the paper and of this project.
@@ -60,18 +60,18 @@ def run(  # noqa: PLR0913 - public and documented
         attack_steps: Steps of the attack that the card reports (APGD, mask-ce).
         eps: Its radius, in [0, 1].
         limit: Measure on at most this many images of each split.
-        root: The folder that the dataset lies in.
-        resume: Go on with a training that was interrupted; False begins it again.
+        root: The folder that holds the dataset.
+        resume: Resume an interrupted training; False starts over.
         save_every: Iterations between two states on disk.
-        probe_images: How many images of the val split are looked at, 20 times during the training.
-        micro_batch: Images that a process takes at a time; see `train`.
+        probe_images: Images of the val split that the model is measured on, 20 times during the training.
+        micro_batch: Images per process at a time; see `train`.
         workers: Processes that read images.
 
     Returns:
         The path of the weights, written by the main process.
 
     Raises:
-        ValueError: For what cannot be trained, the last good checkpoint intact.
+        InputError: If the recipe cannot be trained, the last good checkpoint intact.
     """
     out, root = Path(out), Path(root) if root is not None else None
     path = out / f"{recipe.name}.safetensors"
@@ -108,19 +108,19 @@ def run(  # noqa: PLR0913 - public and documented
 
 
 def is_trained(path: Path, recipe: Recipe) -> bool:
-    """Whether a training by this very recipe has ended there: its card is written last."""
+    """Return True if a training by this very recipe has finished there; its card is written last."""
     card = path.with_suffix(".json")
     return card.exists() and Card.load(card).training.get("recipe") == as_json(recipe)
 
 
 def as_json(recipe: Recipe) -> dict[str, Any]:
-    """Its settings as a file will give them back: lists for tuples."""
+    """Return its settings as a JSON file would: lists instead of tuples."""
     return json.loads(json.dumps(asdict(recipe)))
 
 
 @contextmanager
 def telling_of_a_stop(folder: Path) -> Iterator[None]:
-    """What to do after Ctrl-C."""
+    """Say after Ctrl-C how to resume."""
     try:
         yield
     except KeyboardInterrupt:
@@ -129,9 +129,9 @@ def telling_of_a_stop(folder: Path) -> Iterator[None]:
 
 
 def first_stage(recipe: Recipe, out: Path, **options: Any) -> str | None:
-    """What to start from: where that is another recipe, its checkpoint in `out`, trained first unless it is there.
+    """Return what to start from; if that is another recipe, its checkpoint in `out`, trained first unless it is there.
 
-    Another seed than the table's is that of the first stage too, whose name then tells it.
+    A seed other than the table's is that of the first stage, too, and becomes part of its name.
     """
     if recipe.initial not in RECIPES or recipe.initial in available():
         return recipe.initial
@@ -144,13 +144,13 @@ def first_stage(recipe: Recipe, out: Path, **options: Any) -> str | None:
 
 
 def held_out_of(recipe: Recipe, root: Path | None) -> dict[str, Dataset]:
-    """The splits that a model is measured on. Raises InputError where there is no `val`."""
+    """Open the splits that a model is measured on; raises InputError if there is no `val`."""
     splits = ("val", "photographs") if recipe.dataset == "photos" else ("val",)
     return {split: load_dataset(recipe.held_out or recipe.dataset, split, root) for split in splits}
 
 
 def begin(folder: Path, recipe: Recipe, images: TrainingImages, resume: bool) -> None:
-    """Make the folder of a training, or see that it is the one's there. Raises InputError where it is another's."""
+    """Create the folder of a training, or check that it belongs to this one; raises InputError otherwise."""
     if not resume:
         shutil.rmtree(folder, ignore_errors=True)
     plan = {"recipe": as_json(recipe), "dataset": {"name": images.name, "images": len(images)}}
@@ -164,7 +164,7 @@ def first(dataset: Dataset, count: int) -> list[Sample]:
 
 
 def probe_of(recipe: Recipe, dataset: Dataset, count: int, eps: float) -> Callable[[nn.Module], tuple[float, float]]:
-    """Clean and robust mIoU of a model on a few images, as a function of the model."""
+    """Return a function that measures clean and robust mIoU of a model on a few images."""
     samples, classes = first(dataset, count), len(dataset.classes)
     spec = AttackSpec(eps=eps, steps=PROBE_STEPS)
 
@@ -177,7 +177,7 @@ def probe_of(recipe: Recipe, dataset: Dataset, count: int, eps: float) -> Callab
 
 
 def measured(recipe: Recipe, path: Path, held_out: dict[str, Dataset], spec: AttackSpec, limit: int) -> dict[str, Any]:
-    """The metrics of a card: of the weights as written, by split, and the attack."""
+    """Measure the figures of a card, of the weights as written: by split, and the attack."""
     model = answering(load_model(path, PartialState().device), recipe)
     metrics: dict[str, Any] = {"attack": spec.numbers()}
     for split, dataset in held_out.items():
@@ -192,7 +192,7 @@ def device_name(device: torch.device) -> str:
 
 
 def history(training: Training, probe_images: int) -> dict[str, Any]:
-    """How a model came to be, for its card."""
+    """Describe how a model was made, for its card."""
     recipe, losses = training.recipe, training.losses
     length = max(1, len(losses) // 100)
     return {
@@ -212,7 +212,7 @@ def history(training: Training, probe_images: int) -> dict[str, Any]:
 
 
 def prepare(recipe: Recipe, images: TrainingImages, initial: str | None) -> Training:
-    """A recipe's training before its first iteration. initial: what its weights start from."""
+    """Prepare a recipe's training before its first iteration. initial: what its weights start from."""
     classes = len(images.classes)
     with torch.random.fork_rng([]):  # it is built on the CPU
         torch.manual_seed(recipe.seed)
@@ -220,7 +220,7 @@ def prepare(recipe: Recipe, images: TrainingImages, initial: str | None) -> Trai
 
 
 def follow(progresses: Iterator[Progress], training: Training, iterations: int, card: Card, folder: Path) -> None:
-    """Let a training run to its end, say how it goes, and keep the checkpoint so far whenever its state is saved."""
+    """Run a training to its end, show its progress, and save the current checkpoint whenever its state is saved."""
     is_main = training.accelerator.is_main_process
     with tqdm(total=iterations, desc=card.name, disable=not is_main) as bar:
         for progress in progresses:

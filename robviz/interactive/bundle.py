@@ -139,8 +139,13 @@ def unpack(file: str | Path | io.BytesIO) -> Evidence:
         labels[labels == VOID_BYTE] = VOID
         if labels.max() >= len(card.classes):
             raise InputError(f"{name} in this zip holds class {labels.max()}, {card.name} has {len(card.classes)}")
-    if (change := largest_change(image, attacked)) > setting.eps_255 + 1e-6:
-        raise InputError(f"the pictures in this zip differ by {change}/255, more than its ε of {setting.eps_255:g}/255")
+    change, norm = largest_change(image, attacked), setting.spec().norm
+    size = norm.size(255 * (to_tensor(Image.fromarray(attacked)) - to_tensor(Image.fromarray(image)))).item()
+    if size > setting.eps_255 + 1e-3:
+        raise InputError(
+            f"the pictures in this zip differ by {size:.4g}/255 ({norm.name}), more than its ε of "
+            f"{setting.eps_255:g}/255"
+        )
     sample = Sample(setting.photo, to_tensor(Image.fromarray(image)), torch.from_numpy(masks["reference"]))
     subject = Subject(model, sample, card)
     kept = replace(

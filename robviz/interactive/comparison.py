@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from robviz.attacks import AttackResult, AttackSpec, frozen, last_of, share_equal, spec_steps
+from robviz.attacks import AttackResult, AttackSpec, checked_logits, last_of, share_equal, spec_steps
 from robviz.files.images import largest_change, quantise, to_bytes, to_tensor
-from robviz.metrics import counts, miou, pixel_accuracy
+from robviz.metrics import accuracy_per_image, counts, miou
 from robviz.models import Card
 from robviz.models.layers import device_of
+from robviz.norms import LINF
 from robviz.types import Sample
 
 
@@ -96,11 +97,12 @@ class Comparison:
     eps: float
     largest_change: int
     is_final: bool
+    norm: str = LINF.name
 
 
 def scores(predictions: Tensor, reference: Tensor, num_classes: int) -> Scores:
     found = counts(predictions[None], reference[None], num_classes)
-    return Scores(pixel_accuracy(found.correct, found.valid).item(), miou(found.intersection[0], found.union[0]))
+    return Scores(accuracy_per_image(found.correct, found.valid).item(), miou(found.intersection[0], found.union[0]))
 
 
 def seen(model: nn.Module, image: Tensor) -> tuple[Tensor, np.ndarray]:
@@ -108,8 +110,7 @@ def seen(model: nn.Module, image: Tensor) -> tuple[Tensor, np.ndarray]:
 
     The labels lie on the CPU, wherever the model is.
     """
-    with torch.no_grad(), frozen(model):
-        logits = model(image[None].to(device_of(model)))[0].cpu()
+    logits = checked_logits(model, image[None].to(device_of(model)))[0].cpu()
     largest, labels = logits.max(0)
     confidence = (largest - logits.logsumexp(0)).exp()
     return labels, (255 * confidence).round().byte().numpy()
@@ -139,6 +140,7 @@ def unattacked(subject: Subject, spec: AttackSpec) -> Comparison:
         eps=spec.eps,
         largest_change=0,
         is_final=False,
+        norm=spec.norm.name,
     )
 
 
@@ -175,7 +177,8 @@ class Trail:
 
 def progressed(subject: Subject, start: Comparison, result: AttackResult, trail: Trail) -> Comparison:
     """The comparison with the picture of this step, at which the model is still to look."""
-    attacked = quantise(result.images[0].cpu(), subject.sample.image, start.eps)
+    is_mean_square = start.norm != LINF.name
+    attacked = quantise(result.images[0].cpu(), subject.sample.image, start.eps, is_mean_square)
     return replace(
         start,
         attacked=attacked,

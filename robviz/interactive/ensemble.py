@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from robviz.interactive.comparison import Comparison, Subject, compare_steps, never
-from robviz.metrics import counts
+from robviz.metrics import accuracy_per_image, counts, iou, miou
 from robviz.results.plan import SeaSettings
 
 ACCURACY, MIOU = "pixels right", "mIoU"
@@ -52,12 +52,11 @@ def breakdown(shown: Mapping[str, Comparison], classes: tuple[str, ...]) -> pd.D
 
     def row(mask: np.ndarray) -> dict[str, float]:
         found = counts(torch.from_numpy(mask)[None], torch.from_numpy(first.reference)[None], len(classes))
-        iou = found.intersection[0] / found.union[0].clamp_min(1)
-        has_union = found.union[0] > 0
+        of_class = iou(found.intersection[0].double(), found.union[0])
         return {
-            ACCURACY: (found.correct / found.valid.clamp_min(1)).item(),
-            MIOU: iou[has_union].mean().item() if has_union.any() else float("nan"),
-            **{classes[number]: iou[number].item() for number in there},
+            ACCURACY: accuracy_per_image(found.correct, found.valid).item(),
+            MIOU: miou(found.intersection[0], found.union[0]),
+            **{classes[number]: of_class[number].item() for number in there},
         }
 
     rows = {CLEAN: row(first.before), **{name: row(one.after) for name, one in shown.items()}}

@@ -24,7 +24,7 @@ from robviz.finetune.images import training_images
 from robviz.finetune.loop import Training
 from robviz.finetune.recipes import PHOTOS, RECIPES, Recipe
 from robviz.finetune.run import history, prepare, probe_of
-from robviz.metrics import counts, pixel_accuracy
+from robviz.metrics import accuracy_per_image, counts
 from robviz.models import Card, save_checkpoint, shipped_models
 from robviz.types import InputError, Sample
 
@@ -99,7 +99,7 @@ def heal_steps(recipe: Recipe, sample: Sample, folder: Path, rounds: int = 8) ->
         image, labels = (part[None].to(training.accelerator.device) for part in (sample.image, sample.labels))
         mask = apgd(model, image, labels, eps, PICTURE_STEPS, "mask-ce").predictions.cpu()
         right = counts(mask, sample.labels[None], len(images.classes))
-        accuracy = pixel_accuracy(right.correct, right.valid).item()
+        accuracy = accuracy_per_image(right.correct, right.valid).item()
         path = save_checkpoint(model, card_of(training, images), folder)
         return Round(*training.probes[-1], mask[0].numpy(), accuracy, path)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from robviz.models.adapters import adapt
-from robviz.models.architectures import ARCHITECTURES, build, load_backbone, load_checkpoint
+from robviz.models.architectures import ARCHITECTURES, architecture_of, build, load_backbone, load_checkpoint
 from robviz.models.card import Card, card_of, fingerprint
 from robviz.models.zoo import (
+    add_model,
+    added_models,
     available,
     card_named,
     keep_model,
     kept_models,
     load_model,
+    remove_model,
     save_checkpoint,
     shipped_models,
 )
@@ -19,6 +22,9 @@ __all__ = [
     "ARCHITECTURES",
     "Card",
     "adapt",
+    "add_model",
+    "added_models",
+    "architecture_of",
     "available",
     "build",
     "card_named",
@@ -29,6 +35,7 @@ __all__ = [
     "load_backbone",
     "load_checkpoint",
     "load_model",
+    "remove_model",
     "save_checkpoint",
     "shipped_models",
 ]

@@ -1,4 +1,4 @@
-"""Anyone's segmentation model as one of ours: `adapt`."""
+"""Any segmentation model in robviz's conventions: `adapt`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FAR = 30.0
 
 
 def chosen_output(answer: Any, output: Output) -> Any:
-    """What `output` chooses from a module's answer. Raises InputError where that is not there."""
+    """Return what `output` selects from a module's result; raises InputError if it is not there."""
     if callable(output):
         return output(answer)
     if output == BINARY:
@@ -76,7 +76,7 @@ def names_of(classes: Any, channels: str = "channel") -> tuple[str, ...]:
 
 
 def checked(logits: Any, channels: int) -> Tensor:
-    """The logits (B, C, h, w) a module gave. Raises InputError when they are something else."""
+    """Return a module's logits (B, C, h, w); raises InputError if they are something else."""
     if not (isinstance(logits, Tensor) and logits.is_floating_point() and logits.ndim == 4):
         raise InputError(
             "the module must return logits, a float tensor (B, K, h, w) or a dictionary with one under "
@@ -96,7 +96,7 @@ def checked(logits: Any, channels: int) -> Tensor:
 
 
 def look_like_probabilities(outputs: Tensor) -> bool:
-    """Whether outputs (B, K, H, W) are at least 0 and sum to 1 over the classes."""
+    """Return True if outputs (B, K, H, W) are at least 0 and sum to 1 over the classes."""
     return outputs.min().item() >= 0 and (outputs.sum(1) - 1).abs().max().item() <= 1e-3
 
 
@@ -142,7 +142,7 @@ class Adapted(nn.Module):
         }
 
     def own_logits(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) of the module's own classes, before the class map."""
+        """Return the logits (B, C, H, W) of the module's own classes, before the class map."""
         height, width = images.shape[2:]
         # Padded with the mean colour.
         x = F.pad((images - self.mean) / self.std, (0, -width % self.multiple_of, 0, -height % self.multiple_of))
@@ -194,7 +194,7 @@ def put_in_eval(model: Adapted) -> None:
 
 
 def channels_of(key: str | int, names: Mapping[int, str], whose: str) -> list[int]:
-    """The channels a key of a class map means: that index, or all of that name."""
+    """Return the channels that a key of a class map means: that index, or all with that name."""
     found = [i for i, name in names.items() if key in (i, name)]
     if not found:
         raise InputError(f"class_map holds {key!r}, which is no class of {whose}; it has {', '.join(names.values())}")
@@ -207,7 +207,7 @@ def targets_of(
     dataset: Dataset | None,
     class_map: Mapping[str | int, str | int] | None,
 ) -> list[int]:
-    """Of each channel, the class it stands for, -1 for none."""
+    """Return the class that each channel stands for, -1 for none."""
     if void_index is not None and not 0 <= void_index < len(classes):
         raise InputError(
             f"void_index must be one of the {len(classes)} channels, counted from 0, got {void_index}; "
@@ -243,7 +243,7 @@ def targets_of(
 
 
 def generated_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
-    """Colours told apart without colour vision, darker on each round through them."""
+    """Return colours that are distinguishable without colour vision, darker on each round through them."""
     rounds = -(-num_classes // len(PALETTE))
     shades = [1 - 0.75 * (k // len(PALETTE)) / rounds for k in range(num_classes)]
     return tuple(
@@ -253,7 +253,7 @@ def generated_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
 
 
 def check_colours(mean: Sequence[float], std: Sequence[float]) -> None:
-    """Raise InputError unless mean and std are those of colours in [0, 1]."""
+    """Raise InputError unless mean and std belong to colours in [0, 1]."""
     if not len(mean) == len(std) == 3:
         raise InputError(f"mean and std must hold 3 numbers each, for R, G and B; got {mean} and {std}")
     if not all(value <= 1 for value in (*mean, *std)):
@@ -263,7 +263,7 @@ def check_colours(mean: Sequence[float], std: Sequence[float]) -> None:
 
 
 def try_out(model: Adapted, size: tuple[int, int]) -> None:
-    """One pass over a random picture (H, W), to say now what would fail, or mislead, in the attack."""
+    """Run a random picture (H, W) through the model, to report now what would fail or mislead during an attack."""
     draw = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
     require_normal(model)
     gradient = None
@@ -317,33 +317,43 @@ def adapt(  # noqa: PLR0913 - public and documented
     size: tuple[int, int] = (64, 64),
     device: str | torch.device | None = None,
 ) -> nn.Module:
-    """Anyone's model in our convention: images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), with a card.
+    """Adapt any model to robviz: from images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), with a card.
 
-    module: from normalised images to logits of any resolution, which are brought to the image's, bilinearly. A
-    torchvision, transformers or segmentation_models_pytorch model, any nn.Module (wrapped, not copied, and put in
-    eval mode), any function, or the path of a TorchScript file or of a torch.export file (`.pt2`). Both kinds of file
-    are programs, so open only those of people you trust: TorchScript runs in its own interpreter and holds no pickled
-    Python, while torch.export.load also unpickles what the file asks for, which may run anything. A function's
-    weights are not seen: nothing tells two runs of it apart but its name, so give the module it calls, and `output`,
-    where you can.
+    One logit for the foreground alone becomes two classes with `output=lambda z: torch.cat([torch.zeros_like(z), z],
+    1)`.
 
-    classes: the name of each channel, in a list, or in a mapping from their numbers such as id2label. mean, std: of the
-    colours in [0, 1] that the module was trained on; (0, 0, 0) and (1, 1, 1) where it normalises by itself. output:
-    where the logits are in the answer, a key or a function of it; by default the answer itself, or its "logits" or
-    "out"; "binary" for a network with one logit for the foreground alone, which becomes the two classes that `classes`
-    names, the background first. multiple_of: pictures are padded with the mean colour to sides that are multiples of
-    it, and the logits cropped. size: (H, W) of the one random picture that the module is tried on now. device: where to
-    put it and its pictures; by default where the module's weights lie, or the CPU, which a function whose weights are
-    not seen may need to be told.
+    A TorchScript or `torch.export` file is a program, so open only those of people you trust: TorchScript runs in its
+    own interpreter and holds no pickled Python, but `torch.export.load` also unpickles what the file asks for, which
+    may execute anything. The weights of a function are not visible: two versions of it differ in nothing but its name,
+    so give the module that it calls, and `output`, where you can.
 
-    dataset: whose classes to answer in. class_map: model class -> dataset class, each by name or index, complete; by
-    default, classes of equal names, with a warning where the dataset has others. Classes that go to the same one are
-    added as probabilities: its logit is the logsumexp of theirs. A class that goes nowhere is dropped, like the
-    channel void_index, where the module predicts void: its pixels go to the best of the rest. A dataset class that
-    none goes to lies 30 below the lowest logit and is never predicted. palette: colours of the resulting classes; by
-    default the dataset's, or generated.
+    Args:
+        module: From normalised images to logits of any resolution, which are resized to that of the image (bilinear): a
+            torchvision, transformers or segmentation_models_pytorch model, any nn.Module (wrapped, not copied, and put
+            in eval mode), any function, or the path of a TorchScript or `torch.export` (`.pt2`) file.
+        classes: The name of each channel.
+        mean: Mean of the colours in [0, 1] that the module was trained with; (0, 0, 0) if it normalises by itself.
+        std: Their standard deviation; (1, 1, 1) if the module normalises by itself.
+        dataset: Predict the classes of this dataset.
+        class_map: Maps every model class to a dataset class, each by name or index. By default, equal names are mapped,
+            with a warning if the dataset has others. The probabilities of classes that are mapped to the same one are
+            added. A class that is mapped to none is dropped. A dataset class that nothing is mapped to is never
+            predicted: its logit is 30 below the lowest.
+        void_index: The channel that predicts void, if there is one; it is dropped, and its pixels go to the best of the
+            other classes.
+        output: Selects the logits from the result of the module: a key, or a function. By default, the result itself,
+            or its "logits" or "out".
+        multiple_of: Pad pictures with the mean colour to sides that are multiples of this number, and crop the logits.
+        palette: Colours of the resulting classes; by default the dataset's, or generated ones.
+        name: The name of the model; by default that of its class or file.
+        size: (H, W) of the random picture that the module is tried on now.
 
-    Raises InputError when the parts do not fit, or the module fails, gives no logits or passes no gradient back.
+    Returns:
+        The model, whose `.card` holds its name and classes.
+
+    Raises:
+        InputError: If the parts do not fit together, or if the module fails, gives no logits or passes no gradient
+            back.
     """
     classes = names_of(classes)
     check_colours(mean, std)

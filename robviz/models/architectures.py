@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from robviz.models import pspnet, segmenter, upernet
+from robviz.models import from_timm, pspnet, segmenter, upernet
 from robviz.models.checkpoints import (
     Keys,
     State,
@@ -33,7 +33,7 @@ from robviz.types import InputError
 
 @dataclass(frozen=True)
 class Architecture:
-    """One row of `ARCHITECTURES`: the model of a number of classes, and how published checkpoints name its tensors."""
+    """Describe one row of `ARCHITECTURES`: how to build the model, and how published checkpoints name its tensors."""
 
     build: Callable[[int], nn.Module]
     published_keys: Keys = ()
@@ -63,13 +63,35 @@ BACKBONE = re.compile(r"backbone\.(?!norms\.)")
 UNMISTAKABLE = 12347  # a number of classes that no tensor has as a side by chance
 
 
+def architecture_of(name: str) -> Architecture:
+    """The row of a name, or of `upernet/<a backbone of timm>`. Raises InputError for an unknown one."""
+    if found := from_timm.parts(name):
+        return Architecture(found[0], load_imagenet=found[1])
+    if name not in ARCHITECTURES:
+        raise InputError(
+            f"unknown architecture {name!r}; choose from: {', '.join(ARCHITECTURES)}, or {from_timm.PREFIX}<backbone> "
+            "with one of timm's, such as upernet/resnet18"
+        )
+    return ARCHITECTURES[name]
+
+
 def build(architecture: str, num_classes: int) -> nn.Module:
-    """A freshly initialised model: images (B, 3, H, W) in [0, 1] to logits (B, K, H, W)."""
-    if architecture not in ARCHITECTURES:
-        raise InputError(f"unknown architecture {architecture!r}; choose from: {', '.join(ARCHITECTURES)}")
+    """Build a model with fresh weights.
+
+    Args:
+        architecture: A key of `ARCHITECTURES`.
+        num_classes: K, at least 2.
+
+    Returns:
+        A module from images (B, 3, H, W) in [0, 1] to logits (B, K, H, W).
+
+    Raises:
+        InputError: For an unknown architecture or too few classes.
+    """
+    row = architecture_of(architecture)
     if num_classes < 2:
         raise InputError(f"num_classes must be at least 2, got {num_classes}")
-    model = ARCHITECTURES[architecture].build(num_classes)
+    model = row.build(num_classes)
     model.architecture = architecture  # type: ignore[assignment]
     return model
 
@@ -103,12 +125,22 @@ def load_checkpoint(model: nn.Module, source: str | Path | State, averaged: bool
 def load_backbone(model: nn.Module, source: str | Path | State) -> nn.Module:
     """Fill the backbone of a model that `build` made with a robust ImageNet classifier (PIR-AT, paper, section 4).
 
-    source: as for `load_checkpoint`. The classifier's head is left out, its normalisation goes into the first
-    convolution. The rest of the model stays as it is. Strict: raises InputError that names the first keys that are
-    missing, unknown or of another shape. Returns the model.
+    The head of the classifier is left out, and its normalisation becomes part of the first convolution. The rest of the
+    model stays as it is.
+
+    Args:
+        model: A model that `build` made.
+        source: A path or a state dict, as for `load_checkpoint`.
+
+    Returns:
+        The same model.
+
+    Raises:
+        InputError: If keys are missing, unknown or of another shape (the message names the first), or if no robust
+            backbone is published for the architecture.
     """
     name = str(model.architecture)
-    convert = ARCHITECTURES[name].from_imagenet
+    convert = architecture_of(name).from_imagenet
     if convert is None:
         known = ", ".join(name for name, row in ARCHITECTURES.items() if row.from_imagenet)
         raise InputError(f"no robust ImageNet backbone is published for {name}; choose from: {known}")
@@ -122,7 +154,7 @@ def load_backbone(model: nn.Module, source: str | Path | State) -> nn.Module:
 
 def under_our_keys(state: State, architecture: str, here: State) -> State:
     """A published checkpoint under the keys of `here`, the state dict of such a model; one of ours as it is."""
-    return state if state.keys() <= here.keys() else renamed(state, ARCHITECTURES[architecture].published_keys)
+    return state if state.keys() <= here.keys() else renamed(state, architecture_of(architecture).published_keys)
 
 
 def what_fits(state: State, model: nn.Module) -> str:
@@ -141,7 +173,7 @@ def what_fits(state: State, model: nn.Module) -> str:
 
 
 def classes_in(state: State, architecture: str) -> int | None:
-    """The number of classes with which an architecture has exactly these tensors, if there is one."""
+    """Return the number of classes for which an architecture has exactly these tensors, or None."""
     with torch.device("meta"):
         here = build(architecture, UNMISTAKABLE).state_dict()
     state = with_counters(under_our_keys(state, architecture, here), here)

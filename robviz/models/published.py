@@ -1,4 +1,4 @@
-"""The published checkpoints by name: fetched on first use, then kept in the cache as safetensors."""
+"""The published checkpoints by name: downloaded on first use, then kept in the cache as safetensors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REVISITING_AT = "Singh, Croce and Hein, arXiv:2303.01870"
 
 @dataclass(frozen=True)
 class Published:
-    """One row: what a checkpoint is, where it lies, and what its authors say of it."""
+    """Describe one row: what a checkpoint is, where it lies, and the figures of its authors."""
 
     architecture: str  # of the model, or of the models that a backbone is for
     dataset: str
@@ -40,7 +40,7 @@ class Published:
 
 
 def pirat(architecture: str, dataset: str, share: str, file: str, epochs: int, *miou: float) -> Published:
-    """A model of the paper; miou: in per cent, clean, under SEA at 4/255 and at 8/255."""
+    """Describe a model of the paper; miou: in per cent, clean, under SEA at 4/255 and at 8/255."""
     clean, sea_4, sea_8 = (round(value / 100, 3) for value in miou)
     return Published(
         architecture,
@@ -53,7 +53,7 @@ def pirat(architecture: str, dataset: str, share: str, file: str, epochs: int, *
 
 
 def robust(architecture: str, share: str, file: str, clean: float, attacked: float) -> Published:
-    """An ImageNet backbone; clean, attacked: top-1 accuracy in per cent, alone and under AutoAttack at 4/255."""
+    """Describe an ImageNet backbone; clean, attacked: top-1 accuracy in per cent, without and under AutoAttack, 4/255."""
     return Published(
         architecture,
         "imagenet",
@@ -92,7 +92,7 @@ BACKBONES: dict[str, Published] = {
 
 
 def row_of(name: str) -> Published:
-    """The row of a name. Raises InputError for an unknown one."""
+    """Return the row of a name; raises InputError for an unknown name."""
     rows = {**CHECKPOINTS, **BACKBONES}
     if name not in rows:
         raise InputError(f"unknown checkpoint {name!r}; choose from: {', '.join(rows)}")
@@ -100,24 +100,24 @@ def row_of(name: str) -> Published:
 
 
 def path_of(name: str) -> Path:
-    """Where the tensors of a published checkpoint lie once it was downloaded."""
+    """Return the path of a published checkpoint's tensors once it is downloaded."""
     return cache_folder() / "checkpoints" / f"{name}.safetensors"
 
 
 def is_here(name: str) -> bool:
-    """Whether a checkpoint opens without a download: it is in the cache, or its file was put there by hand."""
+    """Return True if a checkpoint opens without a download: it is in the cache, or its file was put there by hand."""
     path = path_of(name)
     return path.exists() or path.with_name(row_of(name).file).exists()
 
 
 def labels(dataset: str) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
-    """Classes and palette of a dataset, which need not be on this machine."""
+    """Return classes and palette of a dataset, which need not be on this machine."""
     table = read_table(dataset)
     return table["classes"], table["palette"]
 
 
 def card(name: str) -> Card:
-    """The card of a published model; its source says the SHA-256 of the file, too, once that is known."""
+    """Return the card of a published model; its source includes the SHA-256 of the file once that is known."""
     row = CHECKPOINTS[name]
     digest = row.sha256 or sums(name).get(row.file, "unknown")
     source = f"{row.source}; {row.url}; SHA-256 {digest}"
@@ -125,13 +125,21 @@ def card(name: str) -> Card:
 
 
 def download(name: str, listener: Listener = lambda received, total: None) -> Path:
-    """The tensors of a published checkpoint as a `.safetensors` file in the cache, fetched on the first call.
+    """Download a published checkpoint into the cache, on the first call.
 
-    The file is fetched whole, loaded without running any code in it, written anew as safetensors and deleted. A file
-    that was put into the cache by hand is taken instead. Its SHA-256 must be the published one or, where there is
-    none, the one of the first time. The result is checked against the SHA-256 it was written with, in full, each time.
-    listener: told how far the download is, in bytes.
-    Raises InputError, in a sentence that says what to do, where anything of this fails.
+    The file is downloaded whole, loaded without executing any code in it, written as safetensors and deleted. A file
+    that was put into the cache by hand is used instead. Its SHA-256 must be the published one or, if there is none, the
+    one of the first download. The safetensors file is verified in full against its own SHA-256 every time.
+
+    Args:
+        name: A key of `CHECKPOINTS` or `BACKBONES`.
+        listener: Called with the bytes received so far and, if known, their total.
+
+    Returns:
+        The path of the `.safetensors` file.
+
+    Raises:
+        InputError: If any of this fails; the message says what to do.
     """
     row, path = row_of(name), path_of(name)
     try:
@@ -147,7 +155,7 @@ def download(name: str, listener: Listener = lambda received, total: None) -> Pa
 
 
 def add(name: str, row: Published, path: Path, listener: Listener) -> None:
-    """Fetch the file unless it is there, check it, write its tensors to `path`, and delete it."""
+    """Download the file unless it is there, check it, write its tensors to `path`, and delete it."""
     file, part = path.with_name(row.file), path.with_suffix(".part")
     was_put_there = file.exists()
     if not was_put_there:
@@ -168,7 +176,7 @@ def add(name: str, row: Published, path: Path, listener: Listener) -> None:
 
 
 def check(name: str, row: Published, digest: str) -> None:
-    """Raise InputError unless a file's SHA-256 is the published one or, where there is none, that of the first time."""
+    """Raise InputError unless a file's SHA-256 is the published one or, without one, that of the first download."""
     expected = row.sha256 or sums(name).get(row.file, digest)
     if digest != expected:
         advice = "" if row.sha256 else f"; if its authors replaced it, delete {sums_path(name)}"
@@ -176,7 +184,7 @@ def check(name: str, row: Published, digest: str) -> None:
 
 
 def tensors_of(name: str, row: Published, file: Path) -> dict[str, Tensor]:
-    """What to keep of a file: a model's tensors under our keys, a backbone's under its own."""
+    """Select what to keep of a file: a model's tensors under robviz's keys, a backbone's under its own."""
     if name in CHECKPOINTS:
         model = build(row.architecture, len(labels(row.dataset)[0]))
         state = load_checkpoint(model, file).state_dict()
@@ -197,7 +205,7 @@ def sums_path(name: str) -> Path:
 
 
 def sums(name: str) -> dict[str, str]:
-    """The SHA-256 of a checkpoint's file, as first seen, and of its tensors in the cache, by file name."""
+    """Return SHA-256 by file name: of a checkpoint's file when it was first seen, and of its tensors in the cache."""
     path = sums_path(name)
     if not path.exists():
         return {}
@@ -206,7 +214,7 @@ def sums(name: str) -> dict[str, str]:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's bytes, in hexadecimal."""
+    """Compute the SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

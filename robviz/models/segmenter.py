@@ -1,4 +1,4 @@
-"""Segmenter: a ViT backbone and a transformer that asks for a mask per class (Strudel et al., 2021)."""
+"""Segmenter: a ViT backbone and a transformer that predicts one mask per class (Strudel et al., 2021)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ IMAGENET_KEYS = ((r"^base_model\.head\..*", ""), (r"^base_model\.", "backbone.")
 
 
 def positions(embeddings: Tensor, height: int, width: int) -> Tensor:
-    """Position embeddings (1, 1 + h * w, C), of the class token and a square grid, for another grid."""
+    """Resample position embeddings (1, 1 + h * w, C), of the class token and a square grid, to another grid."""
     return resample_abs_pos_embed(embeddings, [height, width], interpolation="bilinear", antialias=False)
 
 
 class ViT(VisionTransformer):
-    """timm's, for images of any multiple of 16; yields the features of the patches (B, C, H / 16, W / 16)."""
+    """Extend timm's ViT to images of any multiple of 16; returns the patch features (B, C, H / 16, W / 16)."""
 
     cls_token: nn.Parameter
     pos_embed: nn.Parameter
@@ -39,7 +39,7 @@ class ViT(VisionTransformer):
 
 
 class MaskTransformer(nn.Module):
-    """Patches and one learned query per class attend to each other; their similarities are the masks."""
+    """Let patches and one learned query per class attend to each other; their similarities are the masks."""
 
     def __init__(self, dim: int, heads: int, depth: int, num_classes: int) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class MaskTransformer(nn.Module):
         nn.init.trunc_normal_(self.cls_emb, std=0.02)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features (B, C, h, w) to masks (B, K, h, w)."""
+        """Map features (B, C, h, w) to masks (B, K, h, w)."""
         patches = self.proj_dec(features.flatten(2).transpose(1, 2))
         tokens = torch.cat([patches, self.cls_emb.expand(len(patches), -1, -1)], 1)
         tokens = self.decoder_norm(self.blocks(tokens))
@@ -74,9 +74,9 @@ class MaskTransformer(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """Images (B, 3, H, W) in [0, 1], not normalised, to logits (B, K, H, W). Any H and W.
+    """Map images (B, 3, H, W) in [0, 1], not normalised, to logits (B, K, H, W), for any H and W.
 
-    It has no auxiliary head: training mode returns the logits alone, too.
+    It has no auxiliary head, so training mode returns the logits alone, too.
     """
 
     def __init__(self, backbone: ViT, decoder: MaskTransformer) -> None:
@@ -92,7 +92,7 @@ class Segmenter(nn.Module):
 
 
 def vit_small(num_classes: int) -> Segmenter:
-    """The paper's Segmenter, 26 M parameters."""
+    """Build the paper's Segmenter, with 26 M parameters."""
     backbone = ViT(
         img_size=GRID * PATCH,
         patch_size=PATCH,
@@ -108,7 +108,7 @@ def vit_small(num_classes: int) -> Segmenter:
 
 
 def from_imagenet(state: State) -> State:
-    """The tensors of a published ViT-S classifier under the backbone's keys, position embeddings for its size."""
+    """Rename the tensors of a published ViT-S classifier to the backbone's keys; resample its position embeddings."""
     state = without_normalisation(renamed(state, IMAGENET_KEYS), "backbone.patch_embed.proj")
     key = "backbone.pos_embed"
     return {**state, key: positions(state[key], GRID, GRID)} if key in state else state

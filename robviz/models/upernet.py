@@ -1,4 +1,4 @@
-"""UPerNet: with a ConvNeXt backbone and a convolution stem, the paper's own family (section 4, Table 5), or another."""
+"""UPerNet: the paper's own family, with a ConvNeXt backbone and a convolution stem (section 4, Table 5), and others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from robviz.types import InputError
 
 @dataclass(frozen=True)
 class ConvNeXtSizes:
-    """What tells one member of the family from another."""
+    """Hold the sizes that distinguish the members of the family."""
 
     depths: tuple[int, int, int, int]
     dims: tuple[int, int, int, int]
@@ -62,7 +62,7 @@ IMAGENET_KEYS = (
 
 
 class ConvStem(nn.Sequential):
-    """Two strided 3x3 convolutions instead of ConvNeXt's 4x4 patches: more robust (paper, Table 5)."""
+    """Apply two strided 3x3 convolutions instead of ConvNeXt's 4x4 patches, which is more robust (paper, Table 5)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__(
@@ -76,7 +76,7 @@ class ConvStem(nn.Sequential):
 
 
 class ConvNeXtPyramid(nn.Module):
-    """timm's ConvNeXt stages behind the convolution stem; yields features at 1/4, 1/8, 1/16 and 1/32."""
+    """Run timm's ConvNeXt stages behind the convolution stem; returns features at 1/4, 1/8, 1/16 and 1/32."""
 
     def __init__(self, sizes: ConvNeXtSizes) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class ConvNeXtPyramid(nn.Module):
 
 
 class UPerNetHead(nn.Module):
-    """Pyramid pooling on the coarsest features, then a feature pyramid down to 1/4 (Xiao et al., 2018)."""
+    """Pool the coarsest features, then build a feature pyramid down to 1/4 (Xiao et al., 2018)."""
 
     POOL_SCALES = (1, 2, 3, 6)
 
@@ -180,12 +180,12 @@ class UPerNet(nn.Module):
 
 
 def convnext(sizes: ConvNeXtSizes, num_classes: int) -> UPerNet:
-    """The paper's family."""
+    """Build a member of the paper's family."""
     mean, std = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD) if sizes.normalises else ((0.0,) * 3, (1.0,) * 3)
     backbone = ConvNeXtPyramid(sizes)
     return UPerNet(backbone, sizes.dims, sizes.channels, sizes.auxiliary_channels, num_classes, mean, std)
 
 
 def from_imagenet(state: State) -> State:
-    """The tensors of a published ConvNeXt classifier with convolution stem, under the backbone's keys."""
+    """Rename the tensors of a published ConvNeXt classifier with convolution stem to the backbone's keys."""
     return without_normalisation(renamed(state, IMAGENET_KEYS), "backbone.stem.0")

@@ -1,7 +1,8 @@
-"""Models by name: those that ship with robviz, those a user has kept, and the published ones."""
+"""Models by name: those that ship with robviz, those that a user has saved, and the published ones."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +12,14 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from robviz.files.atomic import replacing
+from robviz.files.download import Listener
 from robviz.files.paths import cache_folder, shipped
-from robviz.models import published
+from robviz.models import hub, published
 from robviz.models.architectures import (
     build,
     load_checkpoint,
 )
-from robviz.models.card import Card
+from robviz.models.card import Card, card_of
 from robviz.types import InputError
 
 #: What models that a user keeps are called, and how many there may be.
@@ -25,24 +27,40 @@ KEPT_NAME, MOST_KEPT = re.compile(r"[a-z0-9][a-z0-9-]{0,39}"), 50
 
 
 def shipped_models() -> list[str]:
-    """Names of the checkpoints that are part of the installation."""
+    """Return the names of the checkpoints that are part of the installation.
+
+    Returns:
+        The names, sorted.
+    """
     return sorted(path.stem for path in shipped("checkpoints").glob("*.safetensors"))
 
 
 def kept_folder() -> Path:
-    """Where the models lie that a user has trained and kept under a name."""
+    """Return the folder of the models that a user has saved under a name."""
     return cache_folder() / "models"
 
 
 def kept_models() -> list[str]:
-    """Names of the models that this user has kept."""
+    """Return the names of the models that this user has saved.
+
+    Returns:
+        The names, sorted.
+    """
     return sorted(path.stem for path in kept_folder().glob("*.safetensors") if path.with_suffix(".json").exists())
 
 
 def keep_model(path: Path, name: str) -> Path:
-    """Keep a checkpoint and its card under a name that `load_model` opens from now on; returns the path.
+    """Save a checkpoint and its card under a name that `load_model` opens from then on.
 
-    Raises InputError for a name that is taken or no name, and where there are too many already.
+    Args:
+        path: A `.safetensors` file with its card beside it.
+        name: 1 to 40 small letters, digits and dashes.
+
+    Returns:
+        The path of the copy.
+
+    Raises:
+        InputError: If the name is taken or not allowed, or if too many models are saved already.
     """
     if not KEPT_NAME.fullmatch(name):
         raise InputError(f"a name has 1 to 40 small letters, digits and dashes, such as my-model; got {name!r}")
@@ -58,19 +76,69 @@ def keep_model(path: Path, name: str) -> Path:
     return target
 
 
-def available(offline: bool = False) -> list[str]:
-    """Names that `load_model` opens: models shipped, kept by this user, and published, downloaded on first use.
+def added_folder() -> Path:
+    """Where the cards lie of other libraries' models that this user has added."""
+    return cache_folder() / "added"
 
-    offline: only those that open without a download, being shipped or in the cache.
+
+def added_models() -> list[str]:
+    """Names of other libraries' models that this user has added."""
+    return sorted(Card.load(path).name for path in added_folder().glob("*.json"))
+
+
+def card_path(name: str) -> Path:
+    """Where the card of an added model lies."""
+    return added_folder() / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
+
+
+def add_model(name: str, listener: Listener = hub.silent) -> Card:
+    """Download another library's model, try it on a random picture, and list it in `available` from now on.
+
+    Args:
+        name: with its prefix, such as `hf/<owner>/<name>`.
+        listener: is told how far the download is: the bytes that are here, and those of the file, where known.
+
+    Returns:
+        Its card.
+
+    Raises:
+        InputError: for a name that nothing is under, or a model that cannot be attacked, in one sentence.
+    """
+    card = card_of(hub.load(name, listener))
+    added_folder().mkdir(parents=True, exist_ok=True)
+    card.save(card_path(name))
+    return card
+
+
+def remove_model(name: str) -> None:
+    """Leave an added model out of `available` again; its files stay in the cache of its library."""
+    card_path(name).unlink(missing_ok=True)
+
+
+def available(offline: bool = False) -> list[str]:
+    """List the names that `load_model` opens: shipped, kept or added by this user, and published.
+
+    Args:
+        offline: leave out what would have to be downloaded first.
     """
     here = (name for name in published.CHECKPOINTS if not offline or published.is_here(name))
-    return [*shipped_models(), *kept_models(), *here]
+    added = (name for name in added_models() if not offline or hub.is_here(name))
+    return [*shipped_models(), *kept_models(), *here, *added]
 
 
 def save_checkpoint(model: nn.Module, card: Card, folder: Path) -> Path:
-    """Write `<name>.safetensors`, floats as float16, and `<name>.json`; returns the path of the weights.
+    """Write `<name>.safetensors`, floats as float16, and its card `<name>.json`, each whole or not at all.
 
-    Each file is there whole or as it was. Raises OSError on a full disk.
+    Args:
+        model: The model.
+        card: Its card, which gives the name.
+        folder: Where to write.
+
+    Returns:
+        The path of the weights.
+
+    Raises:
+        OSError: If the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{card.name}.safetensors"
@@ -85,29 +153,55 @@ def save_checkpoint(model: nn.Module, card: Card, folder: Path) -> Path:
 
 
 def path_of(name: str | Path) -> Path:
-    """Where the weights of a model lie that needs no download. Raises InputError for an unknown name."""
+    """Return the path of a model's weights that need no download; raises InputError for an unknown name."""
     folder = kept_folder() if name in kept_models() else shipped("checkpoints")
     path = Path(name) if str(name).endswith(".safetensors") else folder / f"{name}.safetensors"
     if not path.is_file():
         raise InputError(
-            f"unknown model {str(name)!r}; choose from: {', '.join(available())}, or give a .safetensors path"
+            f"unknown model {str(name)!r}; choose from: {', '.join(available())}; or give a .safetensors path, "
+            f"a folder that another library saved, or a name such as {hub.examples()}"
         )
     return path
 
 
+def is_elsewhere(name: str | Path) -> bool:
+    """Whether a name is that of another library's model, by its prefix or as a folder that it saved."""
+    return hub.library_of(str(name)) is not None or hub.holds_model(Path(name))
+
+
+def load_elsewhere(name: str | Path) -> nn.Module:
+    """Another library's model, by its name or its folder."""
+    return hub.load_folder(Path(name)) if hub.holds_model(Path(name)) else hub.load(str(name))
+
+
 def card_named(name: str | Path) -> Card:
-    """The card of what `load_model` opens under this name, without opening it."""
-    return published.card(str(name)) if name in published.CHECKPOINTS else Card.load(path_of(name).with_suffix(".json"))
+    """The card of what `load_model` opens under this name; another library's model that is not added is opened."""
+    if name in published.CHECKPOINTS:
+        return published.card(str(name))
+    if is_elsewhere(name):
+        path = card_path(str(name))
+        return Card.load(path) if path.exists() else card_of(load_elsewhere(name))
+    return Card.load(path_of(name).with_suffix(".json"))
 
 
 def load_model(name: str | Path, device: str | torch.device | None = None) -> nn.Module:
-    """A trained model, frozen and in eval mode, with its `Card` as `.card`.
+    """Open a trained model, frozen and in eval mode, with its `Card` as `.card`.
 
-    name: one of `available()`, or the path of a `.safetensors` file with its card beside it, as `finetune` writes. A
-    published model is downloaded on first use (`robviz.models.published.download`).
-    device: where to put it; the CPU by default. The model maps images (B, 3, H, W) float RGB in [0, 1] to logits
-    (B, K, H, W). Raises InputError for an unknown name, a damaged file or a failed download.
+    Args:
+        name: one of `available()`; or the path of a `.safetensors` file with its card beside it, as `finetune` writes;
+            or another library's model: `torchvision/deeplabv3_resnet50` and the like, `hf/<owner>/<name>` or
+            `smp/<owner>/<name>` from the Hugging Face hub, or a folder that transformers or
+            segmentation_models_pytorch saved. Published and other libraries' models are downloaded on first use.
+        device: where to put it; the CPU by default.
+
+    Returns:
+        The model: images (B, 3, H, W) float RGB in [0, 1] to logits (B, K, H, W).
+
+    Raises:
+        InputError: for an unknown name, a damaged file, a library that is missing, or a failed download.
     """
+    if is_elsewhere(name):
+        return load_elsewhere(name).to(device or "cpu")
     path = published.download(str(name)) if name in published.CHECKPOINTS else path_of(name)
     card = card_named(name)
     model = build(card.architecture, len(card.classes))

@@ -1,19 +1,27 @@
-"""One notebook being run: its mode and seed, its exercises and their solutions."""
+"""One notebook being run: its mode and seed, its models and images, its exercises, guesses and claims."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from robviz.files.paths import cache_folder, shipped
+from robviz.notebook.expect import expect as expect
 from robviz.types import InputError
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
+    from torch import Tensor, nn
+
+    from robviz.results.report import Report
+    from robviz.types import Dataset, Sample
 
 
 MODES = ("quick", "full")
@@ -21,8 +29,19 @@ RUNTIMES = "runtimes.json"
 #: What each mode is to be taken for.
 MEANINGS = {
     "quick": "small models on composed photographs, on a CPU; **not comparable to the paper in absolute terms**",
-    "full": "published checkpoints and datasets, on a GPU; what was interrupted goes on when run again",
+    "full": "published checkpoints and datasets, on a GPU; an interrupted evaluation resumes when the cell runs again",
 }
+#: mode -> what a chart calls a model -> its name. There is no published ordinary model: full mode compares two robust
+#: ones.
+PAIRS = {
+    "quick": {"ordinary": "photos-clean", "robust": "photos-robust"},
+    "full": {"ConvNeXt-T": "voc-upernet-convnext-t-pirat", "ConvNeXt-S": "voc-upernet-convnext-s-pirat"},
+}
+#: mode -> the model that the course attacks, and the arguments of its dataset.
+ROBUST = {"quick": "photos-robust", "full": "voc-upernet-convnext-t-pirat"}
+DATASET = {"quick": ("photos", "val-128"), "full": ("voc", "val")}
+#: The extra that the notebooks need, and what is in it.
+EXTRA = ("anywidget", "ipywidgets", "nbformat")
 T = TypeVar("T")
 
 
@@ -37,6 +56,8 @@ class Lesson:
     mode: str
     seed: int = 0
 
+    # -------------------------------------------------------------------------------------- models and images
+
     @property
     def device(self) -> str:
         return self.pick("cpu", "cuda")
@@ -45,9 +66,116 @@ class Lesson:
         """The value of this mode."""
         return {"quick": quick, "full": full}[self.mode]
 
+    def model(self) -> nn.Module:
+        """Load the robust model that the course attacks, onto the device."""
+        return self._load(ROBUST[self.mode])
+
+    def pair(self) -> dict[str, nn.Module]:
+        """Load the two models that the course compares, by what charts call them; the first is the weaker one."""
+        return {title: self._load(name) for title, name in PAIRS[self.mode].items()}
+
+    def _load(self, name: str) -> nn.Module:
+        from robviz.models import load_model
+
+        return load_model(name, self.device)
+
+    def dataset(self) -> Dataset:
+        """Load the validation images that the course attacks."""
+        from robviz.datasets import load_dataset
+
+        return load_dataset(*DATASET[self.mode])
+
+    def photographs(self) -> list[Sample]:
+        """Load the photographs behind the composites; in full mode, the first images of the dataset."""
+        from robviz.datasets import load_dataset
+
+        photos = load_dataset("photos", "photographs") if self.mode == "quick" else self.dataset()
+        return [photos[i] for i in range(min(len(photos), 16))]
+
+    def picture(self, name: str = "chelsea") -> Sample:
+        """Load one photograph by its name; in full mode, the first image of the dataset."""
+        photos = self.photographs()
+        return next((one for one in photos if one.name == name), photos[0])
+
+    def samples(self, quick: int | Sequence[int], full: int = 16) -> list[Sample]:
+        """Load images of `dataset`: the first so many or those of these indices, in full mode the first `full`."""
+        data = self.dataset()
+        chosen = self.pick(range(quick) if isinstance(quick, int) else quick, range(full))
+        return [data[i] for i in chosen]
+
+    def batch(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
+        """Stack samples of one size: images (B, 3, H, W) in [0, 1] and labels (B, H, W), on the device."""
+        import torch
+
+        images, labels = (torch.stack(part) for part in zip(*((one.image, one.labels) for one in samples)))
+        return images.to(self.device), labels.to(self.device)
+
+    # -------------------------------------------------------------------------------------- evaluations
+
     def out(self, name: str) -> Path | None:
-        """The folder of an evaluation in full mode, which resumes there; None in quick mode, which keeps nothing."""
-        return self.pick(None, cache_folder() / "course" / self.name / name)
+        """The folder of an evaluation in full mode, which resumes there; None in quick mode, which keeps nothing.
+
+        Evaluations of other versions of robviz or torch lie in folders of their own: an upgrade begins anew instead of
+        being refused.
+        """
+        return self.pick(
+            None, cache_folder() / "course" / f"robviz-{version('robviz')}-torch-{version('torch')}" / name
+        )
+
+    def sea(self, radii: Sequence[int] = (4, 8)) -> list[Report]:
+        """SEA on `model` and `dataset` at these radii in 1/255: the shipped reports, or, in full mode, computed once.
+
+        What one notebook evaluated in full mode, another one reads. How long it will take is printed before.
+        """
+        from robviz import sea
+        from robviz.paper.generated_tables import reports_in
+
+        if self.mode == "quick":
+            reports = reports_in(shipped("checkpoints/reports"))
+            wanted = (ROBUST["quick"], "paper")
+            found = [one for one in reports if (one.plan["model"]["name"], one.plan["settings"]["name"]) == wanted]
+            return sorted(
+                (one for one in found if round(255 * one.plan["eps"]) in radii), key=lambda one: one.plan["eps"]
+            )
+        model, data = self.model(), self.dataset()
+        steps = len(data) * sum(run.steps for run in sea.PAPER.runs) * len(radii)
+        self.announce(model, data[0], steps)
+        return [
+            sea.evaluate(model, data, radius / 255, out=self.out(f"sea/{ROBUST['full']}/{radius}"), batch_size=4)
+            for radius in radii
+        ]
+
+    def announce(self, model: nn.Module, sample: Sample, steps: int) -> None:
+        """Print how long so many gradient steps on one image each will take, from a few that are timed here."""
+        import torch
+
+        from robviz.attacks import apgd
+
+        images, labels = self.batch([sample])
+        apgd(model, images, labels, 1 / 255, 2)  # warms up
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        apgd(model, images, labels, 1 / 255, 5)
+        end.record()
+        torch.cuda.synchronize()
+        hours = steps * start.elapsed_time(end) / 5 / 3.6e6
+        print(f"{steps:,} gradient steps, about {hours:.1f} hours here; stop at any time, the next run resumes.")
+
+    # -------------------------------------------------------------------------------------- guesses, claims, solutions
+
+    def guess(self, *options: str) -> Guess:
+        """A place to write a prediction down before the next cell answers; without options, a number."""
+        return Guess(options)
+
+    def claim(self, sentence: str, holds: bool) -> None:
+        """Print a sentence about the numbers above if it holds.
+
+        Raises AssertionError where it does not: the notebook then says what is not so. In full mode, with other models
+        and data, it says so instead of failing.
+        """
+        if self.mode == "quick":
+            assert holds, f"this does not hold: {sentence}"
+        print(f"{'✓' if holds else '✗ not so here:'} {sentence}")
 
     def solution(self, number: int) -> Folded:
         """The solution of an exercise, folded. Raises InputError for a number that the notebook does not have."""
@@ -78,11 +206,48 @@ class Folded:
         return f"<details><summary>{escape(self.title)}</summary><pre>{escape(self.code)}</pre></details>"
 
 
+class Guess:
+    """A prediction: buttons or a number to choose from, and `reveal` to compare it with what was measured."""
+
+    def __init__(self, options: Sequence[str]) -> None:
+        import ipywidgets
+
+        if options:
+            self.widget = ipywidgets.ToggleButtons(options=options, value=None, description="I say:")
+        else:
+            self.widget = ipywidgets.Text(placeholder="a number, then Enter", description="I say:")
+        self.options = tuple(options)
+
+    @property
+    def said(self) -> str | None:
+        return self.widget.value or None
+
+    def reveal(self, answer: object) -> None:
+        """Print the prediction beside the answer."""
+        print(f"You said: {self.said or 'nothing yet'}. Measured: {answer}.")
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        bundle = self.widget._repr_mimebundle_(**options)
+        text = "I say: " + (" · ".join(self.options) or "a number") + " (choose in the notebook)"
+        return bundle | {"text/plain": text, "text/html": f"<p class='guess'>{escape(text)}</p>"}
+
+
+def require_extra() -> None:
+    """Raise InputError unless the packages of the extra `notebooks` are installed."""
+    missing = [name for name in EXTRA if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"the notebooks need {', '.join(missing)}; install the extra: pip install 'robviz[notebooks]', "
+            "then restart the kernel"
+        )
+
+
 def begin(name: str, mode: str | None = None) -> Lesson:
     """The lesson of a notebook. mode: `quick` or `full`; by default what `ROBVIZ_MODE` says, else quick.
 
-    Raises InputError for another mode, and for `full` without CUDA.
+    Raises InputError for another mode, for `full` without CUDA, and where the extra `notebooks` is missing.
     """
+    require_extra()
     mode = mode or os.environ.get("ROBVIZ_MODE", "quick")
     if mode not in MODES:
         raise InputError(f"unknown mode {mode!r}; choose from: {', '.join(MODES)}")
@@ -118,5 +283,5 @@ def read(name: str) -> NotebookNode:
 
 
 def role(cell: NotebookNode) -> str | None:
-    """`exercise`, `check`, `after` or None."""
-    return next((tag for tag in ("exercise", "check", "after") if tag in cell.metadata.get("tags", [])), None)
+    """`exercise`, `check`, `after`, `claim` or None."""
+    return next((tag for tag in ("exercise", "check", "after", "claim") if tag in cell.metadata.get("tags", [])), None)

@@ -7,30 +7,37 @@ How a notebook is written
 -------------------------
 What lies in git is the student's copy, without outputs. `tests/test_course.py` holds each to these rules:
 
-- The first cell, Markdown, has the title, `**Goals**` and `**Prerequisites**`; the last ones a `## Summary` and a link
-  into the app, `http://127.0.0.1:7860/?photo=chelsea&model=photos-clean&eps=4&loss=mask-ce&steps=20&seed=0`.
+- The first cell, Markdown, has the title, `**Goals**`, `**Prerequisites**` and `**Time**` (of a student, in minutes);
+  the last ones have an `**Open task**`, a `**Stretch task**`, `## References`, a `## Summary` and a link into the app,
+  `http://127.0.0.1:7860/?photo=chelsea&model=photos-clean&eps=4&loss=mask-ce&steps=20&seed=0`.
 - The first code cell is tagged `parameters` and holds `MODE = None`; the second ends in
-  `lesson = course.begin("NN_name", MODE)` and `lesson`, which shows mode, seed and measured runtime. What differs
-  between the modes is written `lesson.pick(quick, full)`; `lesson.out("name")` is a folder for what full mode resumes.
+  `lesson = course.begin("NN_name", MODE)` and `lesson`, which shows mode, seed and measured runtime. Models and images
+  come from `lesson.model()`, `lesson.pair()`, `lesson.dataset()`, `lesson.samples(...)`; what else differs between the
+  modes is written `lesson.pick(quick, full)`; `lesson.out("name")` is a folder for what full mode resumes.
 - Say, run, see, interpret. `ruff` holds for cells, too. Code cells are short (median at most 4 lines); a `def` only
   where the student writes one.
-- Prose holds no digits but settings in `code` and places (Table 6, section 3.4, Exercise 1): whatever a sentence
-  claims in numbers, a cell prints. At least once a `**Predict:**` comes before the cell that reveals.
+- A claim is a cell tagged `claim`, only of `lesson.claim(sentence, holds)`: it prints the sentence, with its numbers,
+  if it holds, and fails if not. Prose holds no digits but settings in `code` and places (Table 6, section 3.4,
+  Exercise 1), except right below a claim. At least once a `**Predict:**` comes before the cell that reveals, with
+  `guess = lesson.guess(...)` to write the prediction down.
 - An exercise is a code cell tagged `exercise`. As it is, running it raises NotImplementedError: `def f(x): raise
   NotImplementedError("...")` and below it a call. Its metadata holds `robviz: {"solution": "...", "wrong": ["...",
   ...]}`: the cell's whole text once solved, and solutions with mistakes worth explaining.
 - The next code cell, tagged `check`, asserts; the message explains the mistake in one sentence. It fails for each
-  `wrong`. It is left out where the exercise is not solved, and so is every cell tagged `after`: those use the student's
-  answer. No other cell may. `lesson.solution(1)` folds out the solution of Exercise 1.
-- Charts are those of `robviz.notebook.charts` (matplotlib: they show everywhere), the viewer is `show` or `Explorer` of
-  `robviz.notebook.widget`, a table of the paper beside ours `robviz.paper.beside(...)` as a cell's last line. What two
-  notebooks need is in the library, not in cells.
+  `wrong`, and for every oddity of `robviz.notebook.expect` (nothing returned, NaN, another type, ...), which is what
+  `course.expect(answer, ...)` as its first line is for. It is left out where the exercise is not solved, and so is
+  every cell tagged `after`: those use the student's answer. No other cell may. `lesson.solution(1)` folds out the
+  solution of Exercise 1. All of them are tagged `raises-exception` as well, so that "run all" goes on behind them.
+- Charts are those of `robviz.notebook.charts` (matplotlib: they show everywhere, with a text instead), the viewer is
+  `show` or `Explorer` of `robviz.notebook.widget`, a table of the paper beside ours `robviz.paper.beside(...)` as a
+  cell's last line. What two notebooks need is in the library, not in cells. Formulas are TeX between dollar signs.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import symtable
 import tempfile
 import time
@@ -38,6 +45,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,9 +54,10 @@ from robviz.files.paths import shipped
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
+from robviz.notebook.expect import ODDITIES
 from robviz.notebook.lesson import RUNTIMES, names, read, role, runtimes
 
-LIMIT = 90  # seconds a notebook may take in quick mode
+LIMIT = 60  # seconds that a notebook may take in quick mode on two idle cores; `robviz bench course` compares
 
 
 def student(notebook: NotebookNode) -> NotebookNode:
@@ -168,7 +177,7 @@ def run(notebook: NotebookNode, try_mistakes: bool = True) -> Outcome:
     """Run the solved copy: nothing fails or warns, and no cell without a tag needs an answer.
 
     try_mistakes: before its solution, each exercise must raise NotImplementedError as it is, and its check explain
-    the wrong solutions.
+    the wrong solutions and the odd answers.
     """
     outcome = Outcome(solved(notebook), leaks(notebook))
     cells = outcome.notebook.cells
@@ -178,17 +187,7 @@ def run(notebook: NotebookNode, try_mistakes: bool = True) -> Outcome:
                 continue
             source = cell.source
             if try_mistakes and role(cell) == "exercise":
-                failed = failure(execute(index, notebook.cells[index].source)) or "nothing"
-                if not failed.startswith("NotImplementedError"):
-                    outcome.problems.append(f"cell {index}, an exercise, must raise NotImplementedError, not {failed}")
-                check = next(i for i in range(index, len(cells)) if role(cells[i]) == "check")
-                asserts = cells[check].source
-                for number, wrong in enumerate(cell.metadata.robviz.wrong, 1):
-                    failed = failure(execute(index, wrong)) or failure(execute(check, asserts)) or "nothing"
-                    if not is_explained(failed):
-                        problem = f"cell {check} answers the wrong solution {number} of cell {index} with {failed}"
-                        outcome.problems.append(f"{problem}; expected an AssertionError of one sentence")
-                cells[check].outputs = []
+                outcome.problems += mistakes(notebook.cells[index].source, cells, index, execute)
             started = time.perf_counter()
             done = execute(index, source)
             outcome.seconds += time.perf_counter() - started
@@ -196,9 +195,41 @@ def run(notebook: NotebookNode, try_mistakes: bool = True) -> Outcome:
             outcome.problems += [
                 f"cell {index} writes to stderr: {output.text.strip()}"
                 for output in done.outputs
-                if output.output_type == "stream" and output.name == "stderr"
+                if output.output_type == "stream" and output.name == "stderr" and not is_progress(output.text)
             ]
     return outcome
+
+
+def mistakes(
+    unsolved: str, cells: list[NotebookNode], index: int, execute: Callable[[int, str], NotebookNode]
+) -> list[str]:
+    """Try an exercise as it is, with its wrong solutions and with odd answers; return the problems, a sentence each."""
+    problems, solution = [], cells[index].source
+    failed = failure(execute(index, unsolved)) or "nothing"
+    if not failed.startswith("NotImplementedError"):
+        problems.append(f"cell {index}, an exercise, must raise NotImplementedError, not {failed}")
+    check = next(i for i in range(index, len(cells)) if role(cells[i]) == "check")
+    asserts = cells[check].source
+    for number, wrong in enumerate(cells[index].metadata.robviz.wrong, 1):
+        failed = failure(execute(index, wrong)) or failure(execute(check, asserts)) or "nothing"
+        if not is_explained(failed):
+            problem = f"cell {check} answers the wrong solution {number} of cell {index} with {failed}"
+            problems.append(f"{problem}; expected an AssertionError of one sentence")
+    if answered := re.search(r"^def (\w+)\(", solution, re.M):
+        name = answered[1]
+        execute(index, solution + f"\n_right = {name}")
+        for kind in ODDITIES:
+            execute(index, f"from robviz.notebook.expect import odd as _odd\n{name} = _odd(_right, {kind!r})")
+            failed = failure(execute(check, asserts)) or "nothing"
+            if not (is_explained(failed) or failed.startswith("NotApplicableError")):
+                problems.append(f"cell {check} answers {kind} from {name} with {failed}; expected one sentence")
+    cells[check].outputs = []
+    return problems
+
+
+def is_progress(text: str) -> bool:
+    """Whether everything written is a progress bar."""
+    return all(re.search(r"\d+%\|.*\|", line) for line in re.split(r"[\r\n]+", text) if line.strip())
 
 
 def is_explained(failed: str) -> bool:
@@ -210,14 +241,13 @@ def is_explained(failed: str) -> bool:
 def check(chosen: Sequence[str] = (), write: bool = False) -> list[str]:
     """Run notebooks (all by default); returns the problems, a sentence each. Prints what each took.
 
-    write: keep the seconds of those without problems in `runtimes.json`. Raises InputError for an unknown name.
+    write: keep the seconds of those without problems in `runtimes.json`; more than `LIMIT` are a problem then, and on a
+    busy or slow machine otherwise not. Raises InputError for an unknown name.
     """
     mode = os.environ.get("ROBVIZ_MODE", "quick")
     problems: list[str] = []
-    for name in chosen or names():
+    for name in map(full_name, chosen or names()):
         outcome = run(read(name))
-        if mode == "quick" and outcome.seconds > LIMIT:
-            outcome.problems.append(f"takes {outcome.seconds:.0f} s, at most {LIMIT} in quick mode")
         problems += [f"{name}: {problem}" for problem in outcome.problems]
         print(f"{name}, {mode}: {outcome.seconds:.1f} s, {len(outcome.problems)} problems", flush=True)
         if write and not outcome.problems:
@@ -227,6 +257,11 @@ def check(chosen: Sequence[str] = (), write: bool = False) -> list[str]:
                 json.dumps(measured, indent=1, sort_keys=True) + "\n", encoding="utf-8"
             )
     return problems
+
+
+def full_name(name: str) -> str:
+    """A notebook by its name or by its number: `03` is `03_sea`."""
+    return next((full for full in names() if full.startswith(f"{name}_")), name)
 
 
 def machine(mode: str) -> str:
@@ -240,27 +275,77 @@ def machine(mode: str) -> str:
 
 
 def render(out: Path, chosen: Sequence[str] = ()) -> list[Path]:
-    """Write the solved copies, run, as HTML with pictures that asks nobody for anything; returns the paths."""
+    """Write the solved copies, run, as HTML with live viewers that asks nobody for anything; returns the paths."""
+    from robviz.notebook.widget import RENDERING
+
     paths = []
-    for name in chosen or names():
-        paths.append(write_html(run(read(name), try_mistakes=False).notebook, out / f"{name}.html"))
-        print(paths[-1], flush=True)
+    os.environ[RENDERING] = "1"
+    try:
+        for name in map(full_name, chosen or names()):
+            paths.append(write_html(run(read(name), try_mistakes=False).notebook, out / f"{name}.html"))
+            print(paths[-1], flush=True)
+    finally:
+        del os.environ[RENDERING]
     return paths
 
 
+#: A viewer in a page: its frame as JSON, and, where no script runs, its still picture.
+PLACE = """<div class="robviz-live"></div><script type="application/json">{data}</script>
+<noscript><img alt="{alt}" src="data:image/png;base64,{png}"></noscript>"""
+START = """
+for (const place of document.querySelectorAll(".robviz-live")) {
+  window.robviz.viewer(place, JSON.parse(place.nextElementSibling.textContent));
+}
+"""
+
+
+def live(output: NotebookNode) -> None:
+    """Turn a widget's output into what a page can show: its live viewer where it left a frame, else its still."""
+    from robviz.notebook.widget import LIVE
+
+    data = output.get("data", {})
+    data.pop("application/vnd.jupyter.widget-view+json", None)
+    if frame := data.pop(LIVE, None):
+        alt = escape(output.metadata.get("image/png", {}).get("alt", ""), quote=True)
+        text = json.dumps(frame).replace("</", "<\\/")
+        data["text/html"] = PLACE.format(data=text, alt=alt, png=data.pop("image/png"))
+
+
+FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$\w`])\$([^$\n`]+?)\$(?![\w])", re.S)
+
+
+def with_mathml(text: str) -> str:
+    """Markdown with its TeX as MathML, which browsers draw by themselves."""
+    from latex2mathml.converter import convert
+
+    def drawn(found: re.Match[str]) -> str:
+        return convert(found[1] or found[2], display="block" if found[1] else "inline")
+
+    parts = re.split(r"(```.*?```|`[^`]*`)", text, flags=re.S)
+    return "".join(part if part.startswith("`") else FORMULA.sub(drawn, part) for part in parts)
+
+
 def write_html(notebook: NotebookNode, path: Path) -> Path:
-    """A run notebook as one HTML page; of widgets their still pictures."""
+    """A run notebook as one HTML page: formulas as MathML, viewers live, everything within the file."""
     from nbconvert import HTMLExporter
+
+    from robviz.viewer import SCRIPT, STYLE
 
     shown = deepcopy(notebook)
     for cell in shown.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"\]\((\d\d_\w+)\.ipynb\)", r"](\1.html)", with_mathml(cell.source))
         for output in cell.get("outputs", []):
-            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+            live(output)
     exporter = HTMLExporter(
         exclude_input_prompt=True, exclude_output_prompt=True, mathjax_url="", require_js_url="", mermaid_js_url=""
     )
+    page = exporter.from_notebook_node(shown, {"metadata": {"name": path.stem}})[0]
+    if "robviz-live" in page:
+        head, _, tail = page.rpartition("</body>")
+        page = f"{head}<style>{STYLE}</style><script>{SCRIPT}</script><script>{START}</script></body>{tail}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(exporter.from_notebook_node(shown, {"metadata": {"name": path.stem}})[0], encoding="utf-8")
+    path.write_text(page, encoding="utf-8")
     return path
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import os
+from collections.abc import Sequence
 from typing import Any
 
 import anywidget
@@ -13,62 +15,68 @@ import traitlets
 from PIL import Image
 from torch import Tensor, nn
 
-from robviz.attacks import AttackSpec, check_eps
+from robviz.attacks import AttackSpec
 from robviz.files.images import VOID_BYTE, overlay
 from robviz.interactive.comparison import Comparison, Subject, compare
 from robviz.losses import LOSSES
 from robviz.models import card_of
 from robviz.notebook import charts
-from robviz.types import VOID, Sample
-from robviz.viewer import HERE, STYLE, viewer_data
-
-RENDER = """
-export default {
-  render({ model, el }) {
-    const shown = viewer(el, model.get("data"));
-    const update = () => shown.update(model.get("data"));
-    model.on("change:data", update);
-    return () => model.off("change:data", update);
-  },
-};
-"""
+from robviz.types import VOID, InputError, Sample
+from robviz.viewer import STYLE, viewer_data
+from robviz.viewer.bundle import bundle
+from robviz.viewer.payloads import ViewerData
 
 
 def decoded(url: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))))
 
 
-def still(data: dict[str, Any]) -> bytes:
-    """The attacked picture and the masks before and after with their scores, side by side, as PNG."""
+#: The environment variable under which viewers leave their frames for a rendered page.
+RENDERING = "ROBVIZ_RENDERING"
+#: What a page that is rendered finds the frame of a viewer under; `robviz course render` asks for it.
+LIVE = "application/vnd.robviz.viewer+json"
+
+
+def still(data: dict[str, Any]) -> charts.Chart:
+    """Draw a frame as it stands: both pictures, both masks with their scores, and what the colours mean."""
     pictures = {name: decoded(data["pictures"][name]) for name in ("image", "attacked", "before", "after")}
     values = {score["name"]: score["value"] for score in data["scores"]}
     rights = values["accuracy"].split(" → ")
-
-    def mask(name: str, picture: str) -> np.ndarray:
-        labels = np.where(pictures[name] == VOID_BYTE, VOID, pictures[name].astype(int))
-        return overlay(pictures[picture], labels, data["palette"])
-
-    titles = (
-        f"attacked, largest change {values['change']}",
-        f"before: {rights[0]} right",
-        f"after: {rights[-1]} right",
+    labels = {
+        name: np.where(pictures[name] == VOID_BYTE, VOID, pictures[name].astype(int)) for name in ("before", "after")
+    }
+    shown = {
+        "picture": pictures["image"],
+        f"attacked, largest change {values['change']}": pictures["attacked"],
+        f"mask before: {rights[0]} right": overlay(pictures["image"], labels["before"], data["palette"]),
+        f"mask after: {rights[-1]} right": overlay(pictures["attacked"], labels["after"], data["palette"]),
+    }
+    chart = charts.pictures(shown, height=2.4)
+    present = sorted({int(k) for mask in labels.values() for k in np.unique(mask)} - {VOID})
+    charts.chips(chart, present, data["classes"], data["palette"])
+    seen = (
+        f"{title}: "
+        + ", ".join(f"{data['classes'][k]} {np.mean(mask == k):.0%}" for k in present if (mask == k).mean() >= 0.005)
+        for title, mask in labels.items()
     )
-    shown = (pictures["attacked"], mask("before", "image"), mask("after", "attacked"))
-    return charts.pictures(dict(zip(titles, shown)), height=3)._repr_png_()
+    chart.alt = f"{'; '.join(shown)}. Of the pixels the model sees, {'; '.join(seen)}."
+    return chart
 
 
-def with_still(bundle: Any, data: dict[str, Any]) -> Any:
+def with_still(bundle: Any, data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """A widget's MIME bundle with the still picture, for pages without widgets."""
-    picture = {"image/png": base64.b64encode(still(data)).decode()}
-    if isinstance(bundle, tuple):
-        return bundle[0] | picture, bundle[1]
-    return bundle | picture
+    shown, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+    png, told = still(data)._repr_png_()
+    shown = shown | {"image/png": base64.b64encode(png).decode()}
+    if os.environ.get(RENDERING):
+        shown |= {LIVE: data}
+    return shown, metadata | {"image/png": told}
 
 
 class Viewer(anywidget.AnyWidget):
     """The linked viewer; setting `data` shows the next frame in place."""
 
-    _esm = (HERE / "viewer.js").read_text(encoding="utf-8") + RENDER
+    _esm = bundle("widget.js")
     _css = STYLE
     data = traitlets.Dict().tag(sync=True)
 
@@ -76,10 +84,13 @@ class Viewer(anywidget.AnyWidget):
         return with_still(super()._repr_mimebundle_(**options), self.data)
 
 
+MOST_EPS_255 = 16
+
+
 class Explorer(ipywidgets.VBox):
     """Controls above a viewer: each change attacks the picture again. `.comparison` is what is shown.
 
-    eps: in [0, 1], as in an attack: `4 / 255`. Its slider, `eps_255`, shows it in 1/255.
+    eps: in pixel units, as in an attack: `4 / 255`, at most `16 / 255`. Its slider, `eps_255`, shows it in 1/255.
     """
 
     def __init__(
@@ -91,27 +102,33 @@ class Explorer(ipywidgets.VBox):
         steps: int = 20,
         seed: int = 0,
         class_weights: Tensor | None = None,
+        losses: Sequence[str] | None = None,
     ) -> None:
-        check_eps(eps)
+        """losses: those of the menu, by default all that can be used here; a single one needs no menu."""
+        if not 0 <= 255 * eps <= MOST_EPS_255:
+            raise InputError(f"eps must lie in 0 .. {MOST_EPS_255} / 255 (pixel units: write 4 / 255), got {eps}")
         self.subject, self.seed = Subject(model, sample, card_of(model), class_weights), seed
         wait = {"continuous_update": False}  # an attack on release, not at every pixel of the way
-        losses = [name for name in LOSSES if class_weights is not None or name != "mask-ce-bal"]
-        self.eps_255 = ipywidgets.FloatSlider(255 * eps, min=0, max=16, step=0.25, description="ε in 1/255", **wait)
+        losses = losses or [name for name in LOSSES if class_weights is not None or name != "mask-ce-bal"]
+        self.eps_255 = ipywidgets.FloatSlider(
+            255 * eps, min=0, max=MOST_EPS_255, step=0.25, description="ε in 1/255", **wait
+        )
         self.loss = ipywidgets.Dropdown(options=losses, value=loss, description="loss")
         self.steps = ipywidgets.IntSlider(steps, min=1, max=100, description="steps", **wait)
         self.viewer = Viewer(data=self.attacked())
-        super().__init__([ipywidgets.HBox([self.eps_255, self.loss, self.steps]), self.viewer])
+        menu = [self.loss] if len(losses) > 1 else []
+        super().__init__([ipywidgets.HBox([self.eps_255, *menu, self.steps]), self.viewer])
         for control in (self.eps_255, self.loss, self.steps):
             control.observe(self.attack, "value")
 
-    def attacked(self) -> dict[str, Any]:
+    def attacked(self) -> ViewerData:
         card, eps = self.subject.card, self.eps_255.value / 255
         spec = AttackSpec(loss=self.loss.value, eps=eps, steps=self.steps.value, seed=self.seed)
         self.comparison = compare(self.subject, spec)
         return viewer_data(self.comparison, card.classes, card.palette, "Scores compare with the label mask.")
 
     def attack(self, change: Any = None) -> None:
-        self.viewer.data = self.attacked()
+        self.viewer.data = dict(self.attacked())
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         return with_still(super()._repr_mimebundle_(**options), self.viewer.data)

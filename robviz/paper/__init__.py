@@ -1,4 +1,4 @@
-"""The published tables and configurations, and ours beside them."""
+"""The published tables and configurations, and our results beside them."""
 
 from __future__ import annotations
 

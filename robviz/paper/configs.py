@@ -1,9 +1,9 @@
-"""The YAML configurations of the official code, as recipes and evaluations of ours.
+"""The YAML configurations of the official code, as robviz's recipes and evaluations.
 
-What they say about a run and not about its outcome (DEVICE, TRAIN.EVAL_INTERVAL, TRAIN.DDP) is left to robviz, and the
-attack of an evaluation to its own settings, as the official code left it to the command line. TRAIN.BATCH_SIZE counts
-for one process, WARMUP in epochs, and the schedule `polylr` does not warm up. A quote that one of the files leaves open
-is closed at the end of its line.
+Settings that do not affect the outcome (DEVICE, TRAIN.EVAL_INTERVAL, TRAIN.DDP) are ignored, and the attack of an
+evaluation comes from robviz's own settings, as the official code takes it from the command line. TRAIN.BATCH_SIZE
+counts for one process, WARMUP in epochs, and the schedule `polylr` does not warm up. A quote that one of the files
+leaves open is closed at the end of its line.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ARCHITECTURES = {
 
 
 class Data(NamedTuple):
-    """What is behind DATASET.NAME or EVAL.NAME."""
+    """Describe what DATASET.NAME or EVAL.NAME stands for."""
 
     train: str
     val: str
@@ -50,7 +50,7 @@ UNCLOSED = re.compile(r"^(\s*\w+\s*:\s*)(['\"])([^'\"\n]*?)\s*$", re.MULTILINE)
 
 
 class Config:
-    """A configuration file. Raises InputError, naming the file and the key, for what is not there or not supported."""
+    """Read a configuration file; raises InputError, with file and key, for what is missing or not supported."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -61,7 +61,7 @@ class Config:
             raise InputError(f"{path} is no configuration: {' '.join(str(error).split())}") from error
 
     def get(self, key: str, kind: type) -> Any:
-        """The value under `SECTION.KEY`, of this kind."""
+        """Return the value under `SECTION.KEY`, which must be of this kind."""
         section, _, name = key.rpartition(".")
         values = self.values.get(section) if section and isinstance(self.values, dict) else self.values
         if not isinstance(values, dict) or name not in values:
@@ -71,7 +71,7 @@ class Config:
         return values[name]
 
     def number(self, key: str) -> float:
-        """A number, also one that YAML takes for a text, as 1e-5."""
+        """Return a number, including those that YAML reads as text, such as 1e-5."""
         value = self.get(key, object)
         try:
             return float(value)
@@ -79,7 +79,7 @@ class Config:
             raise InputError(f"{self.path}: expected {key} to be a number ({error})") from error
 
     def choice(self, key: str, table: dict[str, Any]) -> Any:
-        """The entry of a table, in which capitals do not matter, by the value's name."""
+        """Return the entry of a table by the value's name, ignoring case."""
         value = self.get(key, str)
         entries = {name.lower(): entry for name, entry in table.items()}
         if value.lower() not in entries:
@@ -87,14 +87,14 @@ class Config:
         return entries[value.lower()]
 
     def require(self, key: str, *wanted: Any) -> None:
-        """The value must be one of these."""
+        """Require that the value is one of these."""
         value = self.get(key, object)
         if value not in wanted:
             raise InputError(f"{self.path}: {key} is {value!r}, robviz only offers {' or '.join(map(repr, wanted))}")
 
 
 def data_of(config: Config, name: str, classes: str, size: str) -> Data:
-    """The dataset, if these keys agree with it."""
+    """Return the dataset, if these keys agree with it."""
     data: Data = config.choice(name, DATASETS)
     config.require(classes, data.classes)
     config.require(size, [data.size, data.size])
@@ -102,7 +102,7 @@ def data_of(config: Config, name: str, classes: str, size: str) -> Data:
 
 
 def training(path: str | Path) -> tuple[Recipe, str, str]:
-    """The recipe of a configuration, the folder of its dataset and SAVE_DIR."""
+    """Return the recipe of a configuration, the folder of its dataset, and SAVE_DIR."""
     config = Config(path)
     data = data_of(config, "DATASET.NAME", "DATASET.N_CLS", "TRAIN.IMAGE_SIZE")
     model, architecture = config.choice("MODEL.BACKBONE", ARCHITECTURES)
@@ -144,7 +144,7 @@ def training(path: str | Path) -> tuple[Recipe, str, str]:
 
 
 class Evaluation(NamedTuple):
-    """What a configuration evaluates."""
+    """Describe what a configuration evaluates."""
 
     model: nn.Module
     dataset: Dataset
@@ -152,7 +152,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluation(path: str | Path, root: str | Path | None = None) -> Evaluation:
-    """The model and the dataset under EVAL. root: of the dataset, instead of DATASET.ROOT."""
+    """Open the model and the dataset under EVAL. root: of the dataset, instead of DATASET.ROOT."""
     config = Config(path)
     data = data_of(config, "EVAL.NAME", "EVAL.N_CLS", "EVAL.IMAGE_SIZE")
     _, architecture = config.choice("EVAL.BACKBONE", ARCHITECTURES)

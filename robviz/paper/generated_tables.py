@@ -8,14 +8,15 @@ from pathlib import Path
 import pandas as pd
 
 from robviz.files.paths import shipped
-from robviz.models import Card, shipped_models
+from robviz.models import Card, published, shipped_models
+from robviz.models.published import CHECKPOINTS
 from robviz.paper.ours import ours
 from robviz.results.report import Report, markdown
 from robviz.types import InputError
 
 
 def trainings() -> pd.DataFrame:
-    """The shipped models from their cards: training, and mIoU in % on the splits that were measured."""
+    """List the shipped models from their cards: training, and mIoU in % on the splits that were measured."""
     rows = []
     for name in shipped_models():
         card = Card.load(shipped("checkpoints") / f"{name}.json")
@@ -33,8 +34,44 @@ def trainings() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def zoo() -> pd.DataFrame:
+    """List the shipped and the published models with their mIoU in %, clean and attacked at 4/255."""
+    rows = []
+    for name in shipped_models():
+        card = Card.load(shipped("checkpoints") / f"{name}.json")
+        figures = card.metrics["val"]
+        rows.append((card, figures["clean_miou"], figures["attacked_miou"], "shipped; 50 steps of APGD"))
+    for name in CHECKPOINTS:
+        card = published.card(name)
+        figures = card.metrics["val"]
+        rows.append((card, figures["clean_miou"], figures["sea_miou_4_255"], "download; SEA, by its authors"))
+    columns = ("model", "classes", "clean mIoU", "mIoU at 4/255", "measured by")
+    cells = [
+        (f"`{card.name}`", len(card.classes), f"{100 * clean:.1f} %", f"{100 * attacked:.1f} %", how)
+        for card, clean, attacked, how in rows
+    ]
+    return pd.DataFrame(cells, columns=list(columns))
+
+
+def glance(reports: list[Report]) -> pd.DataFrame:
+    """Return the mIoU, in %, that the paper's ensemble leaves of each model at the radii of most interest."""
+    lines: dict[str, dict[str, str]] = {}
+    for report in reports:
+        plan = report.plan
+        if plan["settings"]["name"] != "paper":
+            continue
+        clean, worst = (100 * report.rows[name]["miou"] for name in ("clean", "worst case"))
+        images = f"{plan['dataset']['images']} of {plan['dataset']['name']}"
+        line = lines.setdefault(plan["model"]["name"], {"images": images})
+        line["clean"], line[f"{255 * plan['eps']:g}/255"] = f"{clean:.1f} %", f"{worst:.1f} %"
+    radii = ("clean", "2/255", "4/255", "8/255")
+    return pd.DataFrame(
+        [{"model": f"`{name}`"} | line for name, line in sorted(lines.items())], columns=["model", "images", *radii]
+    )
+
+
 def reports_in(folder: Path) -> list[Report]:
-    """Every JSON report of a folder, by file name. Raises InputError where there is none."""
+    """Read every JSON report of a folder, by file name; raises InputError if there is none."""
     paths = sorted(folder.glob("*.json"))
     if not paths:
         raise InputError(
@@ -44,7 +81,7 @@ def reports_in(folder: Path) -> list[Report]:
 
 
 def evaluations(reports: list[Report]) -> pd.DataFrame:
-    """One line a model and ensemble: its gradient steps an image, and what each radius leaves, in %."""
+    """List models and ensembles: gradient steps per image, and what each radius leaves, in %."""
     lines: dict[tuple[str, str], dict[str, str]] = {}
     for report in reports:
         plan, worst = report.plan, report.rows["worst case"]
@@ -63,7 +100,7 @@ def evaluations(reports: list[Report]) -> pd.DataFrame:
 
 
 def alone(reports: list[Report]) -> pd.DataFrame:
-    """One line a model, loss, attack and its steps: what it leaves by itself at each radius, accuracy / mIoU in %."""
+    """List models, losses, attacks and steps: accuracy / mIoU in % under each attack alone, by radius."""
     lines: dict[tuple[str, str, str, int], dict[str, str]] = {}
     for report in reports:
         model, radius = report.plan["model"]["name"], f"{255 * report.plan['eps']:g}/255"
@@ -77,7 +114,7 @@ def alone(reports: list[Report]) -> pd.DataFrame:
 
 
 def enough(reports: list[Report]) -> pd.DataFrame:
-    """Of each model and radius where `strong` was given the steps of `paper`, too: the fewest that reach its mIoU."""
+    """Find the fewest steps with which `strong` reaches the mIoU of `paper`, for each model and radius with both."""
     found: dict[tuple[str, float], dict[int, float]] = {}
     published: dict[tuple[str, float], tuple[int, float]] = {}
     for report in reports:
@@ -107,10 +144,12 @@ def enough(reports: list[Report]) -> pd.DataFrame:
 
 
 def shipped_tables() -> dict[str, str]:
-    """The tables of the README, as Markdown, by the name of their place there."""
+    """Return the generated tables of README and documentation as Markdown, by the name of their place there."""
     folder = shipped("checkpoints") / "reports"
     reports = reports_in(folder)
     return {
+        "zoo": markdown(zoo()),
+        "glance": markdown(glance(reports)),
         "models": markdown(trainings()),
         "evaluations": markdown(evaluations(reports)),
         "enough": markdown(enough(reports)),
@@ -119,14 +158,21 @@ def shipped_tables() -> dict[str, str]:
     }
 
 
-def fill(readme: Path) -> None:
-    """Put the tables of a file, each between its two markers, up to date. Raises InputError where it has none."""
-    text = readme.read_text(encoding="utf-8")
+def fill(path: Path) -> None:
+    """Update the tables of a file, each between its two markers.
+
+    Args:
+        path: a Markdown file.
+
+    Raises:
+        InputError: if the file has no place for a table.
+    """
+    text = path.read_text(encoding="utf-8")
     here = {name: table for name, table in shipped_tables().items() if f"<!-- {name}: begin -->" in text}
     if not here:
-        raise InputError(f"{readme} has no place for a table: expected a line such as <!-- models: begin -->")
+        raise InputError(f"{path} has no place for a table: expected a line such as <!-- models: begin -->")
     for name, table in here.items():
         begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
         before, rest = text.split(begin)
         text = before + begin + table + end + rest.split(end)[1]
-    readme.write_text(text, encoding="utf-8", newline="\n")
+    path.write_text(text, encoding="utf-8", newline="\n")

@@ -27,11 +27,19 @@ def miniature(
     images: int | None = None,
     **options: Any,
 ) -> Iterator[Report]:
-    """Train and evaluate each recipe with each seed, one report a radius; killed, the same call goes on.
+    """Train and evaluate each recipe with each seed; after an interruption, the same call resumes.
 
-    out: `<name>.safetensors`, `<name>.<radius>/`, the folder of its evaluation on the val composites of 128 pixels, and
-    `reports/`, of which `robviz tables 3 --reports` makes the table. settings, images: of the evaluation, and how many
-    of the first. options: of `robviz.finetune.run`.
+    Args:
+        out: Folder of the models `<name>.safetensors`, their evaluations `<name>.<radius>/` on the val composites of
+            128 pixels, and `reports/`, from which `robviz tables 3 --reports` makes the table.
+        recipes: What to train.
+        seeds: The seeds of each training.
+        settings: The ensemble of the evaluations.
+        images: Evaluate on at most this many images.
+        **options: Options of `robviz.finetune.run`.
+
+    Yields:
+        One report per model and radius.
     """
     out, device = Path(out), PartialState().device
     for seed in seeds:

@@ -1,4 +1,4 @@
-"""Lines like those of the published tables, from our own evaluations; figures in per cent, radii in /255."""
+"""Rows like those of the published tables, from our own evaluations; figures in per cent, radii in /255."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def radius_of(report: Report) -> str:
 
 
 def subject_of(report: Report) -> str:
-    """Which model, on what."""
+    """Describe which model was evaluated, and on what."""
     data = report.plan["dataset"]
     return f"{report.plan['model']['name']}, {data['name']} {data['split']}, {data['images']} images"
 
 
 def model_of(report: Report) -> str:
-    """Which model, on what, by which ensemble: the first cell of our lines."""
+    """Describe which model was evaluated, on what and by which ensemble: the first cell of our rows."""
     return f"{subject_of(report)}, {report.plan['settings']['name']}"
 
 
 def percentages(report: Report, row: str, prefix: str, accuracy: str = "accuracy_pooled") -> Line:
-    """The two figures of a row, in per cent, under the paper's headings."""
+    """Return the two figures of a row, in per cent, under the paper's headings."""
     figures = report.rows[row]
     return {
         f"{prefix} {heading}": None if figures[key] is None else round(100 * figures[key], 1)
@@ -43,17 +43,17 @@ def percentages(report: Report, row: str, prefix: str, accuracy: str = "accuracy
 
 
 def worst_case(report: Report, prefix: str) -> Line:
-    """Of the ensemble; its accuracy is the mean over the images, as in the official code."""
+    """Return the figures of the ensemble; its accuracy is the mean over the images, as in the official code."""
     return percentages(report, "worst case", prefix, "accuracy_mean")
 
 
 def losses(report: Report) -> dict[str, str]:
-    """loss -> the row of the report where it attacks alone."""
+    """Map each loss to the row of the report in which it attacks alone."""
     return {run["loss"]: f"{run['loss']}.{run['attack']}.{run['steps']}" for run in report.plan["settings"]["runs"]}
 
 
 def components(reports: Iterable[Report]) -> list[Line]:
-    """Table 6: each loss alone, and together."""
+    """Build Table 6: each loss alone, and all together."""
     lines = []
     for report in reports:
         alone: Line = {}
@@ -64,7 +64,7 @@ def components(reports: Iterable[Report]) -> list[Line]:
 
 
 def pairs(reports: Iterable[Report]) -> list[Line]:
-    """Table 7: each pair of losses, and all; a line of its own for each model."""
+    """Build Table 7: each pair of losses, and all, in separate rows for each model."""
     published = {frozenset(pair.split("+")): pair for pair in table(7)["Loss pair"]}
     lines: dict[tuple[str, str], Line] = {}
     for report in reports:
@@ -83,7 +83,7 @@ def pairs(reports: Iterable[Report]) -> list[Line]:
 
 
 def radii(reports: Iterable[Report]) -> list[Line]:
-    """Table 2: each model under SEA at growing radii."""
+    """Build Table 2: each model under SEA at growing radii."""
     lines: dict[str, Line] = {}
     for report in reports:
         line = lines.setdefault(model_of(report), {"Setting": model_of(report), **percentages(report, "clean", "0")})
@@ -92,7 +92,7 @@ def radii(reports: Iterable[Report]) -> list[Line]:
 
 
 def start_of(report: Report) -> Line | None:
-    """Which adversarial training made the model of a report; None where that is no recipe of ours."""
+    """Describe the adversarial training behind the model of a report; None if it is not one of our recipes."""
     name, data = re.sub(r"-seed\d+$", "", report.plan["model"]["name"]), report.plan["dataset"]
     recipe = RECIPES.get(name)
     if recipe is None or not recipe.eps:
@@ -110,7 +110,7 @@ def start_of(report: Report) -> Line | None:
 
 
 def trainings(reports: Iterable[Report]) -> list[Line]:
-    """Table 3: each adversarial training by its start, steps and length; the mean and deviation over its seeds."""
+    """Build Table 3: adversarial trainings by start, steps and length, with mean and deviation over their seeds."""
     groups: dict[tuple[Any, ...], dict[str, Line]] = {}
     for report in reports:
         if start := start_of(report):
@@ -136,7 +136,7 @@ BASELINES = {"cospgd": "CosPGD", "segpgd": "SegPGD"}
 
 
 def attacks(reports: Iterable[Report]) -> list[Line]:
-    """Table 1: each loss alone, those of earlier work too, and SEA; reports on one model and radius share a line."""
+    """Build Table 1: each loss alone, including those of earlier work, and SEA; one row per model and radius."""
     lines: dict[tuple[str, str], Line] = {}
     for report in reports:
         subject, eps = subject_of(report), radius_of(report)
@@ -150,7 +150,7 @@ def attacks(reports: Iterable[Report]) -> list[Line]:
 
 
 def seeds(reports: Iterable[Report]) -> list[Line]:
-    """Table 8: mean and deviation of Table 6 over the reports that differ in their seed alone."""
+    """Build Table 8: mean and deviation of Table 6 over the reports that differ in their seed alone."""
     groups: dict[tuple[str, str], list[Line]] = {}
     for line in components(reports):
         groups.setdefault((line["Model"], line["eps"]), []).append(line)
@@ -162,7 +162,7 @@ def seeds(reports: Iterable[Report]) -> list[Line]:
 
 
 def spread(values: list[float]) -> str:
-    """`89.2±0.2`; of one value no deviation is known."""
+    """Write mean and deviation as `89.2±0.2`; a single value has no deviation."""
     mean = f"{statistics.mean(values):.1f}"
     return f"{mean}±{statistics.stdev(values):.1f}" if len(values) > 1 else mean
 
@@ -179,15 +179,22 @@ OURS: dict[int, Callable[[Iterable[Report]], list[Line]]] = {
 
 
 def is_paper(report: Report) -> bool:
-    """Whether the ensemble has the losses of version 2 of the paper, of any number of steps."""
+    """Return True if the ensemble has the losses of version 2 of the paper, with any number of steps."""
     return re.fullmatch(r"paper(-\d+)?", report.plan["settings"]["name"]) is not None
 
 
 def ours(number: int, reports: Iterable[Report]) -> pd.DataFrame:
-    """Lines like those of the published Table `number` (1, 2, 3, 6, 7 or 8), from evaluations of ours.
+    """Build rows like those of a published table from our own evaluations.
 
-    reports: any; but for Table 1, those of other ensembles than the paper's are left out. Figures in per cent, under
-    the published headings. Raises InputError for a table that evaluations do not make.
+    Args:
+        number: 1, 2, 3, 6, 7 or 8.
+        reports: Any reports; except for Table 1, those of other ensembles than the paper's are ignored.
+
+    Returns:
+        Figures in per cent, under the published headings.
+
+    Raises:
+        InputError: For a table that evaluations cannot make.
     """
     if number not in OURS:
         raise InputError(f"evaluations make Tables {', '.join(map(str, OURS))}, not {number!r}")

@@ -23,7 +23,17 @@ TABLES = {
 
 
 def table(number: int) -> pd.DataFrame:
-    """The published Table `number`, 1 to 9, one row a line of it. Raises InputError for any other number."""
+    """Return a published table.
+
+    Args:
+        number: 1 to 9.
+
+    Returns:
+        One row per line of the table; figures in per cent, radii in /255.
+
+    Raises:
+        InputError: For any other number.
+    """
     if number not in TABLES:
         raise InputError(f"the paper has Tables 1 to {len(TABLES)}, got {number!r}")
     return pd.read_csv(Path(__file__).parent / f"table{number}.csv")

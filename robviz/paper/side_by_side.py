@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from robviz.files.atomic import write_atomically
+from robviz.models.published import CHECKPOINTS
 from robviz.paper.ours import ours
 from robviz.paper.published import TABLES, table
 from robviz.results.report import Report, markdown
@@ -24,65 +25,110 @@ SAYS_WHICH = (
     *("Model", "eps", "Setting", "Training", "Init.", "Steps", "Ep.", "Its.", "Seeds", "Backbone", "Group"),
     *("Configuration", "Architecture", "Robust", "Source", "Loss pair", "Dataset / Model", "Attack", "Target"),
 )
+PLACES = ("paper's place", "our place")
 HIGHER, LOWER = "#e69f00", "#56b4e9"  # Okabe and Ito: told apart without colour vision; the sign says it, too
 STRONGEST = 20  # points at which a difference has its full colour
 
 
 def leading(cell: Any) -> float | None:
-    """The number that a cell holds, its deviation or mark left out: 41.3 of `41.3±0.4` and of `41.3*`; else None."""
+    """Read the number in a cell without its deviation or mark: 41.3 from `41.3±0.4` and from `41.3*`; None for text."""
     found = re.fullmatch(r"([-+]?\d+(?:\.\d+)?)(?:%|\*|±.*)?", str(cell))
     return float(found[1]) if found else None
 
 
 def tolerance() -> float:
-    """The largest deviation over seeds that the paper reports (Table 8), in points."""
+    """Return the largest deviation over seeds that the paper reports (Table 8), in points."""
     return max(float(cell.partition("±")[2] or 0) for cell in table(8).astype(str).to_numpy().ravel())
+
+
+#: How many images and steps of a published model make a figure that the paper's can be subtracted from.
+ENOUGH_IMAGES, ENOUGH_STEPS = 100, 100
+
+
+def is_comparable(report: Report) -> bool:
+    """Whether a report is about a published model, on enough images, with attacks of enough steps."""
+    plan = report.plan
+    steps = min(run["steps"] for run in plan["settings"]["runs"])
+    is_published = plan["model"]["name"] in CHECKPOINTS
+    return is_published and plan["dataset"]["images"] >= ENOUGH_IMAGES and steps >= ENOUGH_STEPS
+
+
+def ranks(values: pd.Series) -> pd.Series:
+    """The place of each figure among those of its measure, 1 the lowest; none where there is only one."""
+    numbers = values.map(leading)
+    return numbers.rank(method="min") if numbers.notna().sum() > 1 else pd.Series(float("nan"), values.index)
 
 
 @dataclass(frozen=True)
 class Beside:
-    """One line a figure: the columns that say which, then `paper`, `ours` and `difference`, ours less the paper's.
+    """One line a figure: the columns that say which, then `paper`, `ours`, and how they compare.
 
-    Shows itself in a notebook with coloured differences; `save` writes `.md`, `.tex` or `.csv`.
+    Where the figures can be subtracted, that is `difference`, ours less the paper's, coloured; elsewhere it is the
+    place of each figure among those of its measure, `paper's place` and `our place`, 1 the lowest. `save` writes
+    `.md`, `.tex` or `.csv`.
     """
 
     number: int
     frame: pd.DataFrame
+    name: str = "ours"
+
+    @property
+    def has_differences(self) -> bool:
+        return "difference" in self.frame
 
     @property
     def caption(self) -> str:
+        """Return the sentences below the table."""
+        title = f"Table {self.number}: {TABLES[self.number]}."
+        if self.has_differences:
+            return (
+                f"{title} The difference is {self.name} less the paper's; over seeds its figures deviate by up to "
+                f"{tolerance():g} points (Table 8), which is the tolerance for the same model on all images."
+            )
         return (
-            f"Table {self.number}: {TABLES[self.number]}. The difference is ours less the paper's; over seeds its "
-            f"figures deviate by up to {tolerance():g} points (Table 8), which is the tolerance for the same model on "
-            "all images. Another model, other data or fewer images compare in their pattern only."
+            f"{title} Another model, other data, fewer images or steps: a difference would mean nothing, so the places "
+            "within a line are compared, 1 the lowest."
         )
 
-    def signed(self) -> pd.DataFrame:
-        """The lines as text, differences with their sign."""
-        differences = ["" if pd.isna(value) else f"{value:+.1f}" for value in self.frame.difference]
-        return self.frame.assign(difference=differences)
+    def shown(self) -> pd.DataFrame:
+        """The lines as text, differences with their sign, under the heading of ours."""
+        frame = self.frame.rename(columns={"ours": self.name})
+        if self.has_differences:
+            return frame.assign(difference=["" if pd.isna(value) else f"{value:+.1f}" for value in frame.difference])
+        places = {name: ["" if pd.isna(value) else f"{value:.0f}" for value in frame[name]] for name in PLACES}
+        return frame.assign(**places)
 
     def to_markdown(self) -> str:
-        return f"{markdown(self.signed())}\n{self.caption}\n"
+        """Return table and caption as Markdown."""
+        return f"{markdown(self.shown())}\n{self.caption}\n"
 
     def to_csv(self) -> str:
-        return self.signed().to_csv(index=False)
+        """Return the table as CSV."""
+        return self.shown().to_csv(index=False)
 
     def to_latex(self) -> str:
-        """A tabular of booktabs."""
+        """Return a `tabular` in the style of booktabs."""
         special = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "Δ": r"$\Delta$"}
-        shown = self.signed()
+        shown = self.shown()
         cells = shown.astype(object).where(shown.notna(), "").to_numpy().tolist()
         rows = [
             " & ".join("".join(special.get(letter, letter) for letter in str(cell)) for cell in row) + r" \\"
             for row in [list(shown.columns), *cells]
         ]
-        columns = "l" * (len(shown.columns) - 3) + "rrr"
+        numbers = len(shown.columns) - list(shown.columns).index("paper")
+        columns = "l" * (len(shown.columns) - numbers) + "r" * numbers
         parts = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule"]
         return "\n".join([f"% {self.caption}", *parts, r"\end{tabular}", ""])
 
     def save(self, path: str | Path) -> None:
-        """Write it by the suffix. Raises InputError for another than `.md`, `.tex` and `.csv`."""
+        """Write the table.
+
+        Args:
+            path: A file that ends in `.md`, `.tex` or `.csv`, which decides the format.
+
+        Raises:
+            InputError: For another suffix.
+        """
         formats = {".md": self.to_markdown, ".tex": self.to_latex, ".csv": self.to_csv}
         path = Path(path)
         if path.suffix not in formats:
@@ -91,43 +137,56 @@ class Beside:
         write_atomically(path, formats[path.suffix]())
 
     def _repr_html_(self) -> str:
-        shown = self.signed()
-        names = [column for column in shown if column not in ("figure", "paper", "ours", "difference")]
+        shown = self.shown()
+        columns = list(shown.columns)
+        names, values = columns[: columns.index("figure")], columns[columns.index("figure") :]
+        differences = self.frame.difference if self.has_differences else [None] * len(shown)
         said: Any = None
         rows = ["".join(f"<th>{escape(str(column))}</th>" for column in shown)]
-        for line, difference in zip(shown.to_dict("records"), self.frame.difference):
+        for line, difference in zip(shown.to_dict("records"), differences):
             which = [line[name] for name in names]
             cells = [
                 f"<td style='text-align:left'>{'' if which == said else escape(str(value))}</td>" for value in which
             ]
             said = which
-            values = [line[name] for name in ("figure", "paper", "ours")]
-            cells += [f"<td>{'' if pd.isna(value) else escape(str(value))}</td>" for value in values]
-            cells.append(f"<td style='{tint(difference)}'>{line['difference']}</td>")
+            texts = ["" if pd.isna(line[name]) else escape(str(line[name])) for name in values]
+            cells += [f"<td>{text}</td>" for text in texts[:-1]]
+            cells.append(f"<td style='{tint(difference)}'>{texts[-1]}</td>")
             rows.append("".join(cells))
         body = "".join(f"<tr>{row}</tr>" for row in rows)
         return f"<table><caption style='text-align:left'>{escape(self.caption)}</caption>{body}</table>"
 
 
 def tint(difference: float | None) -> str:
-    """The CSS of a difference: orange where ours is higher, blue where lower, stronger the larger it is."""
+    """Return the CSS of a difference: orange where ours is higher, blue where it is lower, stronger for larger ones."""
     if difference is None or pd.isna(difference) or difference == 0:
         return ""
     strength = round(255 * min(1.0, abs(difference) / STRONGEST))
     return f"background:{HIGHER if difference > 0 else LOWER}{strength:02x}"
 
 
-def beside(number: int, lines: pd.DataFrame | Iterable[Report], against: Mapping[str, Any] | None = None) -> Beside:
+def beside(
+    number: int,
+    lines: pd.DataFrame | Iterable[Report],
+    against: Mapping[str, Any] | None = None,
+    differences: bool | None = None,
+    name: str = "ours",
+) -> Beside:
     """The published Table `number`, 1 to 9, beside ours.
 
     lines: ours under the published headings, or the reports to make them of, where `ours` can. against: column ->
     value of the published lines to compare with; all by default. Those are found again by the radius, the loss pair or
     the setting, or, in tables without such a column, one for all of our lines or each for its own. Headings that ours
-    do not have are left out. Raises InputError where lines cannot be told apart or none is left.
+    do not have are left out. differences: whether ours can be subtracted from the paper's; by default where all
+    reports are `is_comparable`, and never for a table. name: the heading of ours.
+
+    Raises InputError where lines cannot be told apart or none is left.
     """
     published = table(number)
     if not isinstance(lines, pd.DataFrame):
-        lines = ours(number, lines)
+        reports = list(lines)
+        differences = all(map(is_comparable, reports)) if differences is None else differences
+        lines = ours(number, reports)
     for column, value in (against or {}).items():
         if value not in set(published.get(column, ())):
             raise InputError(
@@ -137,20 +196,26 @@ def beside(number: int, lines: pd.DataFrame | Iterable[Report], against: Mapping
     pairs = list(paired(number, lines, published))
     which_ones = [name for name in lines if name in SAYS_WHICH]
     figures = [name for name in published if name in lines and name not in SAYS_WHICH]
-    rows = []
-    for own, line in pairs:
-        which = {name: own[name] for name in which_ones}
-        for name in figures:
-            a, b = leading(line[name]), leading(own[name])
-            difference = None if a is None or b is None else round(b - a, 1)
-            rows.append({**which, "figure": name, "paper": line[name], "ours": own[name], "difference": difference})
+    rows = [
+        {**{name: own[name] for name in which_ones}, "figure": figure, "paper": line[figure], "ours": own[figure]}
+        for own, line in pairs
+        for figure in figures
+    ]
     if not rows:
         raise InputError(f"no line of ours has a published one in Table {number}; see robviz.paper.table({number})")
-    return Beside(number, pd.DataFrame(rows).astype({"difference": float}))
+    frame = pd.DataFrame(rows)
+    if differences:
+        numbers = frame[["paper", "ours"]].map(leading).astype(float)
+        return Beside(number, frame.assign(difference=(numbers["ours"] - numbers["paper"]).round(1)), name)
+    line_of = [i for i in range(len(pairs)) for _ in figures]
+    measure = frame["figure"].str.extract(r"(Acc|mIoU)$", expand=False).fillna(frame["figure"])
+    for place, column in zip(PLACES, ("paper", "ours")):
+        frame[place] = frame.groupby([line_of, measure], group_keys=False)[column].transform(ranks)
+    return Beside(number, frame, name)
 
 
 def paired(number: int, lines: pd.DataFrame, published: pd.DataFrame) -> Iterable[tuple[Any, Any]]:
-    """Each line of ours with its published one; those without are left out."""
+    """Pair each of our rows with its published one; rows without one are left out."""
     own = lines.to_dict("records")
     if column := MATCHED_BY.get(number):
         if not published[column].is_unique:

@@ -1,4 +1,4 @@
-"""Notes on the images of an evaluation, beside it, or in the user's cache where its folder cannot be written to."""
+"""Notes on the images of an evaluation, kept beside it, or in the user's cache if its folder is read-only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _writing = threading.Lock()
 
 
 def notes_path(folder: Path) -> Path:
-    """Where the notes on an evaluation lie. What ships with robviz stays as it is."""
+    """Return where the notes on an evaluation are kept; the folders that ship with robviz are never written to."""
     is_ours = folder.resolve().is_relative_to(shipped("checkpoints").resolve())
     if os.access(folder, os.W_OK) and not is_ours:
         return folder / "notes.json"
@@ -26,19 +26,19 @@ def notes_path(folder: Path) -> Path:
 
 
 def read_notes(folder: Path) -> dict[str, str]:
-    """The notes by image number. Raises InputError for a file that holds none."""
+    """Read the notes by image number; raises InputError for a damaged file."""
     path = notes_path(folder)
     try:
         notes = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except ValueError as error:
-        raise InputError(f"{path} holds no notes ({error}); move it away") from error
+        raise InputError(f"{path} does not hold notes ({error}); move it away") from error
     if not isinstance(notes, dict) or not all(isinstance(text, str) for text in notes.values()):
-        raise InputError(f"{path} holds no notes; expected texts by image number: move it away")
+        raise InputError(f"{path} does not hold notes; expected texts by image number; move it away")
     return notes
 
 
 def write_note(folder: Path, index: int, text: str) -> None:
-    """Keep the note on an image, or drop it where the text is empty. Raises InputError for one that is too long."""
+    """Store the note on an image, or delete it if the text is empty; raises InputError if it is too long."""
     if len(text) > LONGEST:
         raise InputError(f"a note has at most {LONGEST} characters, this one {len(text)}; shorten it")
     with _writing:

@@ -1,7 +1,7 @@
 """Where a model breaks: the images, classes and pixels of an evaluation that `robviz evaluate --out` wrote.
 
-`failures` opens the folder as a pandas table with a row an image and attack; `select` filters and sorts it,
-`flip_matrix` counts which class became which, `to_csv` and `export` take the selection away.
+`failures` opens the folder as a pandas table with one row per image and attack. `select` filters and sorts it,
+`flip_matrix` counts which class became which, and `to_csv` and `export` save the selection.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from PIL import Image
 
 from robviz.datasets import load_dataset
 from robviz.files.images import to_bytes
-from robviz.metrics import SIZE_NAMES
+from robviz.metrics import SIZE_NAMES, accuracy_per_image, iou
 from robviz.results.images import Kept, kept_of
 from robviz.results.plan import CLEAN, Run, key_of
 from robviz.results.records import Records
@@ -40,15 +40,21 @@ SORTS = {
 
 @dataclass(frozen=True)
 class Failures:
-    """An evaluation, row by row.
+    """Hold an evaluation, row by row.
 
-    rows: one a (image, attack), all rates in [0, 1]. `index`, `image`; `run` and its `loss`; pixel accuracy `clean`,
-    `attacked` and their difference `drop`; `won`, whether no other attack left fewer pixels right (the first of
-    equals); `worst_class` and its `class_drop`; `small`, `medium`, `large`, by how much the IoU of objects of that
-    size fell, NaN where there is none; `flipped`, the number of pixels that were right and are not any more (-1 where
-    unknown). class_drops: by how much the IoU of each labelled class fell, NaN for the others; a row as in `rows`, a
-    column a class number. flips: pixels that were right, as `row`, `label`, `seen_as`, `pixels`; None without masks.
-    missing: one sentence about what the folder does not hold and how to get it; empty where all is there.
+    Attributes:
+        folder: The folder of the evaluation.
+        plan: Everything that decided its outcome.
+        classes: The name of each class.
+        rows: One row per image and attack, all rates in [0, 1]. `index`, `image`; `run` and its `loss`; pixel accuracy
+            `clean`, `attacked` and their difference `drop`; `won`, True if no other attack left fewer pixels correct
+            (the first among equals); `worst_class` and its `class_drop`; `small`, `medium`, `large`, the drop of the
+            IoU of objects of that size, NaN if there are none; `flipped`, the number of pixels that were correct and no
+            longer are (-1 if unknown).
+        class_drops: The drop of the IoU of each labelled class, NaN for the others; rows as in `rows`, one column per
+            class number.
+        flips: Pixels that were correct, as `row`, `label`, `seen_as`, `pixels`; None without masks.
+        missing: A sentence about what the folder lacks and how to get it; empty if nothing is missing.
     """
 
     folder: Path
@@ -61,16 +67,24 @@ class Failures:
 
     @property
     def name(self) -> str:
+        """Return a title: model, dataset and radius."""
         plan = self.plan
         return f"{plan['model']['name']} on {plan['dataset']['name']} at {255 * plan['eps']:g}/255"
 
 
 def failures(folder: str | Path, dataset: Dataset | None = None) -> Failures:
-    """Open the folder of a finished evaluation.
+    """Open the folder of a finished evaluation, reading one image at a time.
 
-    dataset: the one that was evaluated; by default what `load_dataset` opens by the plan's name. Its labels say which
-    pixels were right. Reads one image at a time. Raises InputError where the folder holds no finished evaluation, or
-    where dataset and masks do not belong to it.
+    Args:
+        folder: What `robviz evaluate --out` wrote.
+        dataset: The dataset that was evaluated, whose labels say which pixels were correct; by default the one that
+            `load_dataset` opens by the name in the plan.
+
+    Returns:
+        The evaluation, row by row.
+
+    Raises:
+        InputError: If the folder holds no finished evaluation, or if dataset and masks do not belong to it.
     """
     folder = Path(folder)
     if not (folder / "plan.json").is_file() or not (folder / "report.json").is_file():
@@ -85,7 +99,7 @@ def failures(folder: str | Path, dataset: Dataset | None = None) -> Failures:
         try:
             dataset = dataset or load_dataset(plan["dataset"]["name"], plan["dataset"]["split"])
         except InputError as error:
-            missing = f"Without the dataset nothing is known about pixels: {error}."
+            missing = f"Without the dataset, nothing is known about single pixels: {error}."
         else:
             flips = flips_of(folder, plan, dataset, rows)
             rows["flipped"] = flips.groupby("row")["pixels"].sum().reindex(rows.index, fill_value=0)
@@ -93,12 +107,12 @@ def failures(folder: str | Path, dataset: Dataset | None = None) -> Failures:
 
 
 def names_of(plan: dict[str, Any]) -> list[str]:
-    """The unattacked images and every run, as records are named."""
+    """Return the names of the unattacked images and of every run, as the records use them."""
     return [CLEAN, *(Run(**run).name for run in plan["settings"]["runs"])]
 
 
 def what_is_missing(folder: Path, plan: dict[str, Any]) -> str:
-    """Empty where every mask is there."""
+    """Describe which masks are missing; empty if none is."""
     kept, names = Kept(folder), names_of(plan)
     keys = [key_of(i, name) for i in range(plan["dataset"]["images"]) for name in names]
     absent = sum(not kept.has("masks", key) for key in keys)
@@ -110,23 +124,28 @@ def what_is_missing(folder: Path, plan: dict[str, Any]) -> str:
     )
 
 
-def iou(table: dict[str, Any], prefix: str = "") -> np.ndarray:
-    """Per image; NaN where the union is empty."""
+def accuracies(table: dict[str, Any]) -> np.ndarray:
+    """Return the pixel accuracy of each image, (N,)."""
+    return accuracy_per_image(table["correct"].double(), table["valid"]).numpy()
+
+
+def ious(table: dict[str, Any], prefix: str = "") -> np.ndarray:
+    """Return the IoU of each image and class, (N, C); NaN where the class does not occur."""
     intersection, union = (table[f"{prefix}{part}"].numpy() for part in ("intersection", "union"))
-    return np.where(union > 0, intersection / np.maximum(union, 1), np.nan)
+    return np.where(union > 0, iou(intersection, union), np.nan)
 
 
 def rows_of(
     tables: dict[str, dict[str, Any]], runs: list[Run], classes: tuple[str, ...]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`rows` and `class_drops` of `Failures`, from counts alone; row = image * runs + run."""
+    """Build `rows` and `class_drops` of `Failures` from counts alone; row = image * runs + run."""
     clean, attacked = tables[CLEAN], [tables[run.name] for run in runs]
-    images, valid = len(clean["image"]), clean["valid"].clamp_min(1).numpy()
+    images = len(clean["image"])
     winner = np.stack([table["correct"].numpy() for table in attacked]).argmin(0)
     is_labelled = clean["labelled"].numpy() > 0
-    drops = np.stack([np.where(is_labelled, iou(clean) - iou(table), np.nan) for table in attacked], 1)
-    sizes = np.stack([iou(clean, "size_") - iou(table, "size_") for table in attacked], 1)
-    right = np.stack([table["correct"].numpy() / valid for table in attacked], 1)
+    drops = np.stack([np.where(is_labelled, ious(clean) - ious(table), np.nan) for table in attacked], 1)
+    sizes = np.stack([ious(clean, "size_") - ious(table, "size_") for table in attacked], 1)
+    right = np.stack([accuracies(table) for table in attacked], 1)
     of_image = np.repeat(np.arange(images), len(runs))
     drops, sizes = drops.reshape(-1, len(classes)), sizes.reshape(-1, len(SIZE_NAMES))
     known = np.where(np.isnan(drops), -np.inf, drops)
@@ -137,7 +156,7 @@ def rows_of(
             "image": np.asarray(clean["image"], dtype=object)[of_image],
             "run": [run.name for run in runs] * images,
             "loss": [run.loss for run in runs] * images,
-            "clean": (clean["correct"].numpy() / valid)[of_image],
+            "clean": accuracies(clean)[of_image],
             "attacked": right.ravel(),
             "won": np.tile(np.arange(len(runs)), images) == winner[of_image],
             "worst_class": np.asarray(classes, dtype=object)[worst],
@@ -154,7 +173,7 @@ def rows_of(
 
 
 def flips_of(folder: Path, plan: dict[str, Any], dataset: Dataset, rows: pd.DataFrame) -> pd.DataFrame:
-    """`flips` of `Failures`. Raises InputError where masks, dataset and records do not belong together."""
+    """Build `flips` of `Failures`; raises InputError if masks, dataset and records do not belong together."""
     kept, (_, *runs), num_classes = Kept(folder), names_of(plan), len(dataset.classes)
     right = rows["attacked"].to_numpy()
     found = []
@@ -166,7 +185,7 @@ def flips_of(folder: Path, plan: dict[str, Any], dataset: Dataset, rows: pd.Data
             row, after = i * len(runs) + number, kept.read("masks", key_of(i, run))
             fits = sample.name == rows["image"][row] and before.shape == after.shape == labels.shape
             is_valid = labels != VOID
-            if not fits or round(right[row] * max(is_valid.sum(), 1)) != ((after == labels) & is_valid).sum():
+            if not fits or round(right[row] * is_valid.sum()) != ((after == labels) & is_valid).sum():
                 raise InputError(
                     f"the mask {kept.path('masks', key_of(i, run))} is not that of its record over {dataset.name} "
                     f"({dataset.split}); give the dataset that was evaluated, or delete it and evaluate again"
@@ -190,13 +209,24 @@ def select(
     size: str | None = None,
     sort_by: str = "accuracy drop",
 ) -> pd.DataFrame:
-    """The rows that broke in a certain way, the worst first; their index is that of `found.rows`.
+    """Select the rows that broke in a certain way, the worst first.
 
-    worst_only: of each image the attack that won alone, else every attack. loss: that of the attack. label, seen_as:
-    class numbers; with `label` alone, rows in which its IoU fell (`class_drop` and `worst_class` then tell of it);
-    with `seen_as`, rows in which pixels of `label`, or of any class, became that class (`flipped` counts those alone).
-    size: "small", "medium" or "large", rows in which objects of that size lost. sort_by: a key of `SORTS`. Raises
-    ValueError for what there is not.
+    Args:
+        found: An evaluation.
+        worst_only: Take only the strongest attack on each image.
+        loss: Take only attacks with this loss.
+        label: A class number. Without `seen_as`, take the rows in which its IoU fell; `class_drop` and `worst_class`
+            then refer to it.
+        seen_as: A class number. Take the rows in which pixels of `label`, or of any class, became this class; `flipped`
+            then counts these pixels.
+        size: "small", "medium" or "large": take the rows in which the IoU of objects of that size fell.
+        sort_by: A key of `SORTS`.
+
+    Returns:
+        The rows, with the index of `found.rows`.
+
+    Raises:
+        InputError: For an unknown value.
     """
     losses = sorted(set(found.rows["loss"]))
     for what, value, known in (("loss", loss, losses), ("size", size, SIZE_NAMES), ("sort", sort_by, SORTS)):
@@ -224,7 +254,7 @@ def select(
 
 
 def check_classes(found: Failures, label: int | None, seen_as: int | None) -> None:
-    """Raise InputError for class numbers that there are not, and where the flips to a class are not known."""
+    """Raise InputError for unknown class numbers, or if flips to a class are asked for and not known."""
     for number in (label, seen_as):
         if number is not None and not 0 <= number < len(found.classes):
             raise InputError(f"class numbers lie in 0 .. {len(found.classes) - 1}, got {number}")
@@ -233,7 +263,7 @@ def check_classes(found: Failures, label: int | None, seen_as: int | None) -> No
 
 
 def flipped(found: Failures, label: int | None, seen_as: int | None) -> pd.Series:
-    """Pixels that were right and became `seen_as`, those of `label` alone if given, by row."""
+    """Count by row the pixels that were correct and became `seen_as`, of `label` only if it is given."""
     flips = found.flips
     assert flips is not None
     is_meant = pd.Series(True, flips.index)
@@ -244,9 +274,17 @@ def flipped(found: Failures, label: int | None, seen_as: int | None) -> pd.Serie
 
 
 def flip_matrix(found: Failures, rows: pd.DataFrame) -> np.ndarray:
-    """(K, K) int64: over some rows, the pixels of class a that were right and are seen as class b under attack.
+    """Count which class became which.
 
-    Raises InputError where masks were not kept.
+    Args:
+        found: An evaluation with masks.
+        rows: Some of its rows.
+
+    Returns:
+        (K, K) int64: the pixels of class a that were correct and are predicted as class b under attack.
+
+    Raises:
+        InputError: If masks were not kept.
     """
     if found.flips is None:
         raise InputError(found.missing)
@@ -256,16 +294,25 @@ def flip_matrix(found: Failures, rows: pd.DataFrame) -> np.ndarray:
     return matrix
 
 
-# --------------------------------------------------------------------------------------- taking it away
+# --------------------------------------------------------------------------------------- export
 
 
 def inert(text: str) -> str:
-    """Text that a spreadsheet shows instead of calculating it."""
+    """Make text that a spreadsheet shows instead of evaluating it."""
     return f"'{text}" if text[:1] in tuple("=+-@\t\r") else text
 
 
 def to_csv(found: Failures, rows: pd.DataFrame, notes: Mapping[str, str] | None = None) -> str:
-    """Some rows as CSV, with the IoU drop of every class and the note of each image (`notes` is by image number)."""
+    """Write rows as CSV, with the IoU drop of every class and the note on each image.
+
+    Args:
+        found: An evaluation.
+        rows: Some of its rows.
+        notes: Notes by image number.
+
+    Returns:
+        The CSV text.
+    """
     table = rows.copy()
     for number, name in enumerate(found.classes):
         table[f"IoU drop: {name}"] = found.class_drops[number].reindex(rows.index)
@@ -282,9 +329,16 @@ def export(
     file: IO[bytes],
     notes: Mapping[str, str] | None = None,
 ) -> None:
-    """Write some rows as a zip: the CSV, the plan, and of each row its picture, masks and attacked picture if kept.
+    """Write rows as a zip: the CSV, the plan, and the picture, the masks and the attacked picture of each row.
 
-    Files are named by image number and attack. Writes one picture at a time.
+    Files are named by image number and attack, and written one picture at a time. What was not kept is left out.
+
+    Args:
+        found: An evaluation.
+        dataset: The dataset that was evaluated.
+        rows: Some of its rows.
+        file: Where to write.
+        notes: Notes by image number.
     """
     kept, written = Kept(found.folder), set()
     with zipfile.ZipFile(file, "w") as archive:

@@ -1,4 +1,4 @@
-"""What an evaluation saw, as PNG files beside its records: a mask of every attack, and the attacked picture."""
+"""The masks and attacked pictures of an evaluation, as PNG files beside its records."""
 
 from __future__ import annotations
 
@@ -19,10 +19,15 @@ KINDS = ("masks", "pictures")
 
 
 class Kept:
-    """The folders `masks` and `pictures` of an evaluation, a file under each key.
+    """Store masks and pictures of an evaluation in the folders `masks` and `pictures`, one file per key.
 
-    Masks are index PNGs: the values are class numbers, in the dataset's colours up to 255 classes, of 16 bits beyond.
-    Pictures are 8-bit RGB. kinds: which of the two to keep. resume: keep what is there; else begin anew.
+    Masks are index PNGs: their values are class numbers, with the dataset's colours for up to 255 classes and with 16
+    bits for more. Pictures are 8-bit RGB.
+
+    Args:
+        folder: The folder of the evaluation.
+        kinds: Which of the two to keep.
+        resume: Keep the files in the folder; False deletes them.
     """
 
     def __init__(self, folder: Path, kinds: tuple[str, ...] = (), resume: bool = True) -> None:
@@ -39,7 +44,7 @@ class Kept:
         return self.path(kind, key).is_file()
 
     def write_mask(self, key: str, predictions: Tensor, palette: Palette) -> None:
-        """Keep predictions (H, W) of the palette's classes."""
+        """Write predictions (H, W) in the palette's classes."""
         labels = predictions.cpu().numpy()
         if len(palette) > MOST_BYTE_CLASSES:
             self.write("masks", key, Image.fromarray(labels.astype(np.uint16)))
@@ -53,7 +58,7 @@ class Kept:
             image.save(file, "PNG", optimize=True)
 
     def read(self, kind: str, key: str) -> np.ndarray:
-        """A mask (H, W) int64 or a picture (H, W, 3) uint8. Raises InputError where it is missing or damaged."""
+        """Read a mask (H, W) int64 or a picture (H, W, 3) uint8; raises InputError if it is missing or damaged."""
         path = self.path(kind, key)
         try:
             with Image.open(path) as image:
@@ -64,5 +69,5 @@ class Kept:
 
 
 def kept_of(run: str) -> tuple[str, ...]:
-    """The kinds of files that there are of a run; nothing changes in the unattacked picture."""
+    """Return the kinds of files that a run has; the unattacked picture is not stored."""
     return ("masks",) if run == CLEAN else KINDS

@@ -10,7 +10,7 @@ from robviz.types import InputError
 
 @dataclass(frozen=True)
 class Run:
-    """One attack of an ensemble."""
+    """Describe one attack of an ensemble."""
 
     loss: str
     attack: str = "red-eps-apgd"
@@ -21,16 +21,20 @@ class Run:
         return f"{self.loss}.{self.attack}.{self.steps}"
 
     def spec(self, eps: float, seed: int) -> AttackSpec:
-        """The run at a radius, in [0, 1]."""
+        """Return the attack at a radius, in [0, 1]."""
         return AttackSpec(self.attack, self.loss, eps, self.steps, seed)
 
 
 @dataclass(frozen=True)
 class SeaSettings:
-    """An ensemble of attacks and how their worst case is formed.
+    """Describe an ensemble of attacks and how their worst case is formed.
 
-    aggregation: "each", the worst accuracy an image and, apart from it, the greedy worst mIoU; or "accuracy", the
-    attack of lowest accuracy on each image also gives the mIoU, as in version 1 of the paper.
+    Attributes:
+        name: The name in reports.
+        runs: The attacks.
+        aggregation: "each" takes the worst accuracy per image and, separately, the greedy worst mIoU; "accuracy"
+            computes the mIoU, too, under the attack of lowest accuracy on each image, as version 1 of the paper does.
+        seed: Of all random starts.
     """
 
     name: str
@@ -39,12 +43,35 @@ class SeaSettings:
     seed: int = 0
 
     def with_steps(self, steps: int) -> SeaSettings:
-        """The same ensemble with another mean number of steps a run, in the same proportions; the name says so."""
+        """Return the same ensemble with another average number of steps per run, in the same proportions.
+
+        Args:
+            steps: The average number of steps.
+
+        Returns:
+            The ensemble, with the number in its name.
+
+        Raises:
+            InputError: If steps is below 1.
+        """
         if steps < 1:
             raise InputError(f"steps must be at least 1, got {steps}")
         factor = steps * len(self.runs) / sum(run.steps for run in self.runs)
         runs = tuple(replace(run, steps=max(1, round(factor * run.steps))) for run in self.runs)
         return replace(self, name=f"{self.name}-{steps}", runs=runs)
+
+
+@dataclass(frozen=True)
+class Blockwise(SeaSettings):
+    """An ensemble whose later runs attack the mIoU of the whole set, as it stands, one block of images after the other.
+
+    setwise: the losses of these runs, which come after all others, one run after the other. blocks: in how many blocks
+    the images are dealt out, by their numbers; more follow the state of the set more closely, fewer attack more images
+    side by side.
+    """
+
+    setwise: tuple[str, ...] = ("expected-miou", "expected-miou-soft")
+    blocks: int = 4
 
 
 LOOK = "look"  # the key of what was measured before the first attack

@@ -1,4 +1,4 @@
-"""What was computed so far, one small file each, so that a run can be killed at any moment and go on."""
+"""Results computed so far, one small file each, so that a run can be stopped at any moment and resumed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from robviz.types import InputError
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every leaf of nested dictionaries with its dotted path."""
+    """Yield every leaf of nested dictionaries with its dotted path."""
     for key, value in values.items():
         if isinstance(value, dict):
             yield from flat(value, f"{prefix}{key}.")
@@ -54,11 +54,16 @@ def samples_that_changed(path: Path, samples: dict[str, str] | None) -> list[str
 
 
 class Records:
-    """A folder of results, each under a key, all of one plan.
+    """Store results under keys in a folder, all of one plan.
 
-    plan: what decides the results, as JSON would give it, and what is recorded beside it (`decides`). Opening a folder
-    made for another plan raises InputError and lists the differences. resume: keep what is there; else begin anew.
-    samples: see `claim`.
+    Args:
+        folder: Where to store them.
+        plan: Everything that decides the results, as JSON would return it, and what is recorded beside it (`decides`).
+        resume: Keep the records in the folder; False deletes them.
+        samples: See `claim`.
+
+    Raises:
+        InputError: If the folder was made for another plan; the message lists the differences.
     """
 
     def __init__(
@@ -109,7 +114,7 @@ class Records:
         return self.folder / f"{key}.json"
 
     def read(self, key: str) -> dict[str, Any] | None:
-        """The values under a key, or None where there are none yet; a damaged record is dropped with a warning."""
+        """Return the values under a key, or None if there are none; a damaged record is dropped with a warning."""
         try:
             digest, body = self.path(key).read_text(encoding="utf-8").split("\n", 1)
             if digest != hashlib.sha256(body.encode()).hexdigest():
@@ -122,6 +127,6 @@ class Records:
             return None
 
     def write(self, key: str, values: dict[str, Any]) -> None:
-        """Keep the values under a key."""
+        """Store the values under a key."""
         body = json.dumps(values)
         write_atomically(self.path(key), hashlib.sha256(body.encode()).hexdigest() + "\n" + body)

@@ -1,4 +1,4 @@
-"""Tables written from what was measured, never by hand."""
+"""The report of an evaluation, and tables as Markdown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from robviz.types import InputError
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """A table as Markdown; empty cells where there is no value."""
+    """Write a table as Markdown, with empty cells for missing values.
+
+    Args:
+        frame: Any data frame; its index is left out.
+
+    Returns:
+        The Markdown text.
+    """
     cells = frame.astype(object).where(frame.notna(), "").to_numpy().tolist()
     lines = [list(frame.columns), ["---"] * len(frame.columns), *cells]
     return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
@@ -40,15 +47,20 @@ DOUBT = "do not believe this figure"
 
 @dataclass(frozen=True)
 class Report:
-    """What an evaluation found, and all that decided it. The same evaluation gives the same bytes.
+    """Hold the result of an evaluation and everything that decided it; the same evaluation gives the same bytes.
 
-    As JSON: `plan` {model {name, sha256}, dataset {name, split, images}, eps, settings {name, runs [{loss, attack,
-    steps}], aggregation, seed}, seed, precision, device, threads, versions}; `rows` {name: figures} for `clean`, each
-    run, each pair of runs and `worst case`, with figures {accuracy_mean, accuracy_pooled, miou, balanced_accuracy,
-    iou_by_size {small, medium, large}, iou_by_class {class: IoU}}, rates in [0, 1], null where nothing can be said;
-    `images` [{image, clean, worst, by}], the pixel accuracy of each before and under the attack `by` that hurts it
-    most; `gradients`, the backward passes spent; `doubts`, sentences that begin with "do not believe this figure" and
-    say what made the model look more robust than it is, empty where nothing was found.
+    Attributes:
+        plan: model {name, sha256, settings, wrapping, code, packages}, dataset {name, split, images, classes,
+            class_weights, sha256}, eps, settings {name, runs [{loss, attack, steps}], aggregation, seed}, seed,
+            precision, device, threads, versions.
+        rows: Figures for `clean`, each run, each pair of runs and `worst case`: {accuracy_mean, accuracy_pooled, miou,
+            balanced_accuracy, iou_by_size {small, medium, large}, iou_by_class {class: IoU}}; rates in [0, 1], null
+            where undefined.
+        images: [{image, clean, worst, by}], the pixel accuracy of each image before and under the attack `by` that
+            hurts it most.
+        gradients: The number of backward passes spent.
+        doubts: Sentences that begin with "do not believe this figure" and say what made the model look more robust than
+            it is; empty where nothing was found.
     """
 
     plan: dict[str, Any]
@@ -58,7 +70,7 @@ class Report:
     doubts: list[str] = field(default_factory=list)
 
     def table(self) -> list[list[str]]:
-        """A heading and a line for each row, rates in per cent."""
+        """Return a heading and one line per row, rates in per cent."""
         lines = [["", *COLUMNS.values()]]
         for name, figures in self.rows.items():
             values = {**figures, **figures["iou_by_size"]}
@@ -67,14 +79,17 @@ class Report:
         return lines
 
     def to_json(self) -> str:
+        """Return the report as JSON."""
         return json.dumps(asdict(self), indent=1) + "\n"
 
     def to_csv(self) -> str:
+        """Return the table as CSV."""
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(self.table())
         return text.getvalue()
 
     def to_markdown(self) -> str:
+        """Return title, conditions and table as Markdown."""
         plan, (heading, *lines) = self.plan, self.table()
         model, data = plan["model"], plan["dataset"]
         radius, ensemble = f"{255 * plan['eps']:g}/255", plan["settings"]["name"]
@@ -91,7 +106,14 @@ class Report:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write it as `.json`, `.csv` or `.md`, by the suffix. Raises InputError for another."""
+        """Write the report.
+
+        Args:
+            path: A file that ends in `.json`, `.csv` or `.md`, which decides the format.
+
+        Raises:
+            InputError: For another suffix.
+        """
         formats = {".json": self.to_json, ".csv": self.to_csv, ".md": self.to_markdown}
         path = Path(path)
         if path.suffix not in formats:
@@ -101,7 +123,17 @@ class Report:
 
     @classmethod
     def load(cls, path: str | Path) -> Report:
-        """Read a report written as JSON. Raises InputError when the file is none."""
+        """Read a report written as JSON.
+
+        Args:
+            path: A `.json` file.
+
+        Returns:
+            The report.
+
+        Raises:
+            InputError: If the file is not a report.
+        """
         try:
             return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
         except (TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:

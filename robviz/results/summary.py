@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from itertools import combinations
 from typing import Any
 
@@ -13,8 +14,10 @@ from robviz.attacks import TROUBLES
 from robviz.checks import doubts_about
 from robviz.metrics import (
     SIZE_NAMES,
+    accuracy_per_image,
     balanced_accuracy,
     counts,
+    iou,
     label_counts,
     miou,
     size_counts,
@@ -28,7 +31,7 @@ from robviz.types import InputError, Sample
 
 
 def measured(sample: Sample, predictions: Tensor, num_classes: int) -> dict[str, Any]:
-    """The counts of one image, all that a report is made of. predictions: (H, W)."""
+    """Count everything about one image that a report is made of. predictions: (H, W)."""
     found = counts(predictions[None], sample.labels[None], num_classes)
     small_to_large = size_counts(predictions[None], sample.labels[None], num_classes)
     return {
@@ -43,14 +46,17 @@ def measured(sample: Sample, predictions: Tensor, num_classes: int) -> dict[str,
     }
 
 
+def record_of(records: Records, index: int, run: str) -> dict[str, Any]:
+    """The record of one image under one run. Raises InputError where it is missing."""
+    row = records.read(key_of(index, run))
+    if row is None:
+        raise InputError(f"the record of image {index} under {run} is missing; run the same evaluation again")
+    return row
+
+
 def gathered(records: Records, run: str, images: int) -> dict[str, Any]:
-    """The records of one run, stacked over the images; `image` is a list of names."""
-    rows = []
-    for i in range(images):
-        row = records.read(key_of(i, run))
-        if row is None:
-            raise InputError(f"the record of image {i} under {run} is missing; run the same evaluation again")
-        rows.append(row)
+    """Stack the records of one run over the images; `image` becomes a list of names."""
+    rows = [record_of(records, i, run) for i in range(images)]
     table: dict[str, Any] = {
         key: [row[key] for row in rows] if key == "image" else torch.tensor([row[key] for row in rows])
         for key in rows[0]
@@ -62,7 +68,10 @@ def gathered(records: Records, run: str, images: int) -> dict[str, Any]:
 
 
 def seconds_of(records: Records, plan: dict[str, Any]) -> dict[str, float]:
-    """What each run took, over all images and processes; apart from the report, which is the same on each machine."""
+    """Sum the seconds that each run took, over all images and processes.
+
+    They are not part of the report, which is the same on every machine.
+    """
     names = [Run(**run).name for run in plan["settings"]["runs"]]
     every = {name: [records.read(key_of(i, name)) for i in range(plan["dataset"]["images"])] for name in names}
     return {name: round(sum(row["seconds"] for row in rows if row), 3) for name, rows in every.items()}
@@ -74,11 +83,16 @@ def chosen(table: dict[str, Any], choice: Tensor) -> dict[str, Any]:
     return {key: value[choice, each] for key, value in table.items() if isinstance(value, Tensor)}
 
 
+def iou_of_each(names: Iterable[str], intersection: Tensor, union: Tensor) -> dict[str, float | None]:
+    """IoU by name, in [0, 1]; None where there is nothing to find and nothing was found."""
+    ratios = zip(names, iou(intersection.double(), union).tolist(), union.tolist())
+    return {name: ratio if area else None for name, ratio, area in ratios}
+
+
 def figures_of(rows: dict[str, Any], classes: tuple[str, ...]) -> dict[str, Any]:
     """What a report says about one prediction an image; rates in [0, 1], None where nothing can be said."""
     intersection, union = rows["intersection"].sum(0), rows["union"].sum(0)
     accuracy = worst_case_accuracy(rows["correct"][None], rows["valid"])
-    sizes = zip(SIZE_NAMES, rows["size_intersection"].sum(0).tolist(), rows["size_union"].sum(0).tolist())
     rates = {
         "accuracy_mean": accuracy.mean,
         "accuracy_pooled": accuracy.pooled,
@@ -87,11 +101,8 @@ def figures_of(rows: dict[str, Any], classes: tuple[str, ...]) -> dict[str, Any]
     }
     return {
         **{name: None if math.isnan(rate) else rate for name, rate in rates.items()},
-        "iou_by_size": {name: hits / area if area else None for name, hits, area in sizes},
-        "iou_by_class": {
-            name: hits / area if area else None
-            for name, hits, area in zip(classes, intersection.tolist(), union.tolist())
-        },
+        "iou_by_size": iou_of_each(SIZE_NAMES, rows["size_intersection"].sum(0), rows["size_union"].sum(0)),
+        "iou_by_class": iou_of_each(classes, intersection, union),
     }
 
 
@@ -109,11 +120,11 @@ def worst_of(tables: list[dict[str, Any]], aggregation: str, seed: int, classes:
 
 def doubts_of(records: Records, names: list[str], tables: list[dict[str, Any]]) -> list[str]:
     """Say why figures of these runs are not to be believed; empty where nothing speaks against them."""
-    said = []
+    said, half = [], 2 * records.plan.get("eot", 1)
     for name, table in zip(names, tables):
         images = len(table["image"])
         # A gradient of 0 may come late in an attack, where little is left; the others never should.
-        steps = torch.stack([torch.ones(images), table["gradients"] / 2, torch.ones(images)], 1)
+        steps = torch.stack([torch.ones(images), table["gradients"] / half, torch.ones(images)], 1)
         for trouble, count in zip(TROUBLES, (table["trouble"] >= steps).sum(0).tolist()):
             if count:
                 said.append(f"{name}: {trouble} on {count} of {images} images, and the attack stood still there")
@@ -137,14 +148,13 @@ def report_of(records: Records, plan: dict[str, Any], classes: tuple[str, ...]) 
             rows[f"{first} + {second}"] = worst_of([a, b], aggregation, seed, classes)
     rows["worst case"] = worst_of(tables, aggregation, seed, classes)
     least, choice = torch.stack([table["correct"] for table in tables]).min(0)
+    before, after = (accuracy_per_image(correct.double(), clean["valid"]) for correct in (clean["correct"], least))
     return Report(
         plan=plan,
         rows=rows,
         images=[
-            {"image": name, "clean": before / max(valid, 1), "worst": after / max(valid, 1), "by": names[by]}
-            for name, before, after, valid, by in zip(
-                clean["image"], clean["correct"].tolist(), least.tolist(), clean["valid"].tolist(), choice.tolist()
-            )
+            {"image": name, "clean": unattacked, "worst": attacked, "by": names[by]}
+            for name, unattacked, attacked, by in zip(clean["image"], before.tolist(), after.tolist(), choice.tolist())
         ],
         gradients=int(sum(table["gradients"].sum().item() for table in tables)),
         doubts=doubts_of(records, names, tables),

@@ -1,45 +1,40 @@
 """How a comparison looks in the browser: the data of the linked viewer, for the app and for notebooks alike.
 
-`viewer.js` and `style.css` are plain files without a build step. `viewer(element, data)` of the first fills an element
-and returns a handle whose `update(data)` shows the next frame in place: zoom, layers and toggles stay. In notebooks,
-`show` and `Explorer` of `robviz.notebook.widget` show it; they need the extra `notebooks`.
+`js/` and `style.css` are plain files without a build step. `viewer(element, data)` of `js/viewer.js` fills an element
+and returns a handle whose `update(data)` shows the next frame in place: zoom, layers and toggles stay; `destroy()` ends
+it. `payloads` has the records that the browser gets. In notebooks, `show` and `Explorer` of `robviz.notebook.widget`
+show the viewer; they need the extra `notebooks`.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from robviz.files.images import index_picture, picture
 from robviz.interactive.comparison import Comparison
 from robviz.types import Palette
+from robviz.viewer.bundle import script
+from robviz.viewer.payloads import Trail, ViewerData
 
 HERE = Path(__file__).parent
 STYLE = (HERE / "style.css").read_text(encoding="utf-8")
-#: What the page calls, as the global object `robviz`; the first file holds what the others use.
-FILES = ("viewer.js", "landing.js", "gallery.js", "why.js", "healing.js", "ensemble.js", "transfer.js")
-FUNCTIONS = ("viewer", "landing", "gallery", "matrix", "why", "healing", "ensemble", "heatmap", "transfer")
-SCRIPT = "\n".join(
-    [
-        "window.robviz = (() => {",
-        *((HERE / file).read_text(encoding="utf-8") for file in FILES),
-        f"return {{ {', '.join(FUNCTIONS)} }};",
-        "})();",
-    ]
-)
+#: What the page calls, as the global object `robviz`.
+SCRIPT = script("app.js")
 
 
 def percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
+    """In [0, 1], or NaN where nothing can be said."""
+    return "–" if math.isnan(value) else f"{100 * value:.1f} %"
 
 
 def arrow(before: float, after: float, is_attacked: bool) -> str:
     return f"{percent(before)} → {percent(after)}" if is_attacked else percent(before)
 
 
-def trail_data(shown: Comparison) -> dict[str, Any]:
+def trail_data(shown: Comparison) -> Trail:
     """The masks on the way, one below the other in one picture, with their steps and accuracies."""
     return {
         "masks": index_picture(np.concatenate([moment.mask for moment in shown.trail])),
@@ -48,7 +43,7 @@ def trail_data(shown: Comparison) -> dict[str, Any]:
     }
 
 
-def viewer_data(shown: Comparison, classes: tuple[str, ...], palette: Palette, note: str) -> dict[str, Any]:
+def viewer_data(shown: Comparison, classes: tuple[str, ...], palette: Palette, note: str) -> ViewerData:
     """What `viewer` in `viewer.js` shows, ready for JSON. `note` says what the reference is."""
     is_attacked = bool(shown.curve)
     before, after = shown.scores_before, shown.scores_after

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from robviz.interactive.comparison import Comparison
 from robviz.interactive.ensemble import CLEAN, WORST, breakdown
 from robviz.models import Card
 from robviz.viewer import viewer_data
+from robviz.viewer.payloads import EnsembleData, EnsembleRow
 
 
-def ensemble_data(shown: dict[str, Comparison], card: Card, names: list[str], note: str) -> dict[str, Any]:
+def ensemble_data(shown: dict[str, Comparison], card: Card, names: list[str], note: str) -> EnsembleData:
     """Ready for JSON. shown: what there is by now, the latest last; `{CLEAN: ...}` before the first attack.
 
     names: of all runs, in order. While a run goes on its view alone is sent, and all of them whenever one has ended.
     """
     table, last = breakdown(shown, card.classes), list(shown)[-1]
 
-    def row(name: str) -> dict[str, Any]:
+    def row(name: str) -> EnsembleRow:
         is_running = name == last and name in names and not shown[name].is_final
         is_there = name == CLEAN or name in shown or (name == WORST and last != CLEAN)
         return {

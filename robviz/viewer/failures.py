@@ -19,6 +19,7 @@ from robviz.results.images import Kept
 from robviz.results.plan import CLEAN, key_of
 from robviz.types import Dataset, InputError
 from robviz.viewer import arrow, percent
+from robviz.viewer.payloads import GalleryData, HeatmapData, MatrixData, Pictures, ViewerData
 
 THUMBNAIL = 168  # pixels, the longer side
 MOST_CLASSES = 12  # that the matrix shows
@@ -38,7 +39,7 @@ def thumbnail(found: Failures, dataset: Dataset, row: int) -> str:
 
 def gallery_data(
     found: Failures, dataset: Dataset | None, rows: pd.DataFrame, page: int, per_page: int, notes: dict[str, str]
-) -> dict[str, Any]:
+) -> GalleryData:
     """What `gallery` in `gallery.js` shows of some rows, ready for JSON. dataset: None where there are no pictures."""
     pages = max(1, math.ceil(len(rows) / per_page))
     page = min(max(page, 0), pages - 1)
@@ -66,8 +67,8 @@ def lost(row: Any) -> str:
     return f"{row.worst_class} −{100 * row.class_drop:.0f} IoU" if row.worst_class else "no class is labelled"
 
 
-def matrix_data(found: Failures, rows: pd.DataFrame) -> dict[str, Any]:
-    """What `matrix` in `gallery.js` shows of some rows, ready for JSON: the classes with the most pixels."""
+def matrix_data(found: Failures, rows: pd.DataFrame) -> MatrixData:
+    """What `matrix` in `matrix.js` shows of some rows, ready for JSON: the classes with the most pixels."""
     if found.flips is None:
         return {"classes": [], "labels": [], "counts": [], "note": found.missing}
     counts = flip_matrix(found, rows)
@@ -84,8 +85,8 @@ def matrix_data(found: Failures, rows: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def heatmap_data(found: Failures) -> dict[str, Any]:
-    """What `heatmap` in `ensemble.js` shows, ready for JSON: pixel accuracy by picture and attack, the worst first."""
+def heatmap_data(found: Failures) -> HeatmapData:
+    """What `heatmap` in `heatmap.js` shows, ready for JSON: pixel accuracy by picture and attack, the worst first."""
     by_image = {index: rows for index, rows in found.rows.groupby("index")}
     in_order = sorted(by_image, key=lambda index: by_image[index]["attacked"].min())
     return {
@@ -106,7 +107,7 @@ def heatmap_data(found: Failures) -> dict[str, Any]:
     }
 
 
-def failure_data(found: Failures, dataset: Dataset, row: int) -> dict[str, Any]:
+def failure_data(found: Failures, dataset: Dataset, row: int) -> ViewerData:
     """What `viewer` in `viewer.js` shows of one row, ready for JSON. Raises InputError where masks were not kept."""
     if found.flips is None:
         raise InputError(found.missing)
@@ -114,7 +115,7 @@ def failure_data(found: Failures, dataset: Dataset, row: int) -> dict[str, Any]:
     sample, key = dataset[entry["index"]], key_of(entry["index"], entry["run"])
     image, reference = to_bytes(sample.image), sample.labels.numpy()
     before, after = kept.read("masks", key_of(entry["index"], CLEAN)), kept.read("masks", key)
-    pictures = {
+    pictures: Pictures = {
         "image": picture(image),
         "before": index_picture(before),
         "after": index_picture(after),
@@ -132,6 +133,7 @@ def failure_data(found: Failures, dataset: Dataset, row: int) -> dict[str, Any]:
     was, now = (scores(torch.from_numpy(mask), sample.labels, len(found.classes)) for mask in (before, after))
     return {
         "pictures": pictures,
+        "trail": None,
         "classes": list(found.classes),
         "palette": [list(colour) for colour in dataset.palette],
         "eps": found.plan["eps"],

@@ -17,6 +17,7 @@ from robviz.interactive.landing import FOLDER, MODELS, PHOTOS, samples
 from robviz.models import Card
 from robviz.results.records import Records
 from robviz.types import InputError
+from robviz.viewer.payloads import LandingData, LandingModel, LandingPhoto
 
 
 def photograph(image: Tensor) -> str:
@@ -46,12 +47,12 @@ def shipped_cell(folder: Path, plan: dict[str, Any], key: str) -> dict[str, Any]
     return cell
 
 
-def landing_data() -> dict[str, Any]:
+def landing_data() -> LandingData:
     """What `landing` in `landing.js` shows, ready for JSON: the shipped masks over the installed photographs."""
     folder = shipped(FOLDER)
     plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
     card = Card.load(shipped("checkpoints") / f"{next(iter(MODELS))}.json")
-    photos = []
+    photos: list[LandingPhoto] = []
     for sample in samples().values():
         cells = {name: shipped_cell(folder, plan, f"{sample.name}.{name}") for name in MODELS}
         photos.append(
@@ -62,12 +63,14 @@ def landing_data() -> dict[str, Any]:
                 "accuracy": {name: cell["accuracy"] for name, cell in cells.items()},
             }
         )
-    models = [{"name": name, "title": title, "accent": accent} for name, (title, accent) in MODELS.items()]
+    models: list[LandingModel] = [
+        {"name": name, "title": title, "accent": accent} for name, (title, accent) in MODELS.items()
+    ]
     return {
         "photos": photos,
         "models": models,
         "eps": plan["eps"],
-        "classes": card.classes,
-        "palette": card.palette,
+        "classes": list(card.classes),
+        "palette": [list(colour) for colour in card.palette],
         "made": how_made(plan),
     }

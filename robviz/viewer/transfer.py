@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from robviz.interactive.ensemble import CLEAN
 from robviz.interactive.transfer import Transfer
 from robviz.models import Card
 from robviz.viewer import percent, viewer_data
+from robviz.viewer.payloads import TransferCell, TransferColumn, TransferData, ViewerData
 
 
-def transfer_data(found: Transfer, cards: dict[str, Card], notes: dict[str, str]) -> dict[str, Any]:
+def transfer_data(found: Transfer, cards: dict[str, Card], notes: dict[str, str]) -> TransferData:
     """Ready for JSON. cards, notes: by the model that looks; a note says what its labels are.
 
     While an attack goes on its view alone is sent, and all of them whenever one has ended.
     """
     running = {key: shown for key, shown in found.items() if key[0] != CLEAN and not shown.is_final}
 
-    def cell(source: str, looker: str) -> dict[str, Any]:
+    def cell(source: str, looker: str) -> TransferCell:
         shown = found.get((source, looker))
         if shown is None:
             return {"name": f"{looker}/{source}", "right": None, "state": "waiting"}
@@ -25,16 +24,16 @@ def transfer_data(found: Transfer, cards: dict[str, Card], notes: dict[str, str]
         share = shown.scores_before if source == CLEAN else shown.scores_after
         return {"name": f"{looker}/{source}", "right": share.accuracy, "state": state}
 
-    def view(source: str, looker: str) -> dict[str, Any]:
+    def view(source: str, looker: str) -> ViewerData:
         card = cards[looker]
         how = "not attacked" if source == CLEAN else f"attacked on {source}"
         return viewer_data(
             found[source, looker], card.classes, card.palette, f"Seen by {looker}, {how}. {notes[looker]}"
         )
 
+    columns: list[TransferColumn] = [{"title": f"attacked on {name}", "source": name} for name in cards]
     return {
-        "columns": [{"title": "not attacked", "source": CLEAN}]
-        + [{"title": f"attacked on {name}", "source": name} for name in cards],
+        "columns": [{"title": "not attacked", "source": CLEAN}, *columns],
         "rows": [{"name": looker, "cells": [cell(source, looker) for source in (CLEAN, *cards)]} for looker in cards],
         "verdict": verdict(found, list(cards)),
         "views": {f"{looker}/{source}": view(source, looker) for source, looker in running or found},

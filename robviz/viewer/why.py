@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy import ndimage
 
@@ -11,6 +9,7 @@ from robviz.attribution import Contrast, TopLogits
 from robviz.files.images import attribution_overlay, overlay, picture
 from robviz.interactive.comparison import Comparison
 from robviz.models import Card
+from robviz.viewer.payloads import WhyData, WhyLogits, WhyPane
 
 
 def outlined(image: np.ndarray, region: np.ndarray | None) -> np.ndarray:
@@ -29,13 +28,13 @@ def why_data(
     target: int | None = None,
     top: TopLogits | None = None,
     contrast: Contrast | None = None,
-) -> dict[str, Any]:
+) -> WhyData:
     """A picture and its attacked version, with their masks, or with both maps in one scale; ready for JSON.
 
     card: of the model that is asked. point: x and y. region: (H, W) bool, what is explained. target: its class. top: of
     both pictures, at the point.
     """
-    panes = []
+    panes: list[WhyPane] = []
     for title, image, mask, row in (
         ("clean", shown.image, shown.before, "clean"),
         ("attacked", shown.attacked, shown.after, "attacked"),
@@ -49,7 +48,7 @@ def why_data(
             painted = attribution_overlay(image, found.map, contrast.scale)
             caption = f"mean logit {found.value:.1f}"
         panes.append({"title": title, "caption": caption, "url": picture(outlined(painted, region))})
-    logits = []
+    logits: list[WhyLogits] = []
     for n, label in enumerate(top.classes.tolist() if top is not None else ()):
         assert top is not None
         logits.append(

@@ -52,6 +52,7 @@ from robviz.models import available
 from robviz.sea import PAPER
 from robviz.types import InputError
 from robviz.viewer import viewer_data
+from robviz.viewer.payloads import Score, ViewerData
 
 WORK = Work()
 ANY = "any other class"
@@ -90,7 +91,7 @@ def note_of(setting: Setting) -> str:
     return TRUTH_NOTE if is_drawn else OWN_NOTE
 
 
-def clean_view(setting: Setting, upload: str | None = None) -> dict[str, Any]:
+def clean_view(setting: Setting, upload: str | None = None) -> ViewerData:
     """The picture and its mask before any attack."""
     setting.check()
     subject, note = subject_for(setting.photo, upload, setting.model)
@@ -98,7 +99,7 @@ def clean_view(setting: Setting, upload: str | None = None) -> dict[str, Any]:
     return viewer_data(shown, subject.card.classes, subject.card.palette, f"{note} Press Attack.")
 
 
-def result_view(setting: Setting, final: Comparison, note: str) -> dict[str, Any]:
+def result_view(setting: Setting, final: Comparison, note: str) -> ViewerData:
     """A finished attack, with all there is to say about it."""
     card = model_of(setting.model)[1]
     if setting.eps_255 < 1:
@@ -109,14 +110,14 @@ def result_view(setting: Setting, final: Comparison, note: str) -> dict[str, Any
         where = ... if aimed is None else aimed.numpy()
         label = card.classes.index(setting.target)
         before, after = ((mask[where] == label).mean() for mask in (final.before, final.after))
-        row = {"name": "target", "label": f"pixels at {setting.target}", "value": f"{before:.1%} → {after:.1%}"}
+        row: Score = {"name": "target", "label": f"pixels at {setting.target}", "value": f"{before:.1%} → {after:.1%}"}
         shown["scores"].insert(2, row)
     return shown
 
 
 def attack_views(
     setting: Setting, upload: str | None, stopped: threading.Event
-) -> Iterator[tuple[dict[str, Any], Comparison]]:
+) -> Iterator[tuple[ViewerData, Comparison]]:
     """Frames of an attack, at most one every `FRAME_SECONDS`; the last one is the measured result."""
     setting.check()
     card, note = model_of(setting.model)[1], note_of(setting)
@@ -145,7 +146,7 @@ def expect(photo: str, upload: str | None, model: str, request: gr.Request) -> N
 @refusing
 def look(
     photo: str, upload: str | None, model: str, eps: float, steps: int, request: gr.Request
-) -> tuple[dict[str, Any], go.Figure]:
+) -> tuple[ViewerData, go.Figure]:
     """Show the chosen picture and its mask, before any attack; an attack on them stays."""
     if not WORK.leaves(request, subject_of(photo, upload, model)):
         return gr.skip(), gr.skip()
@@ -166,7 +167,7 @@ def attack(
     region: str,
     where: str,
     request: gr.Request,
-) -> Iterator[tuple[dict[str, Any], Any]]:
+) -> Iterator[tuple[ViewerData, Any]]:
     """Stream the attack; ends early, keeping the best so far, on Stop or when the tab closes."""
     setting, upload = setting_of(photo, upload, model, eps, loss, steps, seed, attack, target, region, where)
     subject = subject_of(photo, upload, model)

@@ -33,6 +33,7 @@ from robviz.files.images import to_tensor
 from robviz.interactive.comparison import Comparison, compare, unattacked
 from robviz.models import available
 from robviz.types import InputError
+from robviz.viewer.payloads import WhyData
 from robviz.viewer.why import why_data
 
 WORK = Work()
@@ -115,7 +116,7 @@ def seconds(model: str, method: str, height: int, width: int) -> float:
     return 2 * estimate(model_of(model)[0], method, noise, **OPTIONS.get(method, {}))
 
 
-def view_of(quick: QuickAttack, question: Asked, note: str, contrast: Contrast | None = None) -> dict[str, Any]:
+def view_of(quick: QuickAttack, question: Asked, note: str, contrast: Contrast | None = None) -> WhyData:
     model, card = model_of(quick.model)
     shown, (x, y), region, target, images = question
     top = top_logits(model, images, y, x)
@@ -127,7 +128,7 @@ def choices_of(classes: tuple[str, ...]) -> list[tuple[str, int]]:
 
 
 @refusing
-def attack(photo: str, upload: str | None, model: str, eps: float) -> tuple[dict[str, Any], Any, None, None]:
+def attack(photo: str, upload: str | None, model: str, eps: float) -> tuple[WhyData, Any, None, None]:
     """The picture and its attacked version, to click a pixel in."""
     quick, card = QuickAttack(photo, upload, model, eps), model_of(model)[1]
     shown = attacked(quick)
@@ -152,7 +153,7 @@ def point(
     label: int,
     where: str,
     method: str,
-) -> dict[str, Any]:
+) -> WhyData:
     """What the model says about the pixel, and how long an answer to the question will take."""
     quick = QuickAttack(photo, upload, model, eps)
     question = asked(quick, x, y, label, where)
@@ -175,7 +176,7 @@ def explain(
     where: str,
     method: str,
     request: gr.Request,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[WhyData]:
     """Stream both maps; ends early, keeping what is known, on Stop or when the tab closes."""
     quick = QuickAttack(photo, upload, model, eps)
     with WORK.begin(request) as stopped:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from robviz.results.annotations import LONGEST, read_notes, write_note
 from robviz.results.failures import SORTS, Failures, export, failures, select, to_csv
 from robviz.types import Dataset, InputError
 from robviz.viewer.failures import failure_data, gallery_data, matrix_data
+from robviz.viewer.payloads import GalleryData, MatrixData, ViewerData
 
 ANY = -1  # among class numbers
 PER_PAGE, MOST_EXPORTED = 24, 500
@@ -94,7 +95,7 @@ def selected(
     )
 
 
-def page_of(evaluation: int, rows: pd.DataFrame, page: int) -> dict[str, Any]:
+def page_of(evaluation: int, rows: pd.DataFrame, page: int) -> GalleryData:
     found, dataset = opened(evaluation)
     return gallery_data(found, dataset, rows, page, PER_PAGE, read_notes(found.folder))
 
@@ -102,7 +103,7 @@ def page_of(evaluation: int, rows: pd.DataFrame, page: int) -> dict[str, Any]:
 @refusing
 def browse(
     evaluation: int, sort_by: str, loss: str, label: int, seen_as: int, size: str, every: bool
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[GalleryData, MatrixData]:
     """The first cards and the flip matrix of what the filters leave."""
     found, _ = opened(evaluation)
     rows = selected(found, sort_by, loss, label, seen_as, size, every)
@@ -119,7 +120,7 @@ def turn(
     size: str,
     every: bool,
     event: gr.EventData,
-) -> dict[str, Any]:
+) -> GalleryData:
     """Other cards."""
     rows = selected(opened(evaluation)[0], sort_by, loss, label, seen_as, size, every)
     return page_of(evaluation, rows, int(event.page))
@@ -132,12 +133,12 @@ def narrow(event: gr.EventData) -> tuple[int, int]:
 
 
 @refusing
-def look(evaluation: int, event: gr.EventData) -> tuple[dict[str, Any], int, str]:
+def look(evaluation: int, event: gr.EventData) -> tuple[ViewerData, int, str]:
     """Open a card."""
     return card_view(evaluation, event.row)
 
 
-def card_view(evaluation: int, row: Any) -> tuple[dict[str, Any], int, str]:
+def card_view(evaluation: int, row: Any) -> tuple[ViewerData, int, str]:
     found, dataset = opened(evaluation)
     row = row_in(found, row)
     if dataset is None:
@@ -146,7 +147,7 @@ def card_view(evaluation: int, row: Any) -> tuple[dict[str, Any], int, str]:
     return failure_data(found, dataset, row), row, note
 
 
-def first_card(evaluation: int, rows: pd.DataFrame) -> tuple[dict[str, Any], int, str]:
+def first_card(evaluation: int, rows: pd.DataFrame) -> tuple[Mapping[str, Any], int, str]:
     """The worst one; nothing to see where there are no masks."""
     first = int(rows.index[0])
     return card_view(evaluation, first) if opened(evaluation)[1] is not None else ({}, first, "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -33,6 +33,7 @@ from robviz.sea import SETTINGS
 from robviz.types import InputError
 from robviz.viewer.ensemble import ensemble_data
 from robviz.viewer.failures import heatmap_data
+from robviz.viewer.payloads import EnsembleData, HeatmapData, ViewerData
 
 WORK = Work()
 STEPS = 30
@@ -59,7 +60,7 @@ def names_of(settings: SeaSettings) -> list[str]:
     return [run.name for run in settings.runs]
 
 
-def first_view(photo: str, model: str, eps: float, ensemble: str, steps: int) -> dict[str, Any]:
+def first_view(photo: str, model: str, eps: float, ensemble: str, steps: int) -> EnsembleData:
     """The unattacked picture, and the attacks that wait."""
     setting, settings = Setting(photo, model, eps, steps=steps), settings_of(ensemble, steps)
     setting.check()
@@ -74,7 +75,7 @@ def expect(photo: str, model: str, ensemble: str, request: gr.Request) -> None:
 
 
 @refusing
-def look(photo: str, model: str, eps: float, ensemble: str, steps: int, request: gr.Request) -> dict[str, Any]:
+def look(photo: str, model: str, eps: float, ensemble: str, steps: int, request: gr.Request) -> EnsembleData:
     """Show the chosen picture before any attack; an ensemble on it stays."""
     if not WORK.leaves(request, (photo, model, ensemble)):
         return gr.skip()
@@ -82,7 +83,7 @@ def look(photo: str, model: str, eps: float, ensemble: str, steps: int, request:
 
 
 @refusing
-def run(photo: str, model: str, eps: float, ensemble: str, steps: int, request: gr.Request) -> Iterator[dict[str, Any]]:
+def run(photo: str, model: str, eps: float, ensemble: str, steps: int, request: gr.Request) -> Iterator[EnsembleData]:
     """Stream the ensemble; Stop keeps the best so far."""
     setting, settings = Setting(photo, model, eps, steps=steps), settings_of(ensemble, steps)
     setting.check()
@@ -107,18 +108,18 @@ def seconds_of(photo: str, model: str, ensemble: str, steps: int) -> str:
 
 
 @refusing
-def record(evaluation: int, event: gr.EventData) -> dict[str, Any]:
+def record(evaluation: int, event: gr.EventData) -> ViewerData:
     """Open a cell of the heatmap."""
     return card_view(evaluation, event.row)[0]
 
 
 @refusing
-def records(evaluation: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def records(evaluation: int) -> tuple[HeatmapData, Mapping[str, Any]]:
     """An evaluation's heatmap, and its worst cell."""
     return recorded(evaluation)
 
 
-def recorded(evaluation: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def recorded(evaluation: int) -> tuple[HeatmapData, Mapping[str, Any]]:
     found, _ = opened(evaluation)
     return heatmap_data(found), first_card(evaluation, select(found))[0]
 

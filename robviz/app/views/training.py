@@ -23,12 +23,13 @@ from robviz.interactive.training import Healing, heal_apart, small, small_recipe
 from robviz.models import keep_model
 from robviz.types import InputError, Sample
 from robviz.viewer import percent
+from robviz.viewer.payloads import TrainingData
 
 WORK = Work()
 MOST_ITERATIONS, MOST_EPS, MOST_STEPS = 400, 8, 5
 PLOT_SECONDS = 1.0  # between two streamed curves
 HEALING = """
-const shown = robviz.interactive.training(element.firstChild, props.value);
+const shown = robviz.training(element.firstChild, props.value);
 watch('value', () => shown.update(props.value));
 """
 MOST_RESULTS = 4  # that wait to be kept
@@ -57,8 +58,8 @@ def fresh_folder(session: str) -> Path:
     return Path(folder.name)
 
 
-def shown_of(sample: Sample, steps: list[Healing], note: str) -> dict[str, Any]:
-    """What `healing` in `healing.js` shows, ready for JSON."""
+def shown_of(sample: Sample, steps: list[Healing], note: str) -> TrainingData:
+    """What `training` in `training.js` shows, ready for JSON."""
     image, palette = to_bytes(sample.image), load_dataset("photos").palette
     last, looks = steps[-1], [step.round for step in steps if step.round is not None]
     return {
@@ -88,7 +89,7 @@ def in_words(step: Healing) -> str:
 @refusing
 def heal(
     photo: str, recipe: str, iterations: int, eps: float, attack_steps: int, request: gr.Request
-) -> Iterator[tuple[dict[str, Any], Any]]:
+) -> Iterator[tuple[TrainingData, Any]]:
     """Train in a process apart and stream it; Stop keeps the last round, a closed tab ends it."""
     if None in (iterations, eps, attack_steps):
         raise InputError("iterations, ε and attack steps must each hold a number")
@@ -130,7 +131,7 @@ def keeping(listing: list[Any]) -> Callable[..., tuple[Any, ...]]:
     return keep
 
 
-def first_view(photo: str, recipe: str) -> dict[str, Any]:
+def first_view(photo: str, recipe: str) -> TrainingData:
     """The picture and its mask by the model that the training starts from."""
     initial = str(RECIPES[recipe].initial)
     model, card = model_of(initial)
@@ -145,7 +146,7 @@ def first_view(photo: str, recipe: str) -> dict[str, Any]:
 
 
 @refusing
-def look(photo: str, recipe: str) -> dict[str, Any]:
+def look(photo: str, recipe: str) -> TrainingData:
     """The chosen picture, before any training."""
     return first_view(photo, recipe)
 

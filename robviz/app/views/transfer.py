@@ -29,6 +29,7 @@ from robviz.interactive.transfer import transfer_steps
 from robviz.losses import LOSSES
 from robviz.models import available
 from robviz.types import InputError
+from robviz.viewer.payloads import TransferData
 from robviz.viewer.transfer import transfer_data
 
 WORK = Work()
@@ -57,7 +58,7 @@ def views(
     loss: str,
     steps: int,
     is_stopped: Callable[[], bool] = never,
-) -> Generator[dict[str, Any], None, None]:
+) -> Generator[TransferData, None, None]:
     """The unattacked picture, and what becomes of it."""
     spec = spec_of(photo, models, eps, loss, steps)
     opened = {name: subject_for(photo, upload, name) for name in models}
@@ -83,7 +84,7 @@ def expect(photo: str, upload: str | None, one: str, other: str, request: gr.Req
 @refusing
 def look(
     photo: str, upload: str | None, one: str, other: str, eps: float, loss: str, steps: int, request: gr.Request
-) -> dict[str, Any]:
+) -> TransferData:
     """Show what both models see in the chosen picture, before any attack; attacks on it stay."""
     if not WORK.leaves(request, subject_of(photo, upload, one, other)):
         return gr.skip()
@@ -94,7 +95,7 @@ def look(
 @refusing
 def run(
     photo: str, upload: str | None, one: str, other: str, eps: float, loss: str, steps: int, request: gr.Request
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[TransferData]:
     """Stream both attacks; Stop keeps the best so far."""
     subject = subject_of(photo, upload, one, other)
     with WORK.begin(request, subject) as stopped:

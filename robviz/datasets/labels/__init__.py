@@ -20,7 +20,7 @@ COLUMNS = ("class", "red", "green", "blue", "weight")
 
 
 class Meaning(TypedDict):
-    """What labels mean: the arguments of `Pairs` that a table fills."""
+    """Describe what labels mean: the arguments of `Pairs` that a table fills."""
 
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
@@ -28,7 +28,7 @@ class Meaning(TypedDict):
 
 
 def read_table(name: str) -> Meaning:
-    """The table of `voc`, `ade20k` or `camvid`."""
+    """Read the table of `voc`, `ade20k` or `camvid`."""
     with (Path(__file__).parent / f"{name}.csv").open(newline="", encoding="utf-8") as file:
         rows: list[dict[str, Any]] = list(csv.DictReader(file))
     return {
@@ -39,7 +39,7 @@ def read_table(name: str) -> Meaning:
 
 
 def table_text(dataset: Dataset, weights: torch.Tensor) -> str:
-    """A table as it is stored, of a dataset's classes and palette and of these weights."""
+    """Write a dataset's classes and palette with these weights, in the format of the stored tables."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)

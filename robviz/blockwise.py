@@ -1,0 +1,89 @@
+"""Aim at the mIoU of a whole set, one block of its images after the other. Ours, not the paper's (`docs/strength.md`).
+
+The mIoU of a set is the mean over classes of I_c / U_c, both summed over all images. To first order, a pixel labelled y
+that is predicted as j instead takes 1 / U_y from the IoU of its own class, and I_j / U_j^2 from that of the class it
+enters, whose union it swells. So `expected-miou` is raised with the worths of the set as it stands, the images of a
+block by the state after the block before, and each image keeps the point that leaves the set the lowest mIoU.
+
+A class that no label of the set holds has no worth, and takes no part in this mean: making up classes is no success.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from robviz.metrics import counts
+
+
+def blocks_of(count: int, blocks: int) -> list[list[int]]:
+    """The image numbers 0 .. count - 1 dealt out in turn, into at most this many blocks; none is empty."""
+    return [list(range(first, count, blocks)) for first in range(min(blocks, count))]
+
+
+def labelled_miou(intersection: Tensor, union: Tensor, is_labelled: Tensor) -> Tensor:
+    """Mean IoU over the labelled classes, float64 in [0, 1]. intersection, union: (..., K). is_labelled: (K,) bool."""
+    shares = intersection.double() / union.clamp_min(1) * is_labelled
+    return shares.sum(-1) / is_labelled.sum().clamp_min(1)
+
+
+@dataclass(frozen=True)
+class SetState:
+    """The counts of a set as it stands, one prediction an image.
+
+    intersection, union: (N, K) int64. is_labelled: (K,) bool, the classes that a label of the set holds.
+    """
+
+    intersection: Tensor
+    union: Tensor
+    is_labelled: Tensor
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU of the set over its labelled classes."""
+        return labelled_miou(self.intersection.sum(0), self.union.sum(0), self.is_labelled).item()
+
+    def worths(self) -> Tensor:
+        """(2, K) float32: what it takes from the mIoU that a pixel leaves each class, and that one enters it.
+
+        1 / U_j and I_j / U_j^2, 0 for classes without a label, scaled to a largest value of 1.
+        """
+        intersection, union = self.intersection.sum(0).double(), self.union.sum(0).clamp_min(1).double()
+        worths = torch.stack([1 / union, intersection / union**2]) * self.is_labelled
+        largest = worths.max()
+        return (worths / largest.where(largest > 0, 1)).float()
+
+    def adopted(self, index: int, intersection: Tensor, union: Tensor) -> SetState:
+        """The state with other counts (K,) of one image, if they make the mIoU no higher; else the state as it is."""
+        one, two = self.intersection.clone(), self.union.clone()
+        one[index], two[index] = intersection, union
+        changed = replace(self, intersection=one, union=two)
+        return changed if changed.miou <= self.miou else self
+
+    def judge(self, indices: list[int], device: torch.device) -> LeftOfSet:
+        """What the set's mIoU would be with other predictions of these images, each by itself."""
+        others = [part.sum(0) - part[indices] for part in (self.intersection, self.union)]
+        return LeftOfSet(others[0].to(device), others[1].to(device), self.is_labelled.to(device))
+
+
+@dataclass(frozen=True)
+class LeftOfSet:
+    """The mIoU of the set for predictions of single images, all others as they stand: a `Judge` of attacks.
+
+    intersection, union: (B, K) int64, the counts of all others.
+    """
+
+    intersection: Tensor
+    union: Tensor
+    is_labelled: Tensor
+
+    def __call__(self, predictions: Tensor, labels: Tensor) -> Tensor:
+        """(B, H, W) each to (B,) float64 in [0, 1]."""
+        here = counts(predictions, labels, len(self.is_labelled))
+        return labelled_miou(self.intersection + here.intersection, self.union + here.union, self.is_labelled)
+
+    def rows(self, keep: list[int]) -> LeftOfSet:
+        """The same for some of the images."""
+        return replace(self, intersection=self.intersection[keep], union=self.union[keep])

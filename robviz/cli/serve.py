@@ -1,0 +1,70 @@
+"""Commands around the app: start it, compute its first view, measure its speed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from typer import Argument, Option
+
+from robviz.cli.application import MAINTAIN, SEE, application
+
+
+@application.command(rich_help_panel=SEE)
+def app(
+    port: Annotated[int, Option(help="Port to listen on.")] = 7860,
+    evaluations: Annotated[
+        Path | None,
+        Option(
+            metavar="FOLDER",
+            help="An evaluation to browse, as written by `evaluate --out`, or a folder with several. "
+            "By default, those shipped with robviz.",
+        ),
+    ] = None,
+    host: Annotated[str, Option(help="Address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
+    root_path: Annotated[str, Option(metavar="PATH", help="Where a proxy in front puts the app, as /robviz.")] = "",
+    share: Annotated[bool, Option("--share", help="Open a public link through gradio's tunnel.")] = False,
+    auth: Annotated[
+        Path | None, Option(metavar="FILE", help="Ask for a login: a file with a line name:password for each.")
+    ] = None,
+    max_visitors: Annotated[
+        int | None,
+        Option(metavar="N", help="Pages open at a time.", show_default="20 where others can reach the app, else any"),
+    ] = None,
+    no_upload: Annotated[bool, Option("--no-upload", help="Refuse every file from visitors.")] = False,
+) -> None:
+    """Start the app in the browser. By default it answers this machine alone."""
+    from robviz.app import main
+    from robviz.app.serving import ServeOptions, logins_in
+
+    options = ServeOptions(
+        host=host,
+        port=port,
+        root_path=root_path,
+        is_shared=share,
+        auth=() if auth is None else logins_in(auth),
+        max_visitors=max_visitors,
+        no_upload=no_upload,
+    )
+    main(evaluations=evaluations, options=options)
+
+
+@application.command(rich_help_panel=MAINTAIN)
+def bench(
+    what: Annotated[Literal["app", "load", "attacks", "finetune"], Argument(help="What to measure.")] = "app",
+) -> None:
+    """Measure how fast the app, the attacks or a training run on this machine."""
+    from robviz.bench import BENCHES
+
+    print(BENCHES[what]())
+
+
+@application.command(rich_help_panel=MAINTAIN)
+def landing(
+    out: Annotated[Path, Option(help="Folder to write to.")] = Path("checkpoints/landing"),
+    restart: Annotated[bool, Option("--restart", help="Discard the masks in the folder and start over.")] = False,
+) -> None:
+    """Recompute the masks of the app's first view."""
+    from robviz.interactive.landing import compute
+
+    compute(out, resume=not restart)

@@ -1,0 +1,264 @@
+"""Minimal perturbations: the smallest L-infinity radius at which nearly every pixel flips.
+
+The attacks of `robviz.attacks` break as many pixels as they can within a radius. This one turns the question round,
+as in the paper's Figure 6: which radius breaks 99 % of them? `alma_prox_steps` yields a `MinimalResult` at the start
+and after every step, each complete and valid; `alma_prox` runs it to the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from robviz.attacks import check_images, check_labels, check_logits, frozen, last_of, share_equal
+from robviz.types import VOID, InputError
+
+
+@dataclass(frozen=True)
+class MinimalResult:
+    """The smallest perturbations found so far.
+
+    images: (B, 3, H, W) in [0, 1], those of the smallest radius, or, where none flips enough pixels yet, those that
+    flip most. radius: (B,) float, the L-infinity distance of `images` from the originals, infinite where too few
+    pixels are flipped. flipped: (B,) share of the aimed pixels that are not predicted as labelled, on `images`, void
+    left out. predictions: (B, H, W) int64, the model's on `images`. step: number of steps made.
+    """
+
+    images: Tensor
+    radius: Tensor
+    flipped: Tensor
+    predictions: Tensor
+    step: int
+
+
+@dataclass(frozen=True)
+class AlmaProxSettings:
+    """Parameters of ALMA prox, by the paper's symbols; the defaults are those of its authors' code for L-infinity."""
+
+    step_size: float = 1e-3  # lambda, in pixel units
+    last_step_size: float = 0.1  # share of it that is left at the end
+    penalty: float = 0.01  # rho at the start
+    penalty_growth: float = 2.0  # gamma
+    check_every: int = 10  # M, steps between two looks at whether a pixel's constraint improves
+    enough_progress: float = 0.95  # tau
+    smoothing: float = 0.8  # alpha, of the multipliers and of the squared gradients
+    least_scale: float = 0.1  # w_min
+    scale_rate: float = 0.02
+    tolerance: float = 1e-4  # by how much another class must win: a tie is no flip
+    is_as_published: bool = False  # with a slip in the authors' code, to compare with it: see `penalty_slope`
+
+
+def margin_ratio(logits: Tensor, labels: Tensor, tolerance: float) -> Tensor:
+    """Measure by how much the label's logit leads the best other, relative to the gap from first to third.
+
+    Returns (B, H, W), at most 0 where the pixel is flipped. logits: (B, K, H, W). labels: (B, H, W), none void. With
+    two classes there is no third: the lead stays as it is.
+    """
+    others = logits.scatter(1, labels[:, None], -torch.inf)
+    lead = logits.gather(1, labels[:, None]).squeeze(1) - others.amax(1) + tolerance
+    if logits.shape[1] < 3:
+        return lead
+    top = logits.topk(3, dim=1).values
+    return lead / (top[:, 0] - top[:, 2] + 1e-8)
+
+
+def penalty_slope(constraints: Tensor, penalty: Tensor, multipliers: Tensor, is_as_published: bool = False) -> Tensor:
+    """Differentiate the penalty-Lagrangian function P2: the multiplier at 0, growing above, fading below.
+
+    Of m c + m p c^2 + p^2 c^3 / 6, with c at least 0, the authors' code (adversarial-library) gives the first term the
+    slope m c instead of m, so that pixels close to flipping hardly push. is_as_published: do the same.
+    """
+    first = constraints if is_as_published else torch.ones_like(constraints)
+    above = multipliers * (first + 2 * penalty * constraints) + (penalty * constraints) ** 2 / 2
+    below = multipliers / (1 - penalty.clamp_min(1) * constraints.clamp_max(0)) ** 2
+    return torch.where(constraints >= 0, above, below)
+
+
+def proximal(change: Tensor, images: Tensor, step_size: Tensor, metric: Tensor) -> Tensor:
+    """Point z that minimises step_size |z|_inf + 1/2 sum metric (z - change)^2 while images + z stays in [0, 1].
+
+    change, images, metric: (B, 3, H, W). step_size: (B,). For a bound t on |z| the best z is clear: the change,
+    brought into the box and cut at t. The objective is convex in t, so its slope is bisected.
+    """
+    boxed = change.clamp(-images, 1 - images)
+    size, weight = boxed.abs().flatten(1), metric.flatten(1)
+    pull = (change * boxed.sign()).flatten(1)
+    low, high = torch.zeros_like(step_size), size.amax(1)
+    for _ in range(BISECTIONS):
+        bound = (low + high) / 2
+        is_cut = size > bound[:, None]
+        slope = step_size - (weight * (pull - bound[:, None]) * is_cut).sum(1)
+        low, high = torch.where(slope < 0, bound, low), torch.where(slope < 0, high, bound)
+    bound = high.view(-1, 1, 1, 1)
+    return boxed.clamp(-bound, bound)
+
+
+#: Halvings of [0, 1]: below the rounding of float32.
+BISECTIONS = 25
+
+
+def hardest_left_out(constraints: Tensor, is_valid: Tensor, allowed: Tensor) -> Tensor:
+    """(B, H, W) bool: the valid pixels without those that need not flip, the ones of largest constraint.
+
+    allowed: (B,) int64, how many may stay; ties with the last of them count as valid.
+    """
+    ordered = constraints.masked_fill(~is_valid, -torch.inf).flatten(1).sort(1, descending=True).values
+    limit = ordered.gather(1, (allowed - 1).clamp_min(0)[:, None])
+    return is_valid & (constraints <= limit.view(-1, 1, 1))
+
+
+def better(new: MinimalResult, old: MinimalResult, needed: float) -> MinimalResult:
+    """Of each image, the new point if it flips enough within a smaller radius, or, before any does, flips more."""
+    is_better = torch.where(
+        new.flipped >= needed,
+        new.radius <= old.radius,
+        old.radius.isinf() & (new.flipped >= old.flipped),
+    )
+
+    def chosen(name: str) -> Tensor:
+        values = getattr(new, name)
+        return torch.where(is_better.view(-1, *[1] * (values.ndim - 1)), values, getattr(old, name))
+
+    return MinimalResult(*map(chosen, ("images", "radius", "flipped", "predictions")), step=new.step)
+
+
+def rated(x: Tensor, change: Tensor, predictions: Tensor, labels: Tensor, needed: float) -> MinimalResult:
+    """Rate one point by itself. labels: (B, H, W), void where not aimed."""
+    flipped = 1 - share_equal(predictions, labels)
+    radius = change.abs().flatten(1).amax(1)
+    return MinimalResult(x, radius.masked_fill(flipped < needed, torch.inf), flipped, predictions, step=0)
+
+
+class Multipliers:
+    """One Lagrange multiplier and one penalty parameter a pixel, both (B, H, W) float64."""
+
+    def __init__(self, constraints: Tensor, settings: AlmaProxSettings) -> None:
+        self.settings = settings
+        self.values = torch.ones_like(constraints, dtype=torch.float64)
+        self.penalty = torch.full_like(self.values, settings.penalty)
+        self.before = constraints
+        self.was_flipped = torch.zeros_like(constraints, dtype=torch.bool)
+
+    def update(self, step: int, constraints: Tensor, is_flipped: Tensor, counts: Tensor) -> Tensor:
+        """Follow the constraints of one step.
+
+        Returns the weight (B, H, W) of each in the gradient, 0 where it is not counted.
+        """
+        self.was_flipped = self.was_flipped | is_flipped
+        if (step + 1) % self.settings.check_every == 0:
+            improved = constraints * counts <= self.settings.enough_progress * self.before
+            grown = self.settings.penalty_growth * self.penalty
+            self.penalty = torch.where(self.was_flipped | improved, self.penalty, grown)
+            self.before, self.was_flipped = constraints, torch.zeros_like(is_flipped)
+        if step > 0:
+            wanted = self.slope(constraints) * counts
+            self.values = self.values.lerp(wanted, 1 - self.settings.smoothing).clamp(1e-12, 1)
+        return self.slope(constraints).to(constraints) * counts
+
+    def slope(self, constraints: Tensor) -> Tensor:
+        """By how much the penalty grows with each constraint."""
+        return penalty_slope(constraints, self.penalty, self.values, self.settings.is_as_published)
+
+
+def check_minimal(images: Tensor, labels: Tensor, steps: int, share: float, aimed: Tensor | None) -> None:
+    """Raise InputError unless the arguments make a search."""
+    check_images(images, labels)
+    if steps < 2:
+        raise InputError(f"steps must be at least 2, got {steps}")
+    if not 0 < share <= 1:
+        raise InputError(f"share must lie in (0, 1], such as 0.99 for 99 % of the pixels; got {share}")
+    if aimed is not None and (aimed.dtype != torch.bool or aimed.shape != labels.shape):
+        raise InputError(
+            f"aimed must be bool (B, H, W) = {tuple(labels.shape)}, got {aimed.dtype} {tuple(aimed.shape)}"
+        )
+
+
+def alma_prox_steps(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    steps: int = 500,
+    share: float = 0.99,
+    aimed: Tensor | None = None,
+    settings: AlmaProxSettings = AlmaProxSettings(),
+) -> Generator[MinimalResult, None, None]:
+    """Search for the smallest L-infinity perturbation that flips a share of the pixels; yield at every step.
+
+    ALMA prox (Rony, Pesquet and Ben Ayed, "Proximal Splitting Adversarial Attacks for Semantic Segmentation", CVPR
+    2023): one augmented Lagrangian term a pixel pushes it over the decision boundary, a proximal step pulls the
+    perturbation in. No randomness; each image is attacked by itself, so the batch changes nothing beyond rounding.
+
+    Args:
+        model: maps images (B, 3, H, W) in [0, 1] to logits (B, K, H, W); its mode is restored at the end.
+        images: (B, 3, H, W) in [0, 1].
+        labels: (B, H, W) int64; a pixel is flipped where the model predicts another class. `VOID` never counts.
+        steps: number of steps; each takes a forward and a backward pass.
+        share: of the aimed pixels, how many must flip.
+        aimed: (B, H, W) bool, the only pixels that must flip; None for all.
+        settings: parameters of the method.
+
+    Yields:
+        The best so far, `steps + 1` times, the first for the unmoved images.
+
+    Raises:
+        InputError: at the first `next`, for a call that makes no sense, and when the model answers NaN.
+    """
+    check_minimal(images, labels, steps, share, aimed)
+    labels = labels if aimed is None else labels.masked_fill(~aimed, VOID)
+    is_valid, known = labels != VOID, labels.clamp_min(0)
+    spare = (1 - share) * is_valid.flatten(1).sum(1).double()
+    needed = share - 1e-6  # shares are float32
+    images = images.detach()
+    change, squares = torch.zeros_like(images), torch.zeros_like(images)
+    scale, found_at = (torch.full((len(images),), value, device=images.device) for value in (1.0, steps // 2))
+    best, multipliers = None, None
+    with frozen(model):
+        for step in range(steps + 1):
+            point = change.clone().requires_grad_(step < steps)
+            logits = model(images + point)
+            check_logits(logits, point)
+            check_labels(labels, logits.shape[1])
+            predictions = logits.detach().max(1).indices
+            now = replace(rated(images + change, change, predictions, labels, needed), step=step)
+            best = now if best is None else better(now, best, needed)
+            yield best
+            if step == steps:
+                return
+            is_enough = now.flipped >= needed
+            found_at = torch.where(is_enough & (found_at > step), step, found_at)
+            scale = (scale / torch.where(is_enough, 1 + settings.scale_rate, 1 - settings.scale_rate)).clamp(
+                settings.least_scale, 1
+            )
+            constraints = scale.view(-1, 1, 1) * margin_ratio(logits, known, settings.tolerance)
+            seen = constraints.detach()
+            counts = hardest_left_out(seen, is_valid, (spare * step / (steps - 1) + 1e-6).long())
+            if multipliers is None:
+                multipliers = Multipliers(seen, settings)
+            weights = multipliers.update(step, seen, predictions != labels, counts)
+            (gradient,) = torch.autograd.grad((weights * constraints).sum(), point)
+            # From step_size down to a share of it, hyperbolically, once enough pixels have flipped.
+            tangent = settings.last_step_size / (1 - settings.last_step_size) * (steps - found_at)
+            step_size = settings.step_size * tangent / ((step - found_at).clamp_min(0) + tangent)
+            squares = settings.smoothing * squares + (1 - settings.smoothing) * gradient**2
+            metric = (squares / (1 - settings.smoothing ** (step + 1))).sqrt().clamp_min(1e-8)
+            moved = change - step_size.view(-1, 1, 1, 1) / metric * gradient
+            change = proximal(moved, images, step_size, metric)
+
+
+def alma_prox(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    steps: int = 500,
+    share: float = 0.99,
+    aimed: Tensor | None = None,
+    settings: AlmaProxSettings = AlmaProxSettings(),
+) -> MinimalResult:
+    """Search for the smallest L-infinity perturbation that flips a share of the pixels, to the end.
+
+    Arguments and errors are those of `alma_prox_steps`.
+    """
+    return last_of(alma_prox_steps(model, images, labels, steps, share, aimed, settings))

@@ -1,0 +1,149 @@
+"""Prepare a frozen network for the hundreds of passes of an attack: the same function, cheaper.
+
+Batch norms are folded into the convolutions before them, weights lie channels last, and the forward pass may run in
+bfloat16. What is reported never comes from here: it comes from the model as it was, in float32.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from robviz.models.precision import InBfloat16
+
+#: How far folding may move the logits, as a share of the largest; beyond it, the model is not one that can be folded.
+TOLERANCE = 1e-3
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+class Prepared(nn.Module):
+    """A copy of a network, its batch norms folded at the first pass, when it is seen which convolution each follows.
+
+    precision: `fp32`, or `bf16` for passes under autocast; the logits are float32 in either case.
+    """
+
+    def __init__(self, model: nn.Module, precision: str) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.precision, self.is_folded = precision, False
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not self.is_folded:
+            self.model, self.is_folded = folded(self.model, images.detach()[:1]), True
+        images = images.contiguous(memory_format=torch.channels_last)
+        if self.precision == "fp32":
+            return self.model(images)
+        with torch.autocast(images.device.type, torch.bfloat16):
+            return self.model(images).float()
+
+
+def norms_after(model: nn.Module, images: Tensor) -> dict[str, str]:
+    """Names of the convolutions whose output goes straight into a batch norm, and of that norm, each used once."""
+    outputs: dict[int, str] = {}
+    uses: dict[str, int] = {}
+    found: dict[str, str] = {}
+    alive: list[Tensor] = []  # so that no other tensor takes an output's identity
+
+    def see(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        uses[name] = uses.get(name, 0) + 1
+        if isinstance(module, nn.Conv2d):
+            outputs[id(output)] = name
+            alive.append(output)
+        elif id(inputs[0]) in outputs:
+            found[outputs[id(inputs[0])]] = name
+
+    handles = [
+        module.register_forward_hook(lambda module, inputs, output, name=name: see(name, module, inputs, output))
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Conv2d, nn.BatchNorm2d))
+    ]
+    try:
+        with torch.no_grad():
+            model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {conv: norm for conv, norm in found.items() if uses[conv] == uses[norm] == 1}
+
+
+def after_norm(norm: nn.Module) -> nn.Module:
+    """What a batch norm does beside normalising: timm's hold an activation."""
+    rest = [part for name in ("drop", "act") if isinstance(part := getattr(norm, name, None), nn.Module)]
+    return nn.Sequential(*rest) if rest else nn.Identity()
+
+
+def folded(model: nn.Module, images: Tensor) -> nn.Module:
+    """The model with its batch norms folded, or as it is, where that would change its answer to these images."""
+    changed = copy.deepcopy(model)
+    for conv_name, norm_name in norms_after(changed, images).items():
+        norm = changed.get_submodule(norm_name)
+        assert isinstance(norm, nn.BatchNorm2d)
+        if norm.running_mean is None:
+            continue
+        fused = fuse_conv_bn_eval(changed.get_submodule(conv_name), norm)
+        changed.set_submodule(conv_name, fused.requires_grad_(False))
+        changed.set_submodule(norm_name, after_norm(norm))
+    with torch.no_grad():
+        before, after = model(images), changed.eval()(images)
+    largest = max(1.0, before.abs().max().item())
+    return changed if (after - before).abs().max().item() <= TOLERANCE * largest else model
+
+
+def why_not(model: nn.Module) -> str:
+    """Why a model is better left alone; empty where nothing speaks against preparing it."""
+    modules = list(model.modules())
+    if any(isinstance(module, torch.jit.ScriptModule) for module in modules):
+        return "it is scripted"
+    if any(hasattr(module, "_orig_mod") for module in modules):
+        return "it is compiled"
+    if any(getattr(module, name, None) for module in modules for name in HOOKS):
+        return "it has hooks"
+    if not any(isinstance(module, nn.Conv2d) for module in modules):
+        return "it has no convolution"
+    if any(module.training for module in modules):
+        return "it is in train mode"
+    return ""
+
+
+class Kept(NamedTuple):
+    """A prepared model and the state of the original that it was made of."""
+
+    state: tuple[tuple[int, int], ...]
+    model: Prepared
+
+
+_kept: WeakKeyDictionary[nn.Module, dict[str, Kept]] = WeakKeyDictionary()
+
+
+def state_of(model: nn.Module) -> tuple[tuple[int, int], ...]:
+    """Where the tensors of a model lie and how often they were written to: another one after every change."""
+    return tuple((tensor.data_ptr(), tensor._version) for tensor in (*model.parameters(), *model.buffers()))
+
+
+def prepared(model: nn.Module, precision: str = "fp32") -> nn.Module:
+    """A network that answers like the model and costs less, for gradients; the model is not modified.
+
+    Scripted and compiled models, models with hooks or in train mode, and those that cannot be copied are left alone
+    (`why_not` says why), but for the precision. The same network is returned while the model's weights stay the same.
+
+    Args:
+        model: images (B, 3, H, W) in [0, 1] to logits (B, K, H, W).
+        precision: `fp32`, or `bf16` for passes under autocast.
+
+    Returns:
+        A module from images to float32 logits, in eval mode and frozen.
+    """
+    if not why_not(model):
+        try:
+            kept, state = _kept.setdefault(model, {}), state_of(model)
+            if precision not in kept or kept[precision].state != state:
+                kept[precision] = Kept(state, Prepared(model, precision))
+            return kept[precision].model
+        except Exception:  # whatever a foreign model makes of being copied or looked at
+            _kept.pop(model, None)
+    return InBfloat16(model) if precision == "bf16" else model

@@ -1,0 +1,108 @@
+"""Runs that are too long for a notebook, recorded once: `python -m robviz.notebook.recorded` computes and writes them.
+
+The reports lie in `checkpoints/reports/course`, the runs of the optimisers in `optimisers.json` beside them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import robviz
+from robviz import sea
+from robviz.attacks import AttackResult, attack_steps
+from robviz.files.atomic import write_atomically
+from robviz.files.paths import shipped
+from robviz.results.plan import Run, SeaSettings
+from robviz.results.report import Report
+
+FOLDER = "checkpoints/reports/course"
+OPTIMISERS = "optimisers.json"
+#: Earlier work as its authors run it, by plain PGD (Table 1), and plain cross-entropy beside it.
+EARLIER = SeaSettings("earlier", tuple(Run(loss, "pgd") for loss in ("ce", "cospgd", "segpgd")))
+#: The same losses by the optimiser of SEA and with the steps of `paper-100`, so that nothing but the loss differs.
+LOSSES = SeaSettings("losses-100", tuple(Run(loss, steps=100) for loss in ("ce", "cospgd", "segpgd")))
+#: Name -> attack, steps, restarts: what Figures 2 and 4 compare, at equal cost.
+WAYS = {
+    "PGD": ("pgd", 100, 1),
+    "APGD, 3 restarts": ("apgd", 33, 3),
+    "APGD, one run": ("apgd", 100, 1),
+    "reduced radius": ("red-eps-apgd", 100, 1),
+    "annealed": ("annealed-pgd", 100, 1),
+}
+#: Steps of one run of APGD, each from its own start to its own end (Figure 5).
+BUDGETS = (10, 25, 50, 100, 200)
+RADIUS = 8  # in 1/255, of the optimisers
+IMAGES = 16
+
+
+def optimisers() -> dict[str, Any]:
+    """Read the recorded runs on one loss.
+
+    Returns `plan` (what was run, with versions), `ways` (name -> `left`, the pixel accuracy of each image, and the
+    curves `accuracy`, `best` so far and `radius` in 1/255, a mean over the images for each step) and `budgets` (steps
+    -> `left`).
+    """
+    return json.loads((shipped(FOLDER) / OPTIMISERS).read_text())
+
+
+def reports(settings: str) -> list[Report]:
+    """Read the recorded reports of `earlier` or `losses-100`, by growing radius."""
+    found = [Report.load(path) for path in shipped(FOLDER).glob(f"*.{settings}.*.json")]
+    return sorted(found, key=lambda report: report.plan["eps"])
+
+
+def rounded(values: Tensor) -> list[float]:
+    return [round(value, 5) for value in values.tolist()]
+
+
+def summary(result: AttackResult, eps: float) -> dict[str, list[float]]:
+    """Summarise an attack: what it left of each image, and how it went there, as a mean over the images."""
+    found = result.history
+    best = found.accuracy.where(found.radius <= eps + 1e-9, 1.0).cummin(0).values
+    return {
+        "left": rounded(result.accuracy),
+        "accuracy": rounded(found.accuracy.mean(1)),
+        "best": rounded(best.mean(1)),
+        "radius": rounded(255 * found.radius.mean(1)),
+    }
+
+
+def compare_optimisers(model: nn.Module, images: Tensor, labels: Tensor, eps: float) -> dict[str, Any]:
+    """Run every way and budget on mask-ce. images: (B, 3, H, W). labels: (B, H, W). eps in [0, 1]."""
+
+    def attacked(attack: str, steps: int, restarts: int = 1) -> dict[str, list[float]]:
+        running = attack_steps(attack, model, images, labels, eps, steps, "mask-ce", restarts=restarts)
+        return summary(deque(running, maxlen=1).pop(), eps)
+
+    ways = {name: attacked(*way) for name, way in WAYS.items()}
+    return {"ways": ways, "budgets": {str(steps): attacked("apgd", steps)["left"] for steps in BUDGETS}}
+
+
+def record(folder: Path) -> None:
+    """Compute what is not there yet, for `photos-robust` on val-128, on a GPU where there is one, and write it."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model, dataset = robviz.load_model("photos-robust", device), robviz.load_dataset("photos", "val-128")
+    same = {"limit": IMAGES, "batch_size": IMAGES, "precision": "fp32"}
+    for settings, radii in ((EARLIER, (8, 4)), (LOSSES, (8,))):
+        for radius in radii:
+            path = folder / f"photos-robust.{settings.name}.{radius}.json"
+            if not path.exists():
+                sea.evaluate(model, dataset, radius / 255, settings, **same).save(path)  # type: ignore[arg-type]
+    if (folder / OPTIMISERS).exists():
+        return
+    plan = sea.plan_of(model, dataset, RADIUS / 255, sea.PAPER, IMAGES, "fp32")
+    plan["settings"] = {"loss": "mask-ce", "ways": WAYS}
+    samples = [dataset[i] for i in range(IMAGES)]
+    images, labels = (torch.stack(part).to(device) for part in zip(*((one.image, one.labels) for one in samples)))
+    found = compare_optimisers(model, images, labels, RADIUS / 255)
+    write_atomically(folder / OPTIMISERS, json.dumps({"plan": plan, **found}) + "\n")
+
+
+if __name__ == "__main__":
+    record(shipped(FOLDER))

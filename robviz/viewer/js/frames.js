@@ -1,0 +1,60 @@
+// @ts-check
+// A frame as it is on screen: what Python sent, with its pictures decoded.
+
+import { decode, numbers } from "./pixels.js";
+
+/** @import { ViewerData } from "./payloads.js" */
+/** @import { Decoded } from "./layers.js" */
+
+/**
+ * masks: those on the way of the attack, step by step. final: the mask of its end. isPast: another step's is shown.
+ * @typedef {object} Frame
+ * @property {ViewerData} data
+ * @property {Decoded} pictures
+ * @property {Uint8Array[]} masks
+ * @property {Uint8Array} final
+ * @property {boolean} isPast
+ */
+
+const NUMBERS = ["before", "after", "reference", "confidence_before", "confidence_after"];
+
+/**
+ * Decode a frame; a picture that the one before has too is taken from it.
+ * @param {ViewerData} data
+ * @param {Frame | null} old
+ * @returns {Promise<Frame>}
+ */
+export async function decoded(data, old) {
+  /** @type {Record<string, string>} */
+  const known = { ...old?.data.pictures };
+  const entries = Object.entries(data.pictures).map(async ([name, url]) => {
+    if (old && known[name] === url) return [name, { ...old.pictures, after: old.final }[name]];
+    const picture = await decode(url);
+    return [name, NUMBERS.includes(name) ? numbers(picture) : picture];
+  });
+  /** @type {Decoded} */
+  const pictures = Object.fromEntries(await Promise.all(entries));
+  const masks = data.trail ? strips(numbers(await decode(data.trail.masks)), data.trail.steps.length) : [];
+  return { data, pictures, masks, final: pictures.after, isPast: false };
+}
+
+/**
+ * Take masks apart that lie one below the other.
+ * @param {Uint8Array} labels
+ * @param {number} count
+ */
+export function strips(labels, count) {
+  const size = labels.length / count;
+  return Array.from({ length: count }, (_, i) => labels.subarray(i * size, (i + 1) * size));
+}
+
+/**
+ * Show the mask of a step in place of the last one.
+ * @param {Frame} frame
+ * @param {number} step its place among `masks`
+ * @returns {Frame}
+ */
+export function atStep(frame, step) {
+  const isPast = step < frame.masks.length - 1;
+  return { ...frame, isPast, pictures: { ...frame.pictures, after: isPast ? frame.masks[step] : frame.final } };
+}

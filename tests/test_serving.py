@@ -1,0 +1,303 @@
+"""What a server must not do: the gate before the app, and the container that starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from robviz.app.serving import (
+    HEALTH,
+    MOST_BYTES,
+    PUBLIC_VISITORS,
+    Gate,
+    ServeOptions,
+    launch_arguments,
+    logins_in,
+)
+from robviz.types import InputError
+
+ROOT = Path(__file__).parent.parent
+ROUTES = ("/upload", "/gradio_api/upload", "/gradio_api/upload/", "/gradio_api/UPLOAD?upload_id=1", "/anything")
+
+
+async def everything(scope, receive, send):
+    """An application that says yes to all, and repeats what it was sent."""
+    body = (await receive()).get("body", b"") if scope["method"] == "POST" else b""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body or b"yes"})
+
+
+def asked(options: ServeOptions, *requests: httpx.Request, gate: Gate | None = None) -> list[httpx.Response]:
+    """The answers of the gate to requests, one after the other."""
+
+    async def ask() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(gate or Gate(everything, options))
+        async with httpx.AsyncClient(transport=transport) as client:
+            return [await client.send(request) for request in requests]
+
+    return asyncio.run(ask())
+
+
+def request(method: str, path: str, **options) -> httpx.Request:
+    return httpx.Request(method, f"http://server{path}", **options)
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_a_server_without_uploads_refuses_them_on_every_route(path):
+    upload = request("POST", path, files={"files": ("a.png", b"content", "image/png")})
+    (refused,) = asked(ServeOptions(no_upload=True), upload)
+    (taken,) = asked(ServeOptions(), request("POST", path, files={"files": ("a.png", b"content", "image/png")}))
+    assert (refused.status_code, refused.json()["detail"]) == (
+        403,
+        "this server takes no files; choose one of its pictures",
+    )
+    assert taken.status_code == 200
+
+
+def test_a_login_form_is_no_upload():
+    (answer,) = asked(ServeOptions(no_upload=True), request("POST", "/login", files={"username": (None, "me")}))
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/file=http://169.254.169.254/latest/meta-data",
+        "/gradio_api/file=HTTPS://example.org/a.png",
+        "/gradio_api/proxy=http://localhost:22/",
+        "/proxy=https://example.org/",
+    ],
+)
+def test_the_server_never_fetches_an_address_for_a_visitor(path):
+    (answer,) = asked(ServeOptions(), request("GET", path))
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/queue/join", "/gradio_api/call/attack", "/gradio_api/run/attack"])
+def test_a_picture_by_address_is_refused_however_deep_it_lies(path):
+    file = {"path": " http://localhost:22/a.png", "meta": {"_type": "gradio.FileData"}}
+    (answer,) = asked(ServeOptions(), request("POST", path, json={"data": [[{"image": file}]]}))
+    assert answer.status_code == 403
+    assert "fetches nothing" in answer.json()["detail"]
+
+
+def test_a_picture_inside_a_request_is_an_upload_too():
+    file = {"path": "a.png", "url": "data:image/png;base64,AAAA"}
+    sent = [request("POST", "/gradio_api/queue/join", json={"data": [file]}) for _ in range(2)]
+    (refused,) = asked(ServeOptions(no_upload=True), sent[0])
+    (taken,) = asked(ServeOptions(), sent[1])
+    assert (refused.status_code, taken.status_code) == (403, 200)
+
+
+def test_what_passes_the_gate_reaches_the_app_unchanged():
+    sent = {"data": ["chelsea", 4, {"path": "/tmp/gradio/a.png", "url": "http://server/gradio_api/file=/tmp/a.png"}]}
+    (answer,) = asked(ServeOptions(no_upload=True), request("POST", "/gradio_api/queue/join", json=sent))
+    assert answer.json() == sent
+
+
+def test_a_request_that_is_too_large_is_refused_whether_it_says_so_or_not():
+    async def in_parts():
+        for _ in range(MOST_BYTES // 2**20 + 2):
+            yield b" " * 2**20
+
+    honest = request("POST", "/gradio_api/upload", headers={"content-length": str(MOST_BYTES + 1)}, content=b"")
+    silent = request("POST", "/gradio_api/queue/join", headers={"content-type": "application/json"}, content=in_parts())
+    assert [answer.status_code for answer in asked(ServeOptions(), honest, silent)] == [413, 413]
+
+
+def test_no_more_visitors_are_let_in_than_there_is_room_for_and_those_inside_go_on():
+    options = ServeOptions(max_visitors=1)
+    gate = Gate(everything, options)
+    gate.visitors["first"] = 1
+    page = request("GET", "/")
+    first, second = (
+        request("POST", "/gradio_api/queue/join", json={"session_hash": name, "data": []}) for name in ("first", "next")
+    )
+    answers = asked(options, page, first, second, request("GET", HEALTH), gate=gate)
+    assert [answer.status_code for answer in answers] == [503, 200, 503, 200]
+    assert answers[0].headers["retry-after"] == "60"
+    assert answers[3].json() == {"status": "ok", "visitors": 1}
+    gate.visitors.clear()
+    assert asked(options, request("GET", "/"), gate=gate)[0].status_code == 200
+
+
+def test_a_visitor_counts_while_the_page_is_open():
+    seen = []
+
+    async def page(scope, receive, send):
+        seen.append(dict(gate.visitors))
+        await everything(scope, receive, send)
+
+    gate = Gate(page, ServeOptions())
+    asked(ServeOptions(), request("GET", "/gradio_api/heartbeat/abc"), gate=gate)
+    assert seen == [{"abc": 1}]
+    assert gate.visitors == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "is_public"),
+    [
+        ({}, False),
+        ({"host": "localhost"}, False),
+        ({"host": "127.0.0.5"}, False),
+        ({"host": "0.0.0.0"}, True),
+        ({"host": "192.168.1.7"}, True),
+        ({"host": "demo.example.org"}, True),
+        ({"is_shared": True}, True),
+    ],
+)
+def test_a_server_that_others_can_reach_is_public_and_has_a_limit(options, is_public):
+    found = ServeOptions(**options)
+    assert found.is_public == is_public
+    assert found.visitors == (PUBLIC_VISITORS if is_public else None)
+
+
+def test_the_defaults_are_safe():
+    arguments = launch_arguments(ServeOptions())
+    assert arguments["server_name"] == "127.0.0.1"
+    assert not any(
+        arguments[name] for name in ("share", "allowed_paths", "show_error", "enable_monitoring", "mcp_server")
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"port": 70000}, "port must lie in"),
+        ({"root_path": "robviz/"}, "begins with a slash"),
+        ({"max_visitors": 0}, "at least 1"),
+        ({"auth": (("me", "short"),)}, "a password of at least 8"),
+    ],
+)
+def test_an_impossible_option_is_refused(options, says):
+    with pytest.raises(InputError, match=says):
+        ServeOptions(**options)
+
+
+def test_logins_are_read_from_a_file(tmp_path):
+    (tmp_path / "logins").write_text("ada:correct horse\n\nbob:with:colons\n")
+    assert logins_in(tmp_path / "logins") == (("ada", "correct horse"), ("bob", "with:colons"))
+    (tmp_path / "logins").write_text("ada\n")
+    with pytest.raises(InputError, match="name:password"):
+        logins_in(tmp_path / "logins")
+    with pytest.raises(InputError, match="cannot read the logins"):
+        logins_in(tmp_path / "nowhere")
+
+
+# ------------------------------------------------------------------------------------------ the running app
+
+
+def status_of(url: str, **options) -> int:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, **options), timeout=60) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+@pytest.mark.slow
+@pytest.mark.app
+def test_a_public_server_reads_no_file_of_its_disk_takes_none_and_stops_when_told(tmp_path):
+    from robviz.bench import free_port, serving
+
+    (tmp_path / "secret.txt").write_text("mine")
+    with serving(free_port(), options=("--no-upload", "--max-visitors", "3")) as (process, _):
+        address = f"http://127.0.0.1:{process.args[process.args.index('--port') + 1]}"
+        assert status_of(f"{address}{HEALTH}") == 200
+        files = ["/etc/passwd", tmp_path / "secret.txt", ROOT / "app.py", "robviz/sea.py", "../pyproject.toml"]
+        files += [ROOT / "checkpoints" / "photos-clean.safetensors", "checkpoints/photos-clean.json"]
+        for file in files:
+            assert status_of(f"{address}/gradio_api/file={file}") in (403, 404), file
+        body = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\nx\r\n--b--\r\n'
+        form = {"content-type": "multipart/form-data; boundary=b"}
+        assert status_of(f"{address}/gradio_api/upload", data=body, headers=form, method="POST") == 403
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) in (0, -signal.SIGTERM)
+
+
+# ------------------------------------------------------------------------------------------ the container
+
+
+def instructions(path: Path) -> list[tuple[str, str]]:
+    """The instructions of a Dockerfile, continued lines joined, comments left out."""
+    text = re.sub(r"\\\n", " ", path.read_text(encoding="utf-8"))
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    return [(line.split(None, 1)[0].upper(), line.split(None, 1)[1]) for line in lines]
+
+
+DOCKERFILES = [ROOT / "Dockerfile", ROOT / "spaces" / "Dockerfile"]
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_container_runs_as_nobody_special_says_how_it_is_and_keeps_one_volume(path):
+    steps = instructions(path)
+    names = [name for name, _ in steps]
+    values = dict(steps)
+    assert names[0] in ("ARG", "FROM")
+    assert all(":" in value and not value.endswith(":latest") for name, value in steps if name == "FROM")
+    assert values["USER"] not in ("root", "0")
+    assert names.index("USER") < names.index("CMD")
+    assert HEALTH in values["HEALTHCHECK"]
+    assert names.count("VOLUME") <= 1
+    assert values["CMD"].startswith("["), "in this form the signal reaches the app itself"
+    assert "ADD" not in names
+    for name, value in steps:
+        if name == "COPY":
+            *sources, _ = [part for part in value.split() if not part.startswith("--")]
+            assert all(list(path.parent.glob(source)) or source.endswith(".whl") for source in sources), value
+        if name == "RUN" and "pip install" in value:
+            assert "--no-cache-dir" in value
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_command_of_a_container_is_one_that_the_command_line_understands(path, monkeypatch):
+    import robviz.app
+    from robviz.cli import main
+
+    started = {}
+    monkeypatch.setattr(robviz.app, "main", lambda **arguments: started.update(arguments))
+    command = yaml.safe_load(dict(instructions(path))["CMD"])
+    assert command[0] == "robviz"
+    main(command[1:])
+    options = started["options"]
+    assert (options.host, options.is_public, options.port) == ("0.0.0.0", True, 7860)
+
+
+def test_the_space_says_what_hugging_face_needs_to_know():
+    _, front, _ = (ROOT / "spaces" / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    facts = yaml.safe_load(front)
+    assert (facts["sdk"], facts["app_port"], facts["license"]) == ("docker", 7860, "mit")
+    assert len(facts["short_description"]) <= 60
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("docker") is None, reason="no container engine on this machine")
+def test_the_container_starts_and_stops():
+    run = {"capture_output": True, "text": True, "check": True}
+    subprocess.run(["docker", "build", "--tag", "robviz-test", str(ROOT)], **run)
+    name = subprocess.run(["docker", "run", "--detach", "--rm", "--publish", "7861:7860", "robviz-test"], **run).stdout
+    try:
+        for _ in range(60):
+            answered = subprocess.run(
+                [
+                    sys.executable,
+                    "-c",
+                    f"import urllib.request as r; r.urlopen('http://127.0.0.1:7861{HEALTH}', timeout=5)",
+                ],
+                capture_output=True,
+            )
+            if answered.returncode == 0:
+                break
+        assert answered.returncode == 0
+    finally:
+        subprocess.run(["docker", "stop", "--time", "20", name.strip()], **run)
