@@ -30,6 +30,7 @@ from tqdm import tqdm
 from robviz.attacks import Task, check_eps, last_of, predicted, task_steps
 from robviz.blockwise import SetState, blocks_of
 from robviz.checks import SHARE, look, require_within
+from robviz.datasets import available
 from robviz.datasets.batching import batches
 from robviz.datasets.identity import digests_of
 from robviz.datasets.identity import identity as dataset_identity
@@ -49,6 +50,7 @@ from robviz.results.images import KINDS, Kept, kept_of
 from robviz.results.plan import CLEAN, LOOK, Blockwise, Run, SeaSettings, key_of
 from robviz.results.records import Records
 from robviz.results.report import Report
+from robviz.results.samples import keep_samples
 from robviz.results.summary import gathered, measured, record_of, report_of, seconds_of
 from robviz.types import Dataset, InputError, Sample, check_whole
 
@@ -324,6 +326,11 @@ def evaluate(  # noqa: PLR0913 - public and documented
         raise InputError("several processes need a folder to share their records in; give out=")
     if out is None and (keep_masks or keep_pictures):
         raise InputError("masks and pictures are kept in a folder, and there is none; give out=")
+    if limit is None and dataset.is_endless:
+        raise InputError(f"{dataset.name} ({dataset.split}) is endless; expected a number of images: give limit=")
+    if limit is not None:
+        check_whole("limit", limit, 1)
+    check_whole("batch_size", batch_size, 1)
     count = min(len(dataset), len(dataset) if limit is None else limit)
     plan, samples = plan_of(model, dataset, eps, settings, count, chosen_precision(precision, device_of(model)), eot)
     plan["prepared"] = prepare
@@ -337,6 +344,8 @@ def evaluate(  # noqa: PLR0913 - public and documented
             kinds = tuple(kind for kind, wanted in zip(KINDS, (keep_masks, keep_pictures)) if wanted)
             kept = Kept(folder, kinds, resume=goes_on)
             look_first(records, model, dataset, settings, eot)
+            if kinds and processes.is_main_process and dataset.name not in available():
+                keep_samples(folder, dataset, count)
         side_by_side = 1 if device_of(model).type == "cpu" else batch_size
         complete_all(Evaluation(model, dataset, settings, plan, records, kept, side_by_side), processes)
         report = report_of(records, records.plan, dataset.classes)

@@ -49,6 +49,30 @@ def check_radius(name: str, value: object) -> None:
         raise InputError(f"{name} must lie in [0, 1] (pixel units: 4 / 255 for four levels), got {value!r}{meant}")
 
 
+#: A smaller radius in 1/255 than any that is published is one in [0, 1], given in the other unit.
+SMALLEST_LEVELS = 0.1
+
+
+def radius_in_levels(text: str) -> float:
+    """Read a radius that is given in 1/255, such as `4` or `4/255`; returns it in [0, 1].
+
+    Raises:
+        InputError: It is not a number, lies outside of 0 .. 255, or looks like a radius in [0, 1].
+    """
+    number = text.strip().removesuffix("/255")
+    try:
+        levels = float(number)
+    except ValueError:
+        levels = math.nan
+    if not 0 <= levels <= 255:
+        raise InputError(f"a radius is given in 1/255, such as 4 or 4/255, and lies within 0 .. 255; got {text!r}")
+    if 0 < levels < SMALLEST_LEVELS:
+        raise InputError(
+            f"a radius is given in 1/255, and {text} of them change nothing; did you mean {255 * levels:.3g}?"
+        )
+    return levels / 255
+
+
 @dataclass(frozen=True)
 class Sample:
     """Hold one labelled picture.
@@ -78,6 +102,11 @@ class Dataset(ABC):
     split: str
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether samples are drawn as they are asked for, so that nobody can read all of them."""
+        return False
 
     @property
     def class_weights(self) -> torch.Tensor | None:
