@@ -20,10 +20,10 @@ import robviz
 from robviz.attacks import apgd
 from robviz.datasets import load_dataset
 from robviz.finetune import TrainingImages, train
+from robviz.finetune.follow import history, prepare, probe_of
 from robviz.finetune.images import training_images
 from robviz.finetune.loop import Training
 from robviz.finetune.recipes import PHOTOS, RECIPES, Recipe
-from robviz.finetune.run import history, prepare, probe_of
 from robviz.metrics import accuracy_per_image, counts
 from robviz.models import Card, save_checkpoint, shipped_models
 from robviz.types import InputError, Sample

@@ -1,0 +1,43 @@
+"""The curve of the smallest radii."""
+
+from __future__ import annotations
+
+import pytest
+
+from robviz.models import adapt
+from robviz.paper.minimal import Minimal, centre, curve, measured, shipped_minimal
+from robviz.types import InputError
+from tests.small import Bends
+from tests.test_adapt import Streets
+
+
+def test_the_curve_is_the_share_of_images_that_hold():
+    found = Minimal({}, (1.0, 2.0, 2.0, None))
+    assert curve(found, (0, 1, 1.5, 2, 100)) == [1, 0.75, 0.75, 0.25, 0.25]
+    with pytest.raises(InputError, match="at least one"):
+        curve(Minimal({}, ()), (1,))
+
+
+def test_radii_are_recorded_image_by_image_and_read_back(tmp_path):
+    model = adapt(Bends(), Streets.classes, mean=(0, 0, 0), std=(1, 1, 1), name="tiny")
+    *_, last = frames = list(measured(model, Streets(), 5, steps=4, share=0.2, crop=16))
+    assert [len(frame.radii_255) for frame in frames] == [1, 2]
+    assert (last.plan["model"]["name"], last.plan["images"], last.plan["crop"]) == ("tiny", 2, 16)
+    last.save(tmp_path / "tiny.json")
+    assert Minimal.load(tmp_path / "tiny.json") == last
+    (tmp_path / "tiny.json").write_text("{}")
+    with pytest.raises(InputError, match="no minimal radii"):
+        Minimal.load(tmp_path / "tiny.json")
+
+
+def test_the_middle_of_a_side_is_cut():
+    assert centre(128, 64) == slice(32, 96)
+    assert centre(41, None) == centre(16, 64) == slice(None)
+
+
+def test_the_robust_model_that_ships_holds_at_larger_radii_than_the_clean_one():
+    found = shipped_minimal()
+    radii = (1, 2, 4, 8)
+    clean, robust = (curve(found[name], radii) for name in ("photos-clean", "photos-robust"))
+    assert all(a <= b for a, b in zip(clean, robust))
+    assert clean < robust
