@@ -21,8 +21,9 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
-from robviz.attacks import check_images, check_logits, checked_logits, frozen, image_generator, last_of
+from robviz.attacks import check_images, checked_logits, frozen, image_generator, last_of
 from robviz.files.images import to_bytes
+from robviz.models.answers import answer_of, logits_of
 from robviz.models.layers import device_of, resize
 from robviz.types import VOID, InputError
 
@@ -69,10 +70,8 @@ class Question:
     seed: int
 
     def score(self, images: Tensor) -> Tensor:
-        """Return the number to explain, (B,), for images (B, 3, H, W)."""
-        logits = self.model(images)
-        check_logits(logits, images)
-        return logits[:, self.target, self.region].mean(1)
+        """(B,) the number to explain, of images (B, 3, H, W)."""
+        return logits_of(answer_of(self.model, images), images)[:, self.target, self.region].mean(1)
 
     @property
     def blurred(self) -> Tensor:

@@ -11,10 +11,12 @@ so the last digits may differ.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,23 +29,30 @@ from tqdm import tqdm
 
 from robviz.attacks import Task, check_eps, last_of, predicted, task_steps
 from robviz.blockwise import SetState, blocks_of
-from robviz.checks import require_within
+from robviz.checks import SHARE, look, require_within
+from robviz.datasets import available
 from robviz.datasets.batching import batches
+from robviz.datasets.identity import digests_of
+from robviz.datasets.identity import identity as dataset_identity
 from robviz.files.atomic import write_atomically
 from robviz.files.images import quantise
 from robviz.files.provenance import versions
+from robviz.losses import BALANCED
 from robviz.metrics import worst_case_miou
 from robviz.models import fingerprint
+from robviz.models.expectation import Expectation, seeded
+from robviz.models.identity import identity as model_identity
 from robviz.models.layers import device_of
 from robviz.models.precision import InBfloat16, chosen_precision
 from robviz.models.prepared import prepared
 from robviz.norms import L2, LINF, Norm
 from robviz.results.images import KINDS, Kept, kept_of
-from robviz.results.plan import CLEAN, Blockwise, Run, SeaSettings, key_of
+from robviz.results.plan import CLEAN, LOOK, Blockwise, Run, SeaSettings, key_of
 from robviz.results.records import Records
 from robviz.results.report import Report
+from robviz.results.samples import keep_samples
 from robviz.results.summary import gathered, measured, record_of, report_of, seconds_of
-from robviz.types import Dataset, InputError, Sample
+from robviz.types import Dataset, InputError, Sample, check_whole
 
 #: Version 2 of the paper: three losses, 300 steps each (section 3.6).
 PAPER = SeaSettings("paper", (Run("mask-ce-bal"), Run("mask-ce"), Run("js")))
@@ -120,10 +129,19 @@ class Evaluation:
     @property
     def for_gradients(self) -> nn.Module:
         """Return the model that is attacked; what is reported comes from the model itself."""
-        precision = self.plan["precision"]
+        precision, draws = self.plan["precision"], self.plan.get("eot", 1)
         if self.plan["prepared"]:
-            return prepared(self.model, precision)
-        return InBfloat16(self.model) if precision == "bf16" else self.model
+            attacked = prepared(self.model, precision)
+        else:
+            attacked = InBfloat16(self.model) if precision == "bf16" else self.model
+        return Expectation(attacked, draws) if draws > 1 else attacked
+
+    @contextlib.contextmanager
+    def drawing(self, run: str, index: int) -> Iterator[None]:
+        """Let a model that draws at random do so from the seed, the run and the image alone."""
+        digest = hashlib.sha256(f"{self.plan['seed']}/{run}/{index}".encode()).digest()
+        with seeded(int.from_bytes(digest[:7], "little"), device_of(self.model)):
+            yield
 
     def is_there(self, index: int, run: str) -> bool:
         """Return True if the record of an image under a run exists, with the files to keep."""
@@ -156,7 +174,7 @@ def attacked_outcomes(
     """Attack images of one size with one run. aim: for runs on the mIoU of a set, the set and their numbers in it."""
     device, eps, classes = device_of(work.model), work.plan["eps"], len(work.dataset.classes)
     images, labels = (torch.stack(part).to(device) for part in zip(*((s.image, s.labels) for s in samples)))
-    worths = work.dataset.class_weights if aim is None else aim[0].worths()
+    worths = weights_for(run.loss, work.dataset) if aim is None else aim[0].worths()
     started, attacked = time.perf_counter(), work.for_gradients
     spec = run.spec(eps, work.plan["seed"])
     task = Task.of(spec, attacked, images, labels, worths)
@@ -164,12 +182,23 @@ def attacked_outcomes(
         task = replace(task, judge=aim[0].judge(aim[1], device))
     result = last_of(task_steps(task))
     require_within(result.images, images, eps, spec.norm)
+    # The mean of several passes is no answer: what is counted is one more pass.
     predictions = result.predictions if attacked is work.model else predicted(work.model, result.images)
     seconds = round((time.perf_counter() - started) / len(samples), 3)
-    return [
-        Outcome(measured(sample, one, classes) | {"gradients": gradients, "seconds": seconds}, one, image, spec.norm)
-        for sample, one, image, gradients in zip(samples, predictions.cpu(), result.images, result.gradients.tolist())
+    draws = work.plan.get("eot", 1)
+    costs = [
+        {"gradients": gradients * draws, "seconds": seconds} | ({"trouble": trouble} if any(trouble) else {})
+        for gradients, trouble in zip(result.gradients.tolist(), result.trouble.tolist())
     ]
+    return [
+        Outcome(measured(sample, one, classes) | cost, one, image, spec.norm)
+        for sample, one, image, cost in zip(samples, predictions.cpu(), result.images, costs)
+    ]
+
+
+def weights_for(loss: str, dataset: Dataset) -> Tensor | None:
+    """The class weights where a loss takes them: a dataset may have to count pixels first."""
+    return dataset.class_weights if loss in BALANCED else None
 
 
 def complete(work: Evaluation, runs: Sequence[Run], indices: list[int], bar: tqdm) -> None:
@@ -183,7 +212,8 @@ def complete(work: Evaluation, runs: Sequence[Run], indices: list[int], bar: tqd
             if not todo:
                 continue
             samples = list(todo.values())
-            done = clean_outcomes(work, samples) if run is None else attacked_outcomes(work, samples, run)
+            with work.drawing(name, min(todo)):
+                done = clean_outcomes(work, samples) if run is None else attacked_outcomes(work, samples, run)
             for (i, sample), outcome in zip(todo.items(), done):
                 work.write(i, name, sample, outcome)
             bar.update(len(todo))
@@ -218,7 +248,9 @@ def complete_block(
     state = state_of_set(work, before, run, finished)
     for batch in batches(work.dataset, missing, work.batch_size):
         numbers, samples = [i for i, _ in batch], [sample for _, sample in batch]
-        for (i, sample), outcome in zip(batch, attacked_outcomes(work, samples, run, (state, numbers))):
+        with work.drawing(run.name, numbers[0]):
+            done = attacked_outcomes(work, samples, run, (state, numbers))
+        for (i, sample), outcome in zip(batch, done):
             work.write(i, run.name, sample, outcome)
         bar.update(len(batch))
 
@@ -262,10 +294,13 @@ def evaluate(  # noqa: PLR0913 - public and documented
     keep_masks: bool = False,
     keep_pictures: bool = False,
     prepare: bool = True,
+    eot: int = 1,
 ) -> Report:
     """Attack a dataset with an ensemble and report the worst case.
 
-    Under `torchrun` and the like, each process takes its share of the images, and all need the same `out`.
+    Under `torchrun` and the like, each process takes its share of the images, and all need the same `out`. Before the
+    first attack, one picture is looked at, and the cheap checks of `robviz.checks` are made as far as 3 % of the passes
+    allow. The report carries what they find, and attacks that stood still, as its `doubts`.
 
     Args:
         model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), on its device; its mode is restored.
@@ -283,6 +318,7 @@ def evaluate(  # noqa: PLR0913 - public and documented
         keep_pictures: Also write every attacked picture as PNG, rounded to 8 bits within eps.
         prepare: Attack a prepared copy of the model (`robviz.models.prepared`), which predicts the same and costs less;
             every reported prediction is the model's own.
+        eot: For a model that predicts at random, the number of passes whose mean is attacked; one more is counted.
 
     Returns:
         The report, which does not depend on what is kept.
@@ -298,8 +334,13 @@ def evaluate(  # noqa: PLR0913 - public and documented
         raise InputError("several processes need a folder to share their records in; give out=")
     if out is None and (keep_masks or keep_pictures):
         raise InputError("masks and pictures are kept in a folder, and there is none; give out=")
+    if limit is None and dataset.is_endless:
+        raise InputError(f"{dataset.name} ({dataset.split}) is endless; expected a number of images: give limit=")
+    if limit is not None:
+        check_whole("limit", limit, 1)
+    check_whole("batch_size", batch_size, 1)
     count = min(len(dataset), len(dataset) if limit is None else limit)
-    plan = plan_of(model, dataset, eps, settings, count, chosen_precision(precision, device_of(model)))
+    plan, samples = plan_of(model, dataset, eps, settings, count, chosen_precision(precision, device_of(model)), eot)
     plan["prepared"] = prepare
     with contextlib.ExitStack() as stack:
         # On GPUs, compute float32 as float32, and choose kernels deterministically.
@@ -307,12 +348,17 @@ def evaluate(  # noqa: PLR0913 - public and documented
         folder = Path(out) if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         with processes.main_process_first():
             goes_on = resume or not processes.is_main_process
-            records = Records(folder, plan, resume=goes_on)
+            records = Records(folder, plan, goes_on, samples)
             kinds = tuple(kind for kind, wanted in zip(KINDS, (keep_masks, keep_pictures)) if wanted)
             kept = Kept(folder, kinds, resume=goes_on)
+            look_first(records, model, dataset, settings, eot)
+            if kinds and processes.is_main_process and dataset.name not in available():
+                keep_samples(folder, dataset, count)
         side_by_side = 1 if device_of(model).type == "cpu" else batch_size
         complete_all(Evaluation(model, dataset, settings, plan, records, kept, side_by_side), processes)
-        report = report_of(records, plan, dataset.classes)
+        report = report_of(records, records.plan, dataset.classes)
+        for doubt in report.doubts if processes.is_main_process else ():
+            warnings.warn(doubt, stacklevel=2)
         if out is not None and processes.is_main_process:
             for suffix in ("json", "csv", "md"):
                 report.save(folder / f"report.{suffix}")
@@ -320,11 +366,32 @@ def evaluate(  # noqa: PLR0913 - public and documented
         return report
 
 
+def look_first(records: Records, model: nn.Module, dataset: Dataset, settings: SeaSettings, eot: int) -> None:
+    """Ask the model about the first picture and keep what was found; raises InputError where it cannot be attacked."""
+    if records.read(LOOK) is not None:
+        return
+    passes = SHARE * records.plan["dataset"]["images"] * eot * sum(run.steps + 1 for run in settings.runs)
+    sample, device = dataset[0], device_of(model)
+    images, labels = sample.image[None].to(device), sample.labels[None].to(device)
+    with seeded(settings.seed, device):
+        found = look(model, images, labels, records.plan["eps"], len(dataset.classes), passes)
+    if eot > 1:  # asked for
+        found["change"] = 0.0
+    records.write(LOOK, found)
+
+
 def plan_of(
-    model: nn.Module, dataset: Dataset, eps: float, settings: SeaSettings, images: int, precision: str
-) -> dict[str, Any]:
-    """Return everything that decides the outcome."""
+    model: nn.Module,
+    dataset: Dataset,
+    eps: float,
+    settings: SeaSettings,
+    images: int,
+    precision: str,
+    eot: int = 1,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """All that decides the outcome, and the digests of the samples in it by name."""
     check_eps(eps)
+    check_whole("eot", eot, 1)
     if images < 1:
         raise InputError("there is no image to evaluate; expected a dataset and a limit of at least 1")
     card = getattr(model, "card", None)
@@ -334,15 +401,33 @@ def plan_of(
             f"{dataset.name} has {len(dataset.classes)} ({', '.join(dataset.classes[:3])}, ...); "
             "map them with robviz.models.adapt(model, dataset=..., class_map=...)"
         )
+    is_balanced = any(run.loss in BALANCED for run in settings.runs)
+    if is_balanced and dataset.class_weights is None:
+        raise InputError(
+            f"{', '.join(run.loss for run in settings.runs if run.loss in BALANCED)} needs class weights, and "
+            f"{dataset.name} has none; write `class_weights: [...]` into its dataset.yaml, or name a split `train` "
+            "there, whose pixels are then counted"
+        )
+    digests = digests_of(dataset, images)
     plan = {
-        "model": {"name": card.name if card else type(model).__name__, "sha256": fingerprint(model)},
-        "dataset": {"name": dataset.name, "split": dataset.split, "images": images},
+        "model": {
+            "name": card.name if card else type(model).__name__,
+            "sha256": fingerprint(model),
+            **model_identity(model),
+        },
+        "dataset": {
+            "name": dataset.name,
+            "split": dataset.split,
+            "images": images,
+            **dataset_identity(dataset, digests, is_balanced),
+        },
         "eps": eps,
         "settings": asdict(settings),
         "seed": settings.seed,
         "precision": precision,
+        **({"eot": eot} if eot > 1 else {}),
         "device": device_of(model).type,
         "threads": torch.get_num_threads(),  # another number rounds sums differently
         "versions": versions(),
     }
-    return json.loads(json.dumps(plan))  # as JSON will return it: lists instead of tuples
+    return json.loads(json.dumps(plan)), digests  # as JSON will return it: lists instead of tuples

@@ -48,7 +48,13 @@ def read_indices(path: Path, void: tuple[int, ...] = ()) -> np.ndarray:
                 f"{path} is a mask in {image.mode}: expected one channel of class numbers, palette or grey"
             )
         labels, highest = samples(image)
-        if highest in PACKED.values() and image.format != "PPM" and 255 in void and (labels == highest).any():
+        if (
+            highest is not None
+            and highest in PACKED.values()
+            and image.format != "PPM"
+            and 255 in void
+            and (labels == highest).any()
+        ):
             raise InputError(
                 f"{path} is a grey mask of {highest.bit_length()} bits a pixel, in which white may be class {highest} "
                 "or void 255; save it with 8 bits a pixel"

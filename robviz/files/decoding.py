@@ -109,9 +109,10 @@ def highest_sample(image: Image.Image) -> int | None:
 
     Call it before the pixels are loaded. All other files hold the numbers that Pillow returns.
     """
-    if not image.tile:
+    tiles = getattr(image, "tile", None)
+    if not tiles:
         return None
-    kind, _, _, arguments = image.tile[0]
+    kind, _, _, arguments = tiles[0]
     if kind in ("ppm", "ppm_plain"):  # (mode, highest), or mode alone where the highest is 255 or 65535
         return arguments[1] if isinstance(arguments, tuple) and len(arguments) > 1 else None
     packing = arguments if isinstance(arguments, str) else arguments[0] if arguments else ""

@@ -75,6 +75,7 @@ class Blockwise(SeaSettings):
     blocks: int = 4
 
 
+LOOK = "look"  # the key of what was measured before the first attack
 CLEAN = "clean"  # the key of the unattacked images among the runs
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from robviz.attacks import TROUBLES
+from robviz.checks import doubts_about
 from robviz.metrics import (
     SIZE_NAMES,
     accuracy_per_image,
@@ -22,9 +24,9 @@ from robviz.metrics import (
     worst_case_accuracy,
     worst_case_miou,
 )
-from robviz.results.plan import CLEAN, Run, key_of
+from robviz.results.plan import CLEAN, LOOK, Run, key_of
 from robviz.results.records import Records
-from robviz.results.report import Report
+from robviz.results.report import DOUBT, Report
 from robviz.types import InputError, Sample
 
 
@@ -55,11 +57,14 @@ def record_of(records: Records, index: int, run: str) -> dict[str, Any]:
 def gathered(records: Records, run: str, images: int) -> dict[str, Any]:
     """Stack the records of one run over the images; `image` becomes a list of names."""
     rows = [record_of(records, i, run) for i in range(images)]
-    return {
+    table: dict[str, Any] = {
         key: [row[key] for row in rows] if key == "image" else torch.tensor([row[key] for row in rows])
         for key in rows[0]
-        if key != "seconds"
+        if key not in ("seconds", "trouble")
     }
+    if run != CLEAN:
+        table["trouble"] = torch.tensor([row.get("trouble", [0] * len(TROUBLES)) for row in rows])
+    return table
 
 
 def seconds_of(records: Records, plan: dict[str, Any]) -> dict[str, float]:
@@ -113,6 +118,23 @@ def worst_of(tables: list[dict[str, Any]], aggregation: str, seed: int, classes:
     return figures_of(chosen(stacked, lowest.choice), classes) | accuracies
 
 
+def doubts_of(records: Records, names: list[str], tables: list[dict[str, Any]]) -> list[str]:
+    """Say why figures of these runs are not to be believed; empty where nothing speaks against them."""
+    said, half = [], 2 * records.plan.get("eot", 1)
+    for name, table in zip(names, tables):
+        images = len(table["image"])
+        # A gradient of 0 may come late in an attack, where little is left; the others never should.
+        steps = torch.stack([torch.ones(images), table["gradients"] / half, torch.ones(images)], 1)
+        for trouble, count in zip(TROUBLES, (table["trouble"] >= steps).sum(0).tolist()):
+            if count:
+                said.append(f"{name}: {trouble} on {count} of {images} images, and the attack stood still there")
+    found = records.read(LOOK)
+    if found is not None:
+        correct = min(table["correct"][0].item() for table in tables)
+        said += doubts_about(found, correct / max(tables[0]["valid"][0].item(), 1))
+    return [f"{DOUBT}: {one}" for one in said]
+
+
 def report_of(records: Records, plan: dict[str, Any], classes: tuple[str, ...]) -> Report:
     """Build the report from the records alone."""
     images, aggregation, seed = plan["dataset"]["images"], plan["settings"]["aggregation"], plan["seed"]
@@ -135,4 +157,5 @@ def report_of(records: Records, plan: dict[str, Any], classes: tuple[str, ...]) 
             for name, unattacked, attacked, by in zip(clean["image"], before.tolist(), after.tolist(), choice.tolist())
         ],
         gradients=int(sum(table["gradients"].sum().item() for table in tables)),
+        doubts=doubts_of(records, names, tables),
     )

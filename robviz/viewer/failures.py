@@ -102,7 +102,8 @@ def heatmap_data(found: Failures) -> HeatmapData:
             }
             for index in in_order
         ],
-        "note": f"{found.name}: pixels right after each attack of {found.plan['settings']['name']}, in %. "
+        "note": "".join(f"{doubt}. " for doubt in found.doubts)
+        + f"{found.name}: pixels right after each attack of {found.plan['settings']['name']}, in %. "
         "◆ marks the worst of a picture. Choose a cell to see it.",
     }
 
