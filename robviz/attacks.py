@@ -326,9 +326,14 @@ class Task:
         """Return the same task for some of its images."""
         if len(keep) == len(self.images):
             return self
-        named = {name: getattr(self, name) for name in ("images", "labels", "target", "changeable")}
-        cut = {name: None if rows is None else rows[keep] for name, rows in named.items()}
-        return replace(self, **cut, judge=None if self.judge is None else self.judge.rows(keep))
+        return replace(
+            self,
+            images=self.images[keep],
+            labels=self.labels[keep],
+            target=None if self.target is None else self.target[keep],
+            changeable=None if self.changeable is None else self.changeable[keep],
+            judge=None if self.judge is None else self.judge.rows(keep),
+        )
 
     @property
     def goal(self) -> Tensor:

@@ -47,7 +47,8 @@ def region_at(predictions: Tensor | np.ndarray, y: int, x: int) -> np.ndarray:
     if labels[y, x] == VOID:
         raise InputError(f"pixel ({y}, {x}) is void and has no class; choose another one")
     parts, _ = ndimage.label(labels == labels[y, x])
-    return parts == parts[y, x]
+    result: np.ndarray = parts == parts[y, x]
+    return result
 
 
 def check_pixel(size: Sequence[int], y: int, x: int) -> None:
@@ -133,7 +134,8 @@ def feature_layer(model: nn.Module, image: Tensor) -> nn.Module:
             f"Grad-CAM needs a layer that gives features (B, C, h, w), and found none in a part of the model named "
             f"{' or '.join(BACKBONES)}; name one of model.named_modules() with layer="
         )
-    return modules[([name for name in levels if is_fine[name]] or levels)[-1]]
+    result: nn.Module = modules[([name for name in levels if is_fine[name]] or levels)[-1]]
+    return result
 
 
 def named_layer(model: nn.Module, name: str) -> nn.Module:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from robviz.attacks import check_images, check_labels, check_logits, frozen, last_of, share_equal
+from robviz.attacks import check_finite, check_images, check_labels, frozen, last_of, share_equal
+from robviz.models.answers import answer_of, logits_of
 from robviz.types import VOID, InputError
 
 
@@ -120,7 +121,7 @@ def better(new: MinimalResult, old: MinimalResult, needed: float) -> MinimalResu
         values = getattr(new, name)
         return torch.where(is_better.view(-1, *[1] * (values.ndim - 1)), values, getattr(old, name))
 
-    return MinimalResult(*map(chosen, ("images", "radius", "flipped", "predictions")), step=new.step)
+    return MinimalResult(chosen("images"), chosen("radius"), chosen("flipped"), chosen("predictions"), step=new.step)
 
 
 def rated(x: Tensor, change: Tensor, predictions: Tensor, labels: Tensor, needed: float) -> MinimalResult:
@@ -212,8 +213,8 @@ def alma_prox_steps(
     with frozen(model):
         for step in range(steps + 1):
             point = change.clone().requires_grad_(step < steps)
-            logits = model(images + point)
-            check_logits(logits, point)
+            logits = logits_of(answer_of(model, images + point), images)
+            check_finite(logits)
             check_labels(labels, logits.shape[1])
             predictions = logits.detach().max(1).indices
             now = replace(rated(images + change, change, predictions, labels, needed), step=step)

@@ -15,15 +15,16 @@ from torch import Tensor, nn
 
 from robviz.attacks import (
     check_budget,
+    check_finite,
     check_images,
     check_labels,
-    check_logits,
     frozen,
     last_of,
     predicted,
     share_equal,
 )
 from robviz.losses import pixel_loss
+from robviz.models.answers import answer_of, logits_of
 from robviz.types import InputError
 
 
@@ -97,8 +98,9 @@ def universal_steps(
         with frozen(model):
             for rows in torch.randperm(len(images), generator=generator).split(batch_size):
                 point = perturbation.clone().requires_grad_()
-                logits = model(disturbed(images[rows], point))
-                check_logits(logits, images[rows])
+                shown = disturbed(images[rows], point)
+                logits = logits_of(answer_of(model, shown), shown)
+                check_finite(logits)
                 check_labels(labels, logits.shape[1])
                 total = pixel_loss(loss, logits, labels[rows], None, made / passes).sum()
                 (gradient,) = torch.autograd.grad(total, point)
