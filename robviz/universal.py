@@ -29,12 +29,12 @@ from robviz.types import InputError
 
 @dataclass(frozen=True)
 class UniversalResult:
-    """The best perturbation so far.
+    """Hold the best perturbation found so far.
 
     Attributes:
-        perturbation: (3, H, W), each value within eps; added to an image, the sum is cut to [0, 1].
+        perturbation: (3, H, W), each value within eps; added to an image, the sum is clipped to [0, 1].
         accuracy: (N,) pixel accuracy of each image under it, void left out.
-        passes: how many passes over the images were made.
+        passes: The number of passes over the images.
     """
 
     perturbation: Tensor
@@ -48,7 +48,7 @@ def disturbed(images: Tensor, perturbation: Tensor) -> Tensor:
 
 
 def accuracy_under(model: nn.Module, images: Tensor, labels: Tensor, perturbation: Tensor, batch_size: int) -> Tensor:
-    """(N,) pixel accuracy of each image under a perturbation."""
+    """Return the pixel accuracy, (N,), of each image under a perturbation."""
     parts = zip(disturbed(images, perturbation).split(batch_size), labels.split(batch_size))
     return torch.cat([share_equal(predicted(model, x), y) for x, y in parts])
 

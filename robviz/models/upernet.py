@@ -132,9 +132,9 @@ class UPerNetHead(nn.Module):
 
 
 class UPerNet(nn.Module):
-    """Images (B, 3, H, W) in [0, 1] to logits (B, K, H, W). Any H and W of at least 32.
+    """Map images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), for any H and W of at least 32.
 
-    In training mode it returns (logits, auxiliary logits), both at the input's size.
+    In training mode it returns (logits, auxiliary logits), both at the size of the input.
     """
 
     smallest_side = 32
@@ -151,7 +151,7 @@ class UPerNet(nn.Module):
         mean: Sequence[float],
         std: Sequence[float],
     ) -> None:
-        """backbone: images to features of `dims` channels at 1/4, 1/8, 1/16 and 1/32. mean, std: of the colours."""
+        """Build the head. backbone: from images to `dims` channels at 1/4 to 1/32. mean, std: of the colours."""
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -162,7 +162,7 @@ class UPerNet(nn.Module):
         )
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """What the backbone makes of images: at 1/4, 1/8, 1/16 and 1/32."""
+        """Return the backbone's features at 1/4, 1/8, 1/16 and 1/32."""
         if min(images.shape[2:]) < self.smallest_side:
             raise InputError(
                 f"UPerNet needs images of at least {self.smallest_side} x {self.smallest_side} pixels, "

@@ -49,6 +49,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from robviz.files.atomic import writable
 from robviz.files.paths import shipped
 
 if TYPE_CHECKING:
@@ -353,4 +354,6 @@ def solve(name: str, out: Path) -> None:
     """Write the solved copy of a notebook, not run."""
     import nbformat
 
-    nbformat.write(solved(read(name)), out)
+    copy = solved(read(name))
+    with writable(out.parent):
+        nbformat.write(copy, out)

@@ -25,6 +25,7 @@ from robviz.results.images import Kept, kept_of
 from robviz.results.plan import CLEAN, Run, key_of
 from robviz.results.records import Records
 from robviz.results.report import Report
+from robviz.results.samples import kept_samples
 from robviz.results.summary import gathered
 from robviz.types import VOID, Dataset, InputError
 
@@ -64,6 +65,8 @@ class Failures:
     class_drops: pd.DataFrame
     flips: pd.DataFrame | None
     missing: str
+    dataset: Dataset | None = None  # its pictures and labels, where they were found
+    doubts: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -77,8 +80,8 @@ def failures(folder: str | Path, dataset: Dataset | None = None) -> Failures:
 
     Args:
         folder: What `robviz evaluate --out` wrote.
-        dataset: The dataset that was evaluated, whose labels say which pixels were correct; by default the one that
-            `load_dataset` opens by the name in the plan.
+        dataset: The dataset that was evaluated, whose labels say which pixels were correct; by default the samples
+            that were kept beside the records, or else what `load_dataset` opens by the name in the plan.
 
     Returns:
         The evaluation, row by row.
@@ -97,13 +100,15 @@ def failures(folder: str | Path, dataset: Dataset | None = None) -> Failures:
     flips, missing = None, what_is_missing(folder, plan)
     if not missing:
         try:
-            dataset = dataset or load_dataset(plan["dataset"]["name"], plan["dataset"]["split"])
+            kept = dataset or kept_samples(folder)
+            dataset = kept or load_dataset(plan["dataset"]["name"], plan["dataset"]["split"])
         except InputError as error:
             missing = f"Without the dataset, nothing is known about single pixels: {error}."
         else:
             flips = flips_of(folder, plan, dataset, rows)
             rows["flipped"] = flips.groupby("row")["pixels"].sum().reindex(rows.index, fill_value=0)
-    return Failures(folder, plan, classes, rows, class_drops, flips, missing)
+    found = None if flips is None else dataset
+    return Failures(folder, plan, classes, rows, class_drops, flips, missing, found, tuple(report.doubts))
 
 
 def names_of(plan: dict[str, Any]) -> list[str]:
