@@ -26,6 +26,8 @@ from robviz.models.adapters import look_like_probabilities
 from robviz.norms import LINF, Norm, project_linf
 from robviz.types import InputError
 
+__all__ = ["CHECKS", "check", "require_within"]
+
 
 def require_within(attacked: Tensor, images: Tensor, eps: float, norm: Norm = LINF) -> None:
     """Require that attacked images lie within the budget.

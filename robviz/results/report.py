@@ -14,6 +14,8 @@ import pandas as pd
 from robviz.files.atomic import write_atomically
 from robviz.types import InputError
 
+__all__ = ["Report", "markdown"]
+
 
 def markdown(frame: pd.DataFrame) -> str:
     """Write a table as Markdown, with empty cells for missing values.
