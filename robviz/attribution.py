@@ -27,6 +27,24 @@ from robviz.models.answers import answer_of, logits_of
 from robviz.models.layers import device_of, resize
 from robviz.types import VOID, InputError
 
+__all__ = [
+    "METHODS",
+    "Attribution",
+    "Contrast",
+    "TopLogits",
+    "attribute",
+    "attribute_steps",
+    "compare",
+    "compare_steps",
+    "estimate",
+    "grad_cam",
+    "integrated_gradients",
+    "occlusion",
+    "region_at",
+    "segments",
+    "top_logits",
+]
+
 
 def region_at(predictions: Tensor | np.ndarray, y: int, x: int) -> np.ndarray:
     """Return the connected pixels of one class around a pixel; neighbours share a side.
