@@ -88,7 +88,9 @@ def vanishing_gradient(case: Case) -> str | None:
 def huge_radius(case: Case) -> str | None:
     """Report a model that survives a radius of half the colour range, at which any model must break."""
     left = case.attacked(replace(case.spec, eps=0.5, steps=3 * case.spec.steps))
-    return f"{100 * left:.1f} % of the pixels are still correct at eps 128/255; expected about 0" if left > 0.05 else None
+    return (
+        f"{100 * left:.1f} % of the pixels are still correct at eps 128/255; expected about 0" if left > 0.05 else None
+    )
 
 
 def noise(case: Case) -> str | None:
