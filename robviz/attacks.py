@@ -1,12 +1,12 @@
 """L-infinity and L2 attacks on segmentation, as generators that can be stopped at any step.
 
-Each attack comes twice: `apgd_steps` yields an `AttackResult` at the start and after every step, each complete and
-valid, so whoever stops early keeps the best found so far; `apgd` runs it to the end. All share one signature,
-explained at `attack_steps`; `spec_steps` takes the same facts as one record, an `AttackSpec`.
+Each attack comes as two functions: `apgd_steps` yields an `AttackResult` at the start and after every step, each
+complete and valid, so that you can stop early and keep the best result so far; `apgd` runs it to its end. All share one
+signature, explained at `attack_steps`. `spec_steps` takes the same facts as one record, an `AttackSpec`.
 
-Inside, an optimiser is a coroutine about one image: it yields the point it wants to know about (`Ask`) and is sent
-what the model says there (`Answer`). `search` asks the model about all images of the batch at once. To add an attack,
-write its optimiser and add its row to `OPTIMISERS`: both functions follow from the row.
+Internally, an optimiser is a coroutine about one image: it yields the point that it wants evaluated (`Ask`) and
+receives what the model says there (`Answer`). `search` evaluates all images of the batch at once. To add an attack,
+write its optimiser and add its row to `OPTIMISERS`; both functions follow from the row.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import hashlib
 import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from inspect import Signature, getdoc, signature
@@ -24,12 +24,14 @@ from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, Proto
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robviz.losses import LOSSES, pixel_loss, tracked_loss
 from robviz.metrics import accuracy_per_image
+from robviz.models.answers import answer_of, logits_of, require_normal
 from robviz.norms import L2, LINF, Norm
-from robviz.types import VOID, InputError
+from robviz.types import VOID, InputError, check_radius, check_whole
 
 
 class History(NamedTuple):
@@ -43,13 +45,19 @@ class History(NamedTuple):
 
 @dataclass(frozen=True)
 class AttackResult:
-    """The best of an attack so far.
+    """Hold the best result of an attack so far.
 
-    images: (B, 3, H, W) in [0, 1], within eps of the originals in the attack's norm: those of lowest pixel accuracy,
-    or, with a target, those with most pixels at it. best_loss_images: those of highest tracked loss. accuracy: (B,)
-    pixel accuracy on `images` over the aimed pixels, void left out. predictions: (B, H, W) int64, the model's on
-    `images`. reached: (B,) share of the aimed pixels that are at the target, or None without a target. step: how many
-    were made. gradients: (B,) int64 backward passes spent on each image.
+    Attributes:
+        images: (B, 3, H, W) in [0, 1], within eps of the originals in the attack's norm: the images of lowest pixel
+            accuracy or, with a target, those with most pixels at the target.
+        best_loss_images: (B, 3, H, W), the images of highest tracked loss.
+        accuracy: (B,) pixel accuracy of `images` over the aimed pixels that are not void.
+        predictions: (B, H, W) int64, the model's predictions on `images`.
+        reached: (B,) share of the aimed pixels that are at the target; None without a target.
+        history: What each step found.
+        step: The number of steps made.
+        gradients: (B,) int64, the number of backward passes spent on each image.
+        trouble: (B, 3) int64, the number of steps in each of `TROUBLES`, which make a model look robust that is not.
     """
 
     images: Tensor
@@ -60,6 +68,7 @@ class AttackResult:
     history: History
     step: int
     gradients: Tensor
+    trouble: Tensor
 
 
 @contextmanager
@@ -86,10 +95,10 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 
 def checked_logits(model: nn.Module, images: Tensor) -> Tensor:
-    """Return the model's logits (B, K, H, W) without gradients; raise ValueError unless predictions can be read."""
+    """Return the model's logits (B, K, H, W) without gradients; raise InputError unless predictions can be read."""
     with torch.no_grad(), frozen(model):
-        logits = model(images)
-    check_logits(logits, images)
+        logits = logits_of(answer_of(model, images), images)
+    check_finite(logits)
     return logits
 
 
@@ -119,6 +128,9 @@ def check_images(images: Tensor, labels: Tensor) -> None:
     Raises:
         InputError: If they cannot; the message says what was expected.
     """
+    for name, value in (("images", images), ("labels", labels)):
+        if not isinstance(value, Tensor):
+            raise InputError(f"{name} must be a torch.Tensor, got {type(value).__name__}; use torch.as_tensor({name})")
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
         raise InputError(f"images must be (B, 3, H, W), got {tuple(images.shape)}; add a batch axis with images[None]")
     if not images.is_floating_point():
@@ -141,30 +153,34 @@ def check_images(images: Tensor, labels: Tensor) -> None:
 
 def check_eps(eps: float) -> None:
     """Raise InputError unless eps is a radius in [0, 1]."""
-    if not 0 <= eps <= 1:
-        raise InputError(f"eps must lie in [0, 1] (pixel units: 4 / 255 for four levels), got {eps}")
+    check_radius("eps", eps)
 
 
 def check_budget(eps: float, steps: int, loss: str) -> None:
     """Raise InputError unless eps, steps and loss make an attack."""
     check_eps(eps)
-    if steps < 1:
-        raise InputError(f"steps must be at least 1, got {steps}")
+    check_whole("steps", steps, 1)
     if loss not in LOSSES:
         raise InputError(f"unknown loss {loss!r}; choose from: {', '.join(LOSSES)}")
 
 
-def check_logits(logits: Tensor, images: Tensor) -> None:
-    """Raise InputError unless the model's logits are finite and fit the labels."""
-    batch, (height, width) = len(images), images.shape[2:]
-    if logits.ndim != 4 or len(logits) != batch or logits.shape[2:] != images.shape[2:]:
-        raise InputError(
-            f"the model must return logits (B, K, H, W) at the images' resolution, ({batch}, K, {height}, {width}), "
-            f"got {tuple(logits.shape)}"
-        )
+def check_finite(logits: Tensor) -> None:
+    """Raise InputError unless every logit is a finite number."""
     lowest, highest = logits.detach().aminmax()  # NaN in either where one is NaN; one pass, no copy
     if not (lowest.isfinite() and highest.isfinite()):
         raise InputError("the model returned NaN or infinite logits; check its weights and its precision")
+
+
+def check_weights(class_weights: Tensor | None) -> None:
+    """Raise InputError unless class weights are finite numbers of at least 0."""
+    if class_weights is None:
+        return
+    if not isinstance(class_weights, Tensor):
+        raise InputError(
+            f"class_weights must be a torch.Tensor (K,), got {type(class_weights).__name__}; use torch.tensor(...)"
+        )
+    if not (class_weights.isfinite().all() and (class_weights >= 0).all()):
+        raise InputError(f"class_weights must be finite and at least 0, got {class_weights.tolist()}")
 
 
 def check_labels(labels: Tensor, num_classes: int) -> None:
@@ -229,7 +245,7 @@ class AttackSpec:
 
     @property
     def norm(self) -> Norm:
-        """The norm that the radius is measured in."""
+        """Return the norm that the radius is measured in."""
         return norm_of(self.attack)
 
 
@@ -249,6 +265,8 @@ def target_for(labels: Tensor, target: int | Tensor | None) -> Tensor | None:
     """Return the target as labels (B, H, W), void where they are; raises InputError for one that does not fit."""
     if target is None:
         return None
+    if not isinstance(target, Tensor):
+        check_whole("target", target)
     wanted = target.to(labels) if isinstance(target, Tensor) else torch.full_like(labels, target)
     if wanted.shape != labels.shape:
         raise InputError(f"target must be a class or (B, H, W) like the labels, got {tuple(wanted.shape)}")
@@ -256,13 +274,13 @@ def target_for(labels: Tensor, target: int | Tensor | None) -> Tensor | None:
 
 
 class Judge(Protocol):
-    """What an attacker wants to be small, where it is not the pixel accuracy; one row an image of the batch."""
+    """Measure what an attacker minimises, if it is not the pixel accuracy; one row per image of the batch."""
 
     def __call__(self, predictions: Tensor, labels: Tensor) -> Tensor:
-        """(B, H, W) each to (B,), at least 0."""
+        """Map predictions and labels, (B, H, W) each, to (B,) values of at least 0."""
 
     def rows(self, keep: list[int]) -> Judge:
-        """The same for some of the images."""
+        """Return the same judge for some of the images."""
 
 
 @dataclass(frozen=True)
@@ -284,7 +302,18 @@ class Task:
         cls, spec: AttackSpec, model: nn.Module, images: Tensor, labels: Tensor, class_weights: Tensor | None
     ) -> Task:
         """Build a task; raises InputError if its parts do not fit together."""
+        require_normal(model)
         check_images(images, labels)
+        check_weights(class_weights)
+        with torch.inference_mode(False):
+            return cls.of_checked(spec, model, images, labels, class_weights)
+
+    @classmethod
+    def of_checked(
+        cls, spec: AttackSpec, model: nn.Module, images: Tensor, labels: Tensor, class_weights: Tensor | None
+    ) -> Task:
+        """Build a task of checked images; what was made in `torch.inference_mode` takes part as a copy."""
+        images, labels = (part.clone() if part.is_inference() else part for part in (images, labels))
         changeable = mask_for(labels, "changeable", spec.changeable)
         aimed = mask_for(labels, "aimed", spec.aimed)
         target = target_for(labels, spec.target)
@@ -297,9 +326,14 @@ class Task:
         """Return the same task for some of its images."""
         if len(keep) == len(self.images):
             return self
-        named = {name: getattr(self, name) for name in ("images", "labels", "target", "changeable")}
-        cut = {name: None if rows is None else rows[keep] for name, rows in named.items()}
-        return replace(self, **cut, judge=None if self.judge is None else self.judge.rows(keep))
+        return replace(
+            self,
+            images=self.images[keep],
+            labels=self.labels[keep],
+            target=None if self.target is None else self.target[keep],
+            changeable=None if self.changeable is None else self.changeable[keep],
+            judge=None if self.judge is None else self.judge.rows(keep),
+        )
 
     @property
     def goal(self) -> Tensor:
@@ -320,6 +354,7 @@ class Probe(NamedTuple):
     accuracy: Tensor  # (B,)
     survives: Tensor  # (B,) what the attacker wants at 0: accuracy, share of pixels not at the target, or the judge's
     predictions: Tensor  # (B, H, W)
+    trouble: Tensor | None = None  # (B, 3) bool, in the order of `TROUBLES`
 
 
 def share_equal(predictions: Tensor, labels: Tensor) -> Tensor:
@@ -343,12 +378,12 @@ def probe(task: Task, x: Tensor, progress: float, with_gradient: bool = True) ->
     gradient = None
     with torch.set_grad_enabled(with_gradient):
         point = x.detach().requires_grad_(with_gradient)
-        logits = task.model(point)
-        check_logits(logits, point)
+        logits = logits_of(answer_of(task.model, point), point)
+        check_finite(logits)
         check_labels(task.goal, logits.shape[1])
         if with_gradient:
             total = sign * pixel_loss(task.spec.loss, logits, task.goal, task.class_weights, progress).sum()
-            (gradient,) = torch.autograd.grad(total, point)
+            gradient = gradient_of(total, point)
     logits = logits.detach()
     predictions = logits.max(1).indices
     accuracy = share_equal(predictions, task.labels)
@@ -358,7 +393,47 @@ def probe(task: Task, x: Tensor, progress: float, with_gradient: bool = True) ->
     else:
         survives = accuracy if task.target is None else 1 - share_equal(predictions, task.target)
     tracked = sign * tracked_loss(task.spec.loss, logits, task.goal).flatten(1).sum(1) / valid
-    return Probe(gradient, tracked, accuracy, survives, predictions)
+    trouble = None if gradient is None else trouble_of(task, gradient, tracked, predictions)
+    return Probe(gradient, tracked, accuracy, survives, predictions, trouble)
+
+
+def gradient_of(total: Tensor, point: Tensor) -> Tensor:
+    """Differentiate; raises InputError where the graph does not lead to the point."""
+    try:
+        (gradient,) = torch.autograd.grad(total, point)
+    except RuntimeError as error:
+        if "does not require grad" not in str(error) and "appears to not have been used" not in str(error):
+            raise
+        raise InputError(
+            "no gradient leads from the model's logits to the picture, so it cannot be attacked; expected none of "
+            "torch.no_grad, argmax, detach or numpy on the way"
+        ) from error
+    return gradient
+
+
+#: What makes an attack stand still, so that a model looks robust; a column of `AttackResult.trouble` each.
+TROUBLES = (
+    "the gradient held NaN or infinity",
+    "the gradient was 0 around most pixels still to break",
+    "the loss that the step size follows overflowed",
+)
+CELL = 8  # pixels; a model that samples the picture sparsely has gradients of 0 between its samples
+FEW = 0.05  # of the pixels; where fewer are left, what their gradient is makes no figure wrong
+
+
+def trouble_of(task: Task, gradient: Tensor, loss: Tensor, predictions: Tensor) -> Tensor:
+    """Say of each image which `TROUBLES` a step is in; (B, 3) bool."""
+    is_left = (task.goal != VOID) & ((predictions == task.goal) if task.target is None else predictions != task.goal)
+    if task.class_weights is not None:  # what weighs nothing needs no gradient
+        is_left &= task.class_weights.to(task.goal.device)[task.goal.clamp_min(0)] > 0
+    size = gradient.abs().amax(1, keepdim=True)
+    cells = [F.max_pool2d(part, CELL, ceil_mode=True)[:, 0] > 0 for part in (size, is_left[:, None].to(size))]
+    leads, is_wanted = cells
+    blind, wanted = ((mask & is_wanted).flatten(1).sum(1) for mask in (~leads, is_wanted))
+    share_left = is_left.flatten(1).sum(1) / (task.goal != VOID).flatten(1).sum(1).clamp_min(1)
+    is_finite = gradient.isfinite().flatten(1).all(1)
+    is_blind = is_finite & (2 * blind > wanted) & (share_left > FEW)
+    return torch.stack([~is_finite, is_blind, ~loss.isfinite()], 1)
 
 
 class Ask(NamedTuple):
@@ -455,7 +530,7 @@ def climb_within(
 
 
 def climb_within_l2(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
-    """APGD within a root mean square of eps, the L2 norm."""
+    """Run APGD within a root mean square of eps, the L2 norm."""
     return climb_within(start, project, eps, steps, L2.direction)
 
 
@@ -485,15 +560,16 @@ def walk(start: Start, project: Project, eps: float, steps: int, direction: Dire
 
 
 def walk_l2(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
-    """PGD within a root mean square of eps, the L2 norm, with the same step sizes, as root mean squares."""
+    """Run PGD within a root mean square of eps, the L2 norm, with the same step sizes, as root mean squares."""
     return walk(start, project, eps, steps, L2.direction)
 
 
 def anneal(start: Start, project: Project, eps: float, steps: int, reach: float = 2.0) -> Optimiser:
-    """Sign steps with momentum while radius and step size shrink: ours, for models on which APGD stalls.
+    """Take sign steps with momentum while radius and step size shrink.
 
-    The radius falls linearly from `reach` eps to eps over the first 60 % of the steps, the step size by a cosine from
-    the radius to 2 % of it. It looks at neither loss nor accuracy, so nothing makes it settle early.
+    This attack is robviz's own, for models on which APGD stalls. The radius falls linearly from `reach` eps to eps over
+    the first 60 % of the steps, the step size by a cosine from the radius to 2 % of it. It ignores loss and accuracy,
+    so nothing makes it settle early.
     """
     x, step_size = start(reach * eps), 0.0
     x_before = x
@@ -538,6 +614,7 @@ class Best:
     best_loss_x: Tensor | None = None
     loss: float = -float("inf")
     history: list[tuple[float, ...]] = field(default_factory=list)  # a row of History each
+    trouble: Tensor = field(default_factory=lambda: torch.zeros(len(TROUBLES), dtype=torch.int64))  # steps in each
 
     def consider(self, x: Tensor, predictions: Tensor, accuracy: float, survives: float, loss: float) -> None:
         """Keep a point within the budget if it is better in either sense."""
@@ -577,6 +654,7 @@ def collect(best: list[Best], step: int, is_targeted: bool) -> AttackResult:
         history=history,
         step=step,
         gradients=torch.tensor([len(one.history) for one in best]),
+        trouble=torch.stack([one.trouble for one in best]),
     )
 
 
@@ -588,7 +666,7 @@ class Box(NamedTuple):
     random_start: bool
 
     def start(self, radius: float) -> Tensor:
-        """The image, or a uniform draw from within the radius around it that is this image's own."""
+        """Return the image, or a uniform draw from within the radius around it that depends on the image alone."""
         image = self.task.images[self.row]
         if not self.random_start:
             return image
@@ -663,15 +741,32 @@ def search(task: Task, best: list[Best], random_start: bool) -> Generator[Attack
         live, candidates = task.rows(rows), [best[row] for row in rows]
         found = probe(live, x, step / task.spec.steps)
         consider_within(candidates, live, x, found, radius, step)
-        measured = zip(found.accuracy.tolist(), found.loss.tolist(), runs.step_sizes())
-        for one, (accuracy, loss, step_size) in zip(candidates, measured):
+        assert found.trouble is not None
+        measured = zip(found.accuracy.tolist(), found.loss.tolist(), runs.step_sizes(), found.trouble.cpu())
+        for one, (accuracy, loss, step_size, trouble) in zip(candidates, measured):
             one.history.append((accuracy, loss, radius, step_size))
+            one.trouble = one.trouble + trouble
         yield collect(best, task.restart * task.spec.steps + step, task.target is not None)
         runs.tell(found)
 
 
 def task_steps(task: Task, random_start: bool = True, restarts: int = 1) -> Generator[AttackResult, None, None]:
-    """Yield the steps of `attack_steps` for a checked task, which may have a judge of its own."""
+    """Yield the steps of `attack_steps` for a checked task, which may have a judge of its own.
+
+    Between two steps the caller's mode holds; within, gradients pass even in `torch.inference_mode`.
+    """
+    with closing(steps_of(task, random_start, restarts)) as steps:
+        while True:
+            with torch.inference_mode(False):
+                try:
+                    found = next(steps)
+                except StopIteration:
+                    return
+            yield found
+
+
+def steps_of(task: Task, random_start: bool, restarts: int) -> Generator[AttackResult, None, None]:
+    """Yield the steps of `task_steps`, outside of `torch.inference_mode`."""
     if restarts < 1 or (restarts > 1 and not random_start):
         raise InputError(f"restarts must be at least 1, and 1 without a random start; got {restarts}")
     best = [Best(is_done=not is_aimed) for is_aimed in (task.goal != VOID).flatten(1).any(1).tolist()]

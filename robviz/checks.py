@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from robviz.attacks import (
     AttackSpec,
+    check_finite,
     check_images,
     checked_logits,
     frozen,
@@ -23,12 +24,23 @@ from robviz.attacks import (
 )
 from robviz.losses import pixel_loss
 from robviz.models.adapters import look_like_probabilities
+from robviz.models.answers import ADAPT, answer_of, logits_of, require_normal
 from robviz.norms import LINF, Norm, project_linf
-from robviz.types import InputError
+from robviz.types import VOID, InputError
 
 
 def require_within(attacked: Tensor, images: Tensor, eps: float, norm: Norm = LINF) -> None:
-    """Raise InputError unless attacked lies within eps of images, by the norm, and within [0, 1]."""
+    """Require that attacked images lie within the budget.
+
+    Args:
+        attacked: (B, 3, H, W).
+        images: (B, 3, H, W), the originals.
+        eps: The radius, in [0, 1].
+        norm: The norm that it is measured in.
+
+    Raises:
+        InputError: If an image leaves the radius or [0, 1].
+    """
     largest = norm.size(attacked - images).max().item()
     if not largest <= eps + 1e-6:  # also catches NaN
         raise InputError(f"perturbation {largest:.5f} exceeds eps {eps:.5f} ({norm.name}, images in [0, 1])")
@@ -59,12 +71,21 @@ def train_mode(case: Case) -> str | None:
     return f"the model is in train mode ({training[0]}, ...); call model.eval()" if training else None
 
 
+#: The change of the largest logit between two passes that rounding explains.
+SAME = 1e-4
+
+
+def relative_change(first: Tensor, second: Tensor) -> float:
+    """The largest change between two passes' logits, in shares of the largest of them, or of 1 where that is more."""
+    return (first - second).abs().max().item() / max(1.0, first.abs().max().item())
+
+
 def random_outputs(case: Case) -> str | None:
     """Report a model with random outputs, which needs an attack on its expectation."""
-    first, second = checked_logits(case.model, case.images), checked_logits(case.model, case.images)
-    change = (first - second).abs().max().item()
-    if change <= 1e-4 * max(1.0, first.abs().max().item()):
+    first, second = (checked_logits(case.model, case.images) for _ in range(2))
+    if relative_change(first, second) <= SAME:
         return None
+    change = (first - second).abs().max().item()
     return f"two passes over the same images differ by {change:.3g} in the logits; attack the mean of several"
 
 
@@ -79,15 +100,31 @@ def vanishing_gradient(case: Case) -> str | None:
     """Report a loss that passes no gradient to the image, where gradient-based attacks cannot make progress."""
     with frozen(case.model):
         point = case.images.clone().requires_grad_()
-        loss = pixel_loss("ce", case.model(point), case.labels).sum()
-        (gradient,) = torch.autograd.grad(loss, point, allow_unused=True)
+        logits = logits_of(answer_of(case.model, point), point)
+        loss = pixel_loss("ce", logits, case.labels).sum()
+        (gradient,) = torch.autograd.grad(loss, point, allow_unused=True) if loss.requires_grad else (None,)
+    if gradient is not None and not gradient.isfinite().all():
+        return (
+            f"{100 * (~gradient.isfinite()).float().mean():.0f} % of the input gradient is NaN or infinite, so "
+            "an attack stands still there; is there a root, a norm or a division of 0 on the way?"
+        )
     share = 1.0 if gradient is None else (gradient == 0).float().mean().item()
     return f"{100 * share:.0f} % of the input gradient is exactly 0; is it masked?" if share > 0.1 else None
 
 
+#: A radius with which any model must break, and the share of right pixels from which on one that does not is suspect.
+HUGE, UNBROKEN = 0.5, 0.5
+
+
+def with_noise(images: Tensor, eps: float, seed: int, draw: int) -> Tensor:
+    """Add random signs times eps to images (B, 3, H, W), as each image, seed and draw has them."""
+    signs = [torch.rand(x.shape, generator=image_generator(seed, f"noise {draw}", x)) < 0.5 for x in images]
+    return (images + eps * (2.0 * torch.stack(signs) - 1).to(images)).clamp(0, 1)
+
+
 def huge_radius(case: Case) -> str | None:
     """Report a model that survives a radius of half the colour range, at which any model must break."""
-    left = case.attacked(replace(case.spec, eps=0.5, steps=3 * case.spec.steps))
+    left = case.attacked(replace(case.spec, eps=HUGE, steps=3 * case.spec.steps))
     return (
         f"{100 * left:.1f} % of the pixels are still correct at eps 128/255; expected about 0" if left > 0.05 else None
     )
@@ -95,14 +132,8 @@ def huge_radius(case: Case) -> str | None:
 
 def noise(case: Case) -> str | None:
     """Report an attack that is not stronger than random noise of the same size."""
-    spec, draws = case.spec, []
-    attacked = case.attacked(spec)
-    for draw in range(5):
-        signs = [
-            torch.rand(x.shape, generator=image_generator(spec.seed, f"noise {draw}", x)) < 0.5 for x in case.images
-        ]
-        step = spec.eps * (2.0 * torch.stack(signs) - 1).to(case.images)
-        draws.append(case.accuracy((case.images + step).clamp(0, 1)))
+    spec, attacked = case.spec, case.attacked(case.spec)
+    draws = [case.accuracy(with_noise(case.images, spec.eps, spec.seed, draw)) for draw in range(5)]
     if attacked < min(draws) or min(draws) == 0:
         return None
     return f"noise of the same size leaves {100 * min(draws):.1f} % pixel accuracy, the attack {100 * attacked:.1f} %"
@@ -177,3 +208,110 @@ def check(
     for name, said in found.items():
         warnings.warn(f"{name}: {said}", stacklevel=2)
     return found
+
+
+# ------------------------------------------------------------------------------------------ before an evaluation
+
+
+def require_answer(model: nn.Module, image: Tensor, num_classes: int) -> Tensor:
+    """Ask a model about one picture, and say now what would fail, or mislead, in an attack.
+
+    Args:
+        model: The model, on the image's device.
+        image: (1, 3, H, W) in [0, 1].
+        num_classes: How many channels are expected.
+
+    Returns:
+        The logits (1, K, H, W), without their graph.
+
+    Raises:
+        InputError: The model fails, answers something else than logits of the classes, or passes no gradient. The
+            message names the argument of `robviz.models.adapt` that helps.
+    """
+    require_normal(model)
+    with frozen(model), torch.inference_mode(False), torch.enable_grad():
+        point = image.clone().requires_grad_()
+        try:
+            answer = answer_of(model, point)
+        except InputError:
+            raise
+        except Exception as error:
+            said = (str(error).splitlines() or [""])[0]
+            raise InputError(
+                f"the model failed on a picture of {image.shape[2]} x {image.shape[3]}: {type(error).__name__}: "
+                f"{said}; expected pictures of any size to be taken: {ADAPT}, multiple_of=32) pads them"
+            ) from error
+        logits = logits_of(answer, point, num_classes)
+    check_finite(logits)
+    if look_like_probabilities(logits):
+        raise InputError(
+            "the model returned probabilities, which sum to 1 over the classes and flatten every gradient; expected "
+            f"logits, before the softmax: {ADAPT}, output=torch.log) undoes it"
+        )
+    if not logits.requires_grad:
+        raise InputError(
+            "no gradient leads from the model's logits to the picture, so it cannot be attacked; expected none of "
+            "torch.no_grad, argmax, detach or numpy on the way"
+        )
+    return logits.detach()
+
+
+#: What a look before an evaluation may cost, in shares of the evaluation's own passes.
+SHARE = 0.03
+#: The fewest and the most steps of an attack of huge radius in it, and the pictures with noise.
+FEWEST_STEPS, MOST_STEPS, DRAWS = 6, 20, 3
+
+
+def look(
+    model: nn.Module, images: Tensor, labels: Tensor, eps: float, num_classes: int, passes: float
+) -> dict[str, float]:
+    """Measure what is cheap to know before an evaluation: can the model be attacked, and does it answer alike twice?
+
+    Args:
+        model: The model, on the images' device.
+        images: (1, 3, H, W) in [0, 1], the first picture.
+        labels: (1, H, W).
+        eps: The radius of the evaluation.
+        num_classes: How many channels are expected.
+        passes: How many passes through the model it may take; two are always made.
+
+    Returns:
+        `change`, by how much the logits of two passes differ, in shares of the largest; where `passes` allow it,
+        `noise`, the pixel accuracy under signs of noise, and `huge`, that under an attack of radius 128/255.
+
+    Raises:
+        InputError: See `require_answer`.
+    """
+    first = require_answer(model, images, num_classes)
+    found = {"change": relative_change(first, checked_logits(model, images))}
+    left = int(passes) - 2 if (labels != VOID).any() else 0
+    draws = min(DRAWS, left // 4 if left >= 4 else left) if eps > 0 else 0
+    if draws > 0:
+        noisy = (predicted(model, with_noise(images, eps, 0, draw)) for draw in range(draws))
+        found["noise"] = min(share_equal(one, labels).item() for one in noisy)
+    steps = min(MOST_STEPS, left - draws - 1)
+    if steps >= FEWEST_STEPS:
+        spec = AttackSpec(eps=HUGE, steps=steps)
+        found["huge"] = last_of(spec_steps(spec, model, images, labels)).accuracy.item()
+    return found
+
+
+def doubts_about(found: dict[str, float], attacked: float) -> list[str]:
+    """Say what a `look` found suspicious. attacked: the pixel accuracy of its picture in the worst case."""
+    said = []
+    if found["change"] > SAME:
+        said.append(
+            f"the model answers at random: the logits of two passes over one picture differ by "
+            f"{100 * found['change']:.2g} %; eot=20 attacks the mean of 20 passes"
+        )
+    if found.get("huge", 0) > UNBROKEN:
+        said.append(
+            f"{100 * found['huge']:.1f} % of the pixels of the first picture are still right under an attack of radius "
+            "128/255; expected about 0, so gradients lead nowhere or the model never answers anything else"
+        )
+    if found.get("noise", 1) < attacked - 1e-6:
+        said.append(
+            f"noise leaves {100 * found['noise']:.1f} % of the pixels of the first picture right, all attacks of the "
+            f"same size {100 * attacked:.1f} %; expected the attacks to find more"
+        )
+    return said

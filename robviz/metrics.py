@@ -82,7 +82,8 @@ def iou(intersection: Array, union: Array) -> Array:
     Returns:
         (...) the ratios; 0 for a class that does not occur, which a mean leaves out (`union > 0`).
     """
-    return intersection / union.clip(1)
+    result: Array = intersection / union.clip(1)
+    return result
 
 
 def miou(intersection: Tensor, union: Tensor) -> float:
@@ -219,7 +220,8 @@ def mean_iou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
     Returns:
         (...) in [0, 1].
     """
-    return iou(intersection, union).sum(-1) / (union > 0).sum(-1).clip(1)
+    result: np.ndarray = iou(intersection, union).sum(-1) / (union > 0).sum(-1).clip(1)
+    return result
 
 
 def worst_case_miou(intersection: Tensor, union: Tensor, seed: int = 0) -> WorstCase:

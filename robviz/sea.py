@@ -11,13 +11,15 @@ so the last digits may differ.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from accelerate import PartialState
@@ -27,23 +29,30 @@ from tqdm import tqdm
 
 from robviz.attacks import Task, check_eps, last_of, predicted, task_steps
 from robviz.blockwise import SetState, blocks_of
-from robviz.checks import require_within
+from robviz.checks import SHARE, look, require_within
+from robviz.datasets import available
 from robviz.datasets.batching import batches
+from robviz.datasets.identity import digests_of
+from robviz.datasets.identity import identity as dataset_identity
 from robviz.files.atomic import write_atomically
 from robviz.files.images import quantise
 from robviz.files.provenance import versions
+from robviz.losses import BALANCED
 from robviz.metrics import worst_case_miou
 from robviz.models import fingerprint
+from robviz.models.expectation import Expectation, seeded
+from robviz.models.identity import identity as model_identity
 from robviz.models.layers import device_of
 from robviz.models.precision import InBfloat16, chosen_precision
 from robviz.models.prepared import prepared
 from robviz.norms import L2, LINF, Norm
 from robviz.results.images import KINDS, Kept, kept_of
-from robviz.results.plan import CLEAN, Blockwise, Run, SeaSettings, key_of
+from robviz.results.plan import CLEAN, LOOK, Blockwise, ImageRecord, Plan, Run, SeaSettings, key_of
 from robviz.results.records import Records
 from robviz.results.report import Report
+from robviz.results.samples import keep_samples
 from robviz.results.summary import gathered, measured, record_of, report_of, seconds_of
-from robviz.types import Dataset, InputError, Sample
+from robviz.types import Dataset, InputError, Sample, check_whole
 
 #: Version 2 of the paper: three losses, 300 steps each (section 3.6).
 PAPER = SeaSettings("paper", (Run("mask-ce-bal"), Run("mask-ce"), Run("js")))
@@ -57,14 +66,14 @@ QUICK = replace(PAPER.with_steps(30), name="quick")
 
 @dataclass(frozen=True)
 class StrongV1(SeaSettings):
-    """The first STRONG, kept so that its reports can be made again: APGD and annealing on the losses of the paper.
+    """Reproduce reports of the first STRONG, which combined APGD and annealed PGD on the losses of the paper.
 
-    Annealing never takes more steps than the runs given here have. What a longer budget adds beyond them goes to
-    APGD: first to the loss that aims at the mIoU, up to twice its steps here, the rest to the annealed losses.
+    Annealed PGD never takes more steps than its runs have here. A longer budget goes to APGD: first to the loss that
+    targets the mIoU, up to twice its steps here, the rest to the annealed losses.
     """
 
     def with_steps(self, steps: int) -> SeaSettings:
-        """The ensemble at three times so many steps an image, as many as three runs have; the name says so."""
+        """Return the ensemble with this average number of steps per three runs, which becomes part of its name."""
         here = sum(run.steps for run in self.runs)
         if 3 * steps <= here:
             return super().with_steps(steps)
@@ -99,7 +108,7 @@ SETTINGS = {settings.name: settings for settings in (PAPER, PAPER_V1, QUICK, STR
 class Outcome(NamedTuple):
     """Hold what one run did to one image: its counts, and what may be kept beside them."""
 
-    record: dict[str, Any]
+    record: ImageRecord
     predictions: Tensor  # (H, W)
     images: Tensor | None = None  # (3, H, W) in [0, 1], attacked
     norm: Norm = LINF  # that their change is measured in
@@ -107,26 +116,35 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation under way: what is attacked, how, and where its results go."""
+    """Hold a running evaluation: what is attacked, how, and where its results go."""
 
     model: nn.Module
     dataset: Dataset
     settings: SeaSettings
-    plan: dict[str, Any]
+    plan: Plan
     records: Records
     kept: Kept
     batch_size: int  # images side by side
 
     @property
     def for_gradients(self) -> nn.Module:
-        """The model that is attacked; what is reported comes from the model itself."""
-        precision = self.plan["precision"]
+        """Return the model that is attacked; what is reported comes from the model itself."""
+        precision, draws = self.plan["precision"], self.plan.get("eot", 1)
         if self.plan["prepared"]:
-            return prepared(self.model, precision)
-        return InBfloat16(self.model) if precision == "bf16" else self.model
+            attacked = prepared(self.model, precision)
+        else:
+            attacked = InBfloat16(self.model) if precision == "bf16" else self.model
+        return Expectation(attacked, draws) if draws > 1 else attacked
+
+    @contextlib.contextmanager
+    def drawing(self, run: str, index: int) -> Iterator[None]:
+        """Let a model that draws at random do so from the seed, the run and the image alone."""
+        digest = hashlib.sha256(f"{self.plan['seed']}/{run}/{index}".encode()).digest()
+        with seeded(int.from_bytes(digest[:7], "little"), device_of(self.model)):
+            yield
 
     def is_there(self, index: int, run: str) -> bool:
-        """Whether the record of an image under a run is there, with the files that are to be kept."""
+        """Return True if the record of an image under a run exists, with the files to keep."""
         key, kinds = key_of(index, run), [kind for kind in kept_of(run) if kind in self.kept.kinds]
         return all(self.kept.has(kind, key) for kind in kinds) and self.records.read(key) is not None
 
@@ -153,10 +171,10 @@ def clean_outcomes(work: Evaluation, samples: list[Sample]) -> list[Outcome]:
 def attacked_outcomes(
     work: Evaluation, samples: list[Sample], run: Run, aim: tuple[SetState, list[int]] | None = None
 ) -> list[Outcome]:
-    """Of one run on images of one size. aim: where it is at the mIoU of a set, the set and their numbers in it."""
+    """Attack images of one size with one run. aim: for runs on the mIoU of a set, the set and their numbers in it."""
     device, eps, classes = device_of(work.model), work.plan["eps"], len(work.dataset.classes)
     images, labels = (torch.stack(part).to(device) for part in zip(*((s.image, s.labels) for s in samples)))
-    worths = work.dataset.class_weights if aim is None else aim[0].worths()
+    worths = weights_for(run.loss, work.dataset) if aim is None else aim[0].worths()
     started, attacked = time.perf_counter(), work.for_gradients
     spec = run.spec(eps, work.plan["seed"])
     task = Task.of(spec, attacked, images, labels, worths)
@@ -164,16 +182,27 @@ def attacked_outcomes(
         task = replace(task, judge=aim[0].judge(aim[1], device))
     result = last_of(task_steps(task))
     require_within(result.images, images, eps, spec.norm)
+    # The mean of several passes is no answer: what is counted is one more pass.
     predictions = result.predictions if attacked is work.model else predicted(work.model, result.images)
     seconds = round((time.perf_counter() - started) / len(samples), 3)
+    draws = work.plan.get("eot", 1)
+    costs = [
+        {"gradients": gradients * draws, "seconds": seconds} | ({"trouble": trouble} if any(trouble) else {})
+        for gradients, trouble in zip(result.gradients.tolist(), result.trouble.tolist())
+    ]
     return [
-        Outcome(measured(sample, one, classes) | {"gradients": gradients, "seconds": seconds}, one, image, spec.norm)
-        for sample, one, image, gradients in zip(samples, predictions.cpu(), result.images, result.gradients.tolist())
+        Outcome(cast(ImageRecord, measured(sample, one, classes) | cost), one, image, spec.norm)
+        for sample, one, image, cost in zip(samples, predictions.cpu(), result.images, costs)
     ]
 
 
+def weights_for(loss: str, dataset: Dataset) -> Tensor | None:
+    """The class weights where a loss takes them: a dataset may have to count pixels first."""
+    return dataset.class_weights if loss in BALANCED else None
+
+
 def complete(work: Evaluation, runs: Sequence[Run], indices: list[int], bar: tqdm) -> None:
-    """Attack these images, each by itself, where it was not done yet."""
+    """Attack those of these images, each by itself, that have no record yet."""
     wanted: dict[str, Run | None] = {CLEAN: None, **{run.name: run for run in runs}}
     missing = {name: {i for i in indices if not work.is_there(i, name)} for name in wanted}
     bar.update(len(wanted) * len(indices) - sum(map(len, missing.values())))
@@ -183,14 +212,15 @@ def complete(work: Evaluation, runs: Sequence[Run], indices: list[int], bar: tqd
             if not todo:
                 continue
             samples = list(todo.values())
-            done = clean_outcomes(work, samples) if run is None else attacked_outcomes(work, samples, run)
+            with work.drawing(name, min(todo)):
+                done = clean_outcomes(work, samples) if run is None else attacked_outcomes(work, samples, run)
             for (i, sample), outcome in zip(todo.items(), done):
                 work.write(i, name, sample, outcome)
             bar.update(len(todo))
 
 
 def state_of_set(work: Evaluation, before: Sequence[Run], run: Run, finished: list[int]) -> SetState:
-    """The set after some runs, by their worst choice, and after a further run on its finished images; from the records.
+    """Return the set after some runs, by their worst choice, and after a further run on its finished images.
 
     finished: the images that the run has been through, in its order.
     """
@@ -218,7 +248,9 @@ def complete_block(
     state = state_of_set(work, before, run, finished)
     for batch in batches(work.dataset, missing, work.batch_size):
         numbers, samples = [i for i, _ in batch], [sample for _, sample in batch]
-        for (i, sample), outcome in zip(batch, attacked_outcomes(work, samples, run, (state, numbers))):
+        with work.drawing(run.name, numbers[0]):
+            done = attacked_outcomes(work, samples, run, (state, numbers))
+        for (i, sample), outcome in zip(batch, done):
             work.write(i, run.name, sample, outcome)
         bar.update(len(batch))
 
@@ -262,23 +294,38 @@ def evaluate(  # noqa: PLR0913 - public and documented
     keep_masks: bool = False,
     keep_pictures: bool = False,
     prepare: bool = True,
+    eot: int = 1,
 ) -> Report:
     """Attack a dataset with an ensemble and report the worst case.
 
-    model: images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), on its device; handed back as it came. eps in [0, 1].
-    out: folder of the records, the report and `seconds.json`, what each run took; without one nothing is kept.
-    resume: go on with the records there, else begin anew. limit: the first so many images only. batch_size: images
-    attacked side by side on a GPU, where sizes agree; a CPU gains nothing by it and takes one at a time, as another
-    number would round otherwise.
-    precision: of the gradients, `fp32`, `bf16` or `auto` (`chosen_precision`); every reported prediction is float32.
-    keep_masks, keep_pictures: write every prediction, and every attacked picture rounded to 8 bits within eps, as PNG
-    beside the records (`robviz.results.images`); attacks finished without are run again. The report stays the same.
-    prepare: attack a prepared copy of the model (`robviz.models.prepared`), which answers alike and costs less; every
-    reported prediction is the model's own.
+    Under `torchrun` and the like, each process takes its share of the images, and all need the same `out`. Before the
+    first attack, one picture is looked at, and the cheap checks of `robviz.checks` are made as far as 3 % of the passes
+    allow. The report carries what they find, and attacks that stood still, as its `doubts`.
 
-    Under `torchrun` or the like each process takes its share of the images, and all need the same `out`. Raises
-    ValueError for a call that makes no sense, for a folder that holds another run (naming the differences), and
-    when the model answers NaN; finished records stay.
+    Args:
+        model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), on its device; its mode is restored.
+        dataset: Labelled pictures in the classes of the model.
+        eps: The radius, in [0, 1].
+        settings: The ensemble: `PAPER`, `PAPER_V1`, `STRONG`, `QUICK`, or one of your own.
+        out: Folder of the records, the report and `seconds.json` with the time of each run; without one, nothing is
+            kept.
+        resume: Use the records in the folder; False discards them.
+        limit: Use only the first images, at most this many.
+        batch_size: Images attacked side by side on a GPU, where sizes agree. A CPU gains nothing from it and takes one
+            at a time, because another number would round differently.
+        precision: Of the gradients, `fp32`, `bf16` or `auto`; every reported prediction is computed in float32.
+        keep_masks: Also write every predicted mask as PNG; attacks that finished without are run again.
+        keep_pictures: Also write every attacked picture as PNG, rounded to 8 bits within eps.
+        prepare: Attack a prepared copy of the model (`robviz.models.prepared`), which predicts the same and costs less;
+            every reported prediction is the model's own.
+        eot: For a model that predicts at random, the number of passes whose mean is attacked; one more is counted.
+
+    Returns:
+        The report, which does not depend on what is kept.
+
+    Raises:
+        InputError: For a call that makes no sense, for a folder that holds another evaluation (naming the differences),
+            and when the model returns NaN; finished records stay.
     """
     processes = PartialState(cpu=not torch.cuda.is_available())
     if processes.num_processes > 1:
@@ -287,8 +334,13 @@ def evaluate(  # noqa: PLR0913 - public and documented
         raise InputError("several processes need a folder to share their records in; give out=")
     if out is None and (keep_masks or keep_pictures):
         raise InputError("masks and pictures are kept in a folder, and there is none; give out=")
+    if limit is None and dataset.is_endless:
+        raise InputError(f"{dataset.name} ({dataset.split}) is endless; expected a number of images: give limit=")
+    if limit is not None:
+        check_whole("limit", limit, 1)
+    check_whole("batch_size", batch_size, 1)
     count = min(len(dataset), len(dataset) if limit is None else limit)
-    plan = plan_of(model, dataset, eps, settings, count, chosen_precision(precision, device_of(model)))
+    plan, samples = plan_of(model, dataset, eps, settings, count, chosen_precision(precision, device_of(model)), eot)
     plan["prepared"] = prepare
     with contextlib.ExitStack() as stack:
         # On GPUs, compute float32 as float32, and choose kernels deterministically.
@@ -296,12 +348,17 @@ def evaluate(  # noqa: PLR0913 - public and documented
         folder = Path(out) if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         with processes.main_process_first():
             goes_on = resume or not processes.is_main_process
-            records = Records(folder, plan, resume=goes_on)
+            records = Records(folder, plan, goes_on, samples)
             kinds = tuple(kind for kind, wanted in zip(KINDS, (keep_masks, keep_pictures)) if wanted)
             kept = Kept(folder, kinds, resume=goes_on)
+            look_first(records, model, dataset, settings, eot)
+            if kinds and processes.is_main_process and dataset.name not in available():
+                keep_samples(folder, dataset, count)
         side_by_side = 1 if device_of(model).type == "cpu" else batch_size
         complete_all(Evaluation(model, dataset, settings, plan, records, kept, side_by_side), processes)
-        report = report_of(records, plan, dataset.classes)
+        report = report_of(records, cast(Plan, records.plan), dataset.classes)
+        for doubt in report.doubts if processes.is_main_process else ():
+            warnings.warn(doubt, stacklevel=2)
         if out is not None and processes.is_main_process:
             for suffix in ("json", "csv", "md"):
                 report.save(folder / f"report.{suffix}")
@@ -309,11 +366,32 @@ def evaluate(  # noqa: PLR0913 - public and documented
         return report
 
 
+def look_first(records: Records, model: nn.Module, dataset: Dataset, settings: SeaSettings, eot: int) -> None:
+    """Ask the model about the first picture and keep what was found; raises InputError where it cannot be attacked."""
+    if records.read(LOOK) is not None:
+        return
+    passes = SHARE * records.plan["dataset"]["images"] * eot * sum(run.steps + 1 for run in settings.runs)
+    sample, device = dataset[0], device_of(model)
+    images, labels = sample.image[None].to(device), sample.labels[None].to(device)
+    with seeded(settings.seed, device):
+        found = look(model, images, labels, records.plan["eps"], len(dataset.classes), passes)
+    if eot > 1:  # asked for
+        found["change"] = 0.0
+    records.write(LOOK, found)
+
+
 def plan_of(
-    model: nn.Module, dataset: Dataset, eps: float, settings: SeaSettings, images: int, precision: str
-) -> dict[str, Any]:
-    """Return everything that decides the outcome."""
+    model: nn.Module,
+    dataset: Dataset,
+    eps: float,
+    settings: SeaSettings,
+    images: int,
+    precision: str,
+    eot: int = 1,
+) -> tuple[Plan, dict[str, str]]:
+    """All that decides the outcome, and the digests of the samples in it by name."""
     check_eps(eps)
+    check_whole("eot", eot, 1)
     if images < 1:
         raise InputError("there is no image to evaluate; expected a dataset and a limit of at least 1")
     card = getattr(model, "card", None)
@@ -323,15 +401,33 @@ def plan_of(
             f"{dataset.name} has {len(dataset.classes)} ({', '.join(dataset.classes[:3])}, ...); "
             "map them with robviz.models.adapt(model, dataset=..., class_map=...)"
         )
+    is_balanced = any(run.loss in BALANCED for run in settings.runs)
+    if is_balanced and dataset.class_weights is None:
+        raise InputError(
+            f"{', '.join(run.loss for run in settings.runs if run.loss in BALANCED)} needs class weights, and "
+            f"{dataset.name} has none; write `class_weights: [...]` into its dataset.yaml, or name a split `train` "
+            "there, whose pixels are then counted"
+        )
+    digests = digests_of(dataset, images)
     plan = {
-        "model": {"name": card.name if card else type(model).__name__, "sha256": fingerprint(model)},
-        "dataset": {"name": dataset.name, "split": dataset.split, "images": images},
+        "model": {
+            "name": card.name if card else type(model).__name__,
+            "sha256": fingerprint(model),
+            **model_identity(model),
+        },
+        "dataset": {
+            "name": dataset.name,
+            "split": dataset.split,
+            "images": images,
+            **dataset_identity(dataset, digests, is_balanced),
+        },
         "eps": eps,
         "settings": asdict(settings),
         "seed": settings.seed,
         "precision": precision,
+        **({"eot": eot} if eot > 1 else {}),
         "device": device_of(model).type,
         "threads": torch.get_num_threads(),  # another number rounds sums differently
         "versions": versions(),
     }
-    return json.loads(json.dumps(plan))  # as JSON will return it: lists instead of tuples
+    return json.loads(json.dumps(plan)), digests  # as JSON will return it: lists instead of tuples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,54 @@ class InputError(ValueError):
     The command line, the app and the notebooks turn this error, and no other, into one sentence. Any other exception is
     a fault of robviz and keeps its traceback.
     """
+
+
+def check_number(name: str, value: object, low: float, high: float = math.inf, unit: str = "") -> None:
+    """Raise InputError unless a value is a finite number within low .. high."""
+    limits = f"at least {low:g}" if high == math.inf else f"within {low:g} .. {high:g}"
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (is_number and low <= value <= high and abs(value) < math.inf):  # type: ignore[operator, arg-type]
+        raise InputError(f"{name} must be a number {limits}{unit}, got {value!r}")
+
+
+def check_whole(name: str, value: object, low: int = 0) -> None:
+    """Raise InputError unless a value is a whole number of at least low."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InputError(f"{name} must be a whole number, got {value!r}")
+    if value < low:
+        raise InputError(f"{name} must be at least {low}, got {value}")
+
+
+def check_radius(name: str, value: object) -> None:
+    """Raise InputError unless a value is a radius in [0, 1] pixel units."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (is_number and 0 <= value <= 1):  # type: ignore[operator]  # NaN lies nowhere
+        meant = f"; did you mean {value:g}/255?" if is_number and 1 < value <= 255 else ""  # type: ignore[operator]
+        raise InputError(f"{name} must lie in [0, 1] (pixel units: 4 / 255 for four levels), got {value!r}{meant}")
+
+
+#: A smaller radius in 1/255 than any that is published is one in [0, 1], given in the other unit.
+SMALLEST_LEVELS = 0.1
+
+
+def radius_in_levels(text: str) -> float:
+    """Read a radius that is given in 1/255, such as `4` or `4/255`; returns it in [0, 1].
+
+    Raises:
+        InputError: It is not a number, lies outside of 0 .. 255, or looks like a radius in [0, 1].
+    """
+    number = text.strip().removesuffix("/255")
+    try:
+        levels = float(number)
+    except ValueError:
+        levels = math.nan
+    if not 0 <= levels <= 255:
+        raise InputError(f"a radius is given in 1/255, such as 4 or 4/255, and lies within 0 .. 255; got {text!r}")
+    if 0 < levels < SMALLEST_LEVELS:
+        raise InputError(
+            f"a radius is given in 1/255, and {text} of them change nothing; did you mean {255 * levels:.3g}?"
+        )
+    return levels / 255
 
 
 @dataclass(frozen=True)
@@ -53,6 +102,11 @@ class Dataset(ABC):
     split: str
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether samples are drawn as they are asked for, so that nobody can read all of them."""
+        return False
 
     @property
     def class_weights(self) -> torch.Tensor | None:

@@ -208,7 +208,7 @@ def test_output_chooses_by_key_or_function():
         (lambda x: {"a": a(x), "b": b(x)}, "b"),
         (lambda x: [a(x)], lambda answer: answer[0] + 2),
     ]:
-        assert adapt(module, "ab", **AS_THEY_ARE, output=output)(IMAGES)[0, :, 0, 0].tolist() == [3, 4]
+        assert adapt(module, ("a", "b"), **AS_THEY_ARE, output=output)(IMAGES)[0, :, 0, 0].tolist() == [3, 4]
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_output_chooses_by_key_or_function():
 )
 def test_what_does_not_fit_is_said_in_one_sentence(module, arguments, says):
     with pytest.raises(ValueError, match=says) as raised:
-        adapt(module, "abc", **{**AS_THEY_ARE, **arguments})
+        adapt(module, ("a", "b", "c"), **{**AS_THEY_ARE, **arguments})
     assert "\n" not in str(raised.value)
 
 
@@ -323,7 +323,7 @@ from helper import module
 
 def build():
     return robviz.models.adapt(
-        module, "abcdefghi", mean=(0, 0, 0), std=(1, 1, 1), dataset=robviz.load_dataset("photos"),
+        module, list("abcdefghi"), mean=(0, 0, 0), std=(1, 1, 1), dataset=robviz.load_dataset("photos"),
         class_map={"a": "background", "b": "cat"}, name="mine",
     )
 

@@ -499,11 +499,12 @@ def infinite_somewhere(logits):
     return logits.index_fill(1, torch.tensor([1]), -float("inf"))
 
 
+SHORT = AttackSpec(eps=0.1, steps=1)
 #: By name: every way from pictures to what a model sees in them.
 LOOKS = {
     "predicted": lambda model, images, labels: predicted(model, images),
     "the app": lambda model, images, labels: comparison.seen(model, images[0]),
-    "checks": lambda model, images, labels: checks.random_outputs(checks.Case(model, images, labels, 0.1, 1, 0)),
+    "checks": lambda model, images, labels: checks.random_outputs(checks.Case(model, images, labels, SHORT)),
     "top logits": lambda model, images, labels: attribution.top_logits(model, images, 0, 0),
     "attribution": lambda model, images, labels: attribution.attribute(model, images[0], labels[0] == labels[0], 0),
     "a card": lambda model, images, labels: measure_clean(model, [Sample("x", images[0], labels[0])], 4),

@@ -372,7 +372,7 @@ def test_the_weights_command_writes_a_table_as_the_stored_ones(card, capsys):
     folder = card()
     cli.main(["data", "weights", str(folder), "--split", "val"])
     heading, *rows = capsys.readouterr().out.splitlines()
-    stored = (Path(camvid.__file__).parent / "tables/camvid.csv").read_text().splitlines()
+    stored = (Path(camvid.__file__).parent / "labels/camvid.csv").read_text().splitlines()
     assert heading == stored[0]
     assert [row.rsplit(",", 1)[0] for row in rows] == ["a,0,0,0", "b,128,0,0", "c,0,128,0"]
     weights = torch.tensor([float(row.rsplit(",", 1)[1]) for row in rows])

@@ -486,7 +486,7 @@ def test_a_recipe_ends_in_a_checkpoint_that_opens_and_a_card_that_tells_how(fold
             if len(attempts) == 2:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr("robviz.finetune.train", interrupted)
+    monkeypatch.setattr("robviz.finetune.follow.train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(recipe, tmp_path, **options)
     assert f"stopped; the same command goes on from the last good state in {tmp_path}" in capsys.readouterr().err
@@ -537,7 +537,7 @@ def test_another_seed_is_that_of_the_first_stage_too(folder, tmp_path, monkeypat
 def test_a_classifier_sees_whole_pictures_and_lends_its_backbone(tmp_path, monkeypatch):
     tiny = {"iterations": 2, "batch_size": 2, "sizes": (32,)}
     monkeypatch.setitem(RECIPES, "mini-classifier", replace(RECIPES["mini-classifier"], **tiny))
-    monkeypatch.setattr("robviz.finetune.measured", lambda *_: {})
+    monkeypatch.setattr("robviz.finetune.follow.measured", lambda *_: {})
     recipe = replace(RECIPES["mini-at-2-300"], **tiny)
     evaluations = miniature(tmp_path, [recipe], [0], PAPER.with_steps(1), images=1, probe_images=1, workers=0)
     (report,) = islice(evaluations, 1)

@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from robviz.attacks import AttackSpec
 from robviz.finetune.evaluation import measure_clean
-from robviz.interactive.comparison import unattacked
+from robviz.interactive.comparison import Subject, unattacked
 from robviz.interactive.ensemble import ACCURACY, breakdown
 from robviz.metrics import (
     accuracy_per_image,
@@ -21,6 +22,7 @@ from robviz.metrics import (
     worst_case_accuracy,
     worst_case_miou,
 )
+from robviz.models import Card
 from robviz.results.failures import failures
 from robviz.results.plan import Run, SeaSettings
 from robviz.results.report import Report
@@ -101,7 +103,8 @@ def test_an_image_of_void_alone_counts_in_no_mean_and_reads_the_same_everywhere(
     assert list(broken.rows["attacked"]) == [labelled["worst"], 1]
     assert list(broken.rows["drop"]) == [pytest.approx(labelled["clean"] - labelled["worst"]), 0]
     assert report.rows[name]["accuracy_mean"] == labelled["worst"] == report.rows[name]["accuracy_pooled"]
-    shown = unattacked(Bends().eval(), HalfVoid()[1], 4, 0.05, 2)
+    card = Card("bends", "", HalfVoid.name, HalfVoid.classes, HalfVoid.palette, "")
+    shown = unattacked(Subject(Bends().eval(), HalfVoid()[1], card), AttackSpec(eps=0.05, steps=2))
     assert shown.scores_before.accuracy == 1
     table = breakdown({name: shown}, HalfVoid.classes)
     assert set(table[ACCURACY]) == {1}

@@ -15,7 +15,7 @@ import torch
 
 from robviz.files.paths import shipped
 from robviz.models.precision import chosen_precision
-from robviz.results.plan import Blockwise, Run, SeaSettings
+from robviz.results.plan import Run, SeaSettings
 from robviz.results.records import Records
 from robviz.results.report import Report
 from robviz.results.summary import report_of
@@ -277,18 +277,15 @@ def test_a_report_is_written_as_json_csv_and_markdown(model, tmp_path):
         Report.load(tmp_path / "plan.json")
 
 
-LONGER = Blockwise(
-    "longer",
-    (Run("js", steps=150), Run("expected-miou", steps=150), Run("expected-miou-soft", "annealed-pgd", steps=150)),
-    blocks=2,
-)
 SCRIPT = """
 import sys
 from pathlib import Path
 from accelerate import PartialState
-from robviz.sea import Run, SeaSettings, evaluate
+from robviz.results.plan import Blockwise, Run
+from robviz.sea import evaluate
 from tests.small import Bends, Noise
-longer = SeaSettings("longer", tuple(Run(loss, steps=150) for loss in ("mask-ce-bal", "mask-ce", "js")))
+runs = (Run("js", steps=150), Run("expected-miou", steps=150), Run("expected-miou-soft", "annealed-pgd", steps=150))
+longer = Blockwise("longer", runs, blocks=2)
 evaluate(Bends().eval(), Noise(), 0.05, longer, out=sys.argv[1])
 Path(sys.argv[1], f"process-{PartialState().process_index}").touch()
 """

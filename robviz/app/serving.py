@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +130,30 @@ def launch_arguments(options: ServeOptions) -> dict[str, Any]:
         "footer_links": [],
         "ssr_mode": False,
     }
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether a server could listen there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        if os.name == "posix":  # elsewhere, the option lets two servers share a port
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def require_free(host: str, port: int) -> None:
+    """Raise InputError, naming the next free port, where another program listens on this one."""
+    if not 0 <= port <= 65535:
+        raise InputError(f"a port is a number within 0 .. 65535, got {port}")
+    if port and not is_free(host, port):
+        others = (one for one in range(port + 1, min(port + 100, 65536)) if is_free(host, one))
+        other = next(others, None)
+        advice = "give another with --port" if other is None else f"port {other} is free: add --port {other}"
+        raise InputError(f"port {port} of {host} is taken by another program, or by another app of robviz; {advice}")
 
 
 def stop_on_terminate() -> None:

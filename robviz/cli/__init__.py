@@ -5,6 +5,8 @@ Commands import what they need when they run, so that `robviz --help` answers at
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -30,10 +32,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: with one sentence (status 1) for an input that the user can correct, with status 2 for a command
             line that cannot be understood, and with 130 after an interruption. All other errors keep their traceback.
     """
+    for stream in (sys.stdout, sys.stderr):  # a console that lacks a letter shows its code instead of ending the run
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         application(arguments, prog_name="robviz")
     except InputError as error:
         sys.exit(f"robviz: {error}")
+    except BrokenPipeError:  # the reader of the output left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except SystemExit as end:
         if end.code:
             raise

@@ -17,7 +17,7 @@ def attack(
     pictures: Annotated[list[Path], Argument(metavar="PICTURE ...", help="Picture files, or folders of them.")],
     out: Annotated[Path, Option(metavar="FOLDER", help="Where to write pictures, masks, numbers and the page.")],
     model: Annotated[str, Option(help=MODEL)] = "photos-clean",
-    eps: Annotated[float, Option(metavar="N", help="Radius of the attack, in 1/255.")] = 4,
+    eps: Annotated[str, Option(metavar="N", help="Radius of the attack, in 1/255.")] = "4",
     loss: Annotated[str, Option(help="Loss that the attack raises.")] = "mask-ce",
     steps: Annotated[int, Option(metavar="N", help="Number of steps.")] = 20,
     method: Annotated[str, Option("--attack", metavar="NAME", help="Such as apgd, pgd or apgd-l2.")] = "apgd",
@@ -46,7 +46,7 @@ def attack(
     from robviz.attacks import AttackSpec
     from robviz.interactive.batch import attack_pictures, pictures_in
     from robviz.models import card_of
-    from robviz.types import InputError
+    from robviz.types import InputError, radius_in_levels
 
     files = pictures_in(pictures)
     network = model_of(model, device)
@@ -54,7 +54,7 @@ def attack(
     if target is not None and target not in classes:
         raise InputError(f"the model has no class {target!r}; choose from: {', '.join(classes)}")
     number = None if target is None else classes.index(target)
-    spec = AttackSpec(method, loss, eps / 255, steps, seed, target=number)
+    spec = AttackSpec(method, loss, radius_in_levels(eps), steps, seed, target=number)
     attacked = attack_pictures(network, files, spec, out, masks=masks, longer_side=size)
     rows = [
         [
@@ -66,4 +66,6 @@ def attack(
         for found in tqdm(attacked, total=len(files), desc="attacking", unit="picture", disable=None)
     ]
     columns = ("picture", "accuracy before", "after", "mIoU before", "after", "largest change")
-    print_table(columns, rows, f"{model} under {method}, {loss}, {eps:g}/255; rates in %; see {out / 'index.html'}")
+    print_table(
+        columns, rows, f"{model} under {method}, {loss}, {255 * spec.eps:g}/255; rates in %; see {out / 'index.html'}"
+    )

@@ -41,12 +41,14 @@ def check(context: Context, name: Name, root: Root = None, split: Split = "val")
     """
     from robviz.datasets import check as find_problems
     from robviz.datasets import load_dataset
+    from robviz.datasets.validation import FEW
 
     dataset = load_dataset(name, split, root or context.obj)
     problems = find_problems(dataset)
     for problem in problems:
         print(f"{problem.name}: {problem.reason}")
-    print(f"{dataset.name} ({dataset.split}): {len(dataset)} samples, {len(problems)} problems")
+    size = f"endless, {FEW} of them read" if dataset.is_endless else f"{len(dataset)} samples"
+    print(f"{dataset.name} ({dataset.split}): {size}, {len(problems)} problems")
     if any(problem.stops for problem in problems):
         raise Exit(1)
 

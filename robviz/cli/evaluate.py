@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import shlex
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, BadParameter, Option
+from typer import Argument, BadParameter, Exit, Option
 
 from robviz.cli.application import MEASURE, application
 from robviz.cli.output import print_markdown
-from robviz.types import Dataset, InputError
+from robviz.types import Dataset, InputError, radius_in_levels
 
 if TYPE_CHECKING:
     from torch import nn
 
+#: The exit status of an evaluation that says not to believe its figures.
+DOUBTFUL = 3
 MODEL = "Name of a model, path of a .safetensors file, or module:function or file.py:function that returns a model."
 
 
@@ -47,30 +50,49 @@ def model_of(name: str, device: str | None) -> nn.Module:
     from torch import nn
 
     from robviz.models import load_model
+    from robviz.models.devices import device_named
 
+    place = device_named(device)
     where, colon, function = name.rpartition(":")
     if not (colon and function.isidentifier()):
-        return load_model(name, device)
+        return load_model(name, place)
     build = getattr(imported(where), function, None)
     if not callable(build):
         raise InputError(f"{where} has no function {function!r}; expected one that returns a model")
-    model = build()
+    try:
+        model = build()
+    except InputError:
+        raise
+    except Exception as error:
+        said = (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"{name} failed: {type(error).__name__}: {said}; expected a function without arguments that returns a model"
+        ) from error
     if not isinstance(model, nn.Module):
         raise InputError(
             f"{name} must return a torch.nn.Module, got {type(model).__name__}; robviz.models.adapt makes one of it"
         )
-    return model.to(device or "cpu")
+    model.made_by = build  # its code is part of what an evaluation is about
+    return model.to(place)
 
 
-def require_usable(dataset: Dataset, limit: int | None, name: str) -> None:
-    """Refuse a dataset with samples that cannot be used, before any time is spent on it."""
+def require_usable(dataset: Dataset, limit: int | None, command: list[str]) -> None:
+    """Refuse a dataset with samples that cannot be used, before any time is spent on it.
+
+    command: the one that lists all of them.
+    """
     from robviz.datasets import check
 
     if broken := [problem for problem in check(dataset, limit) if problem.stops]:
         raise InputError(
             f"{len(broken)} samples cannot be used, first {broken[0].name}: {broken[0].reason}; "
-            f"see `robviz data check {name}` for all"
+            f"see `{shlex.join(command)}` for all"
         )
+
+
+def check_command(name: str, split: str, root: str | None) -> list[str]:
+    """The command that lists what is wrong with a split of a dataset."""
+    return ["robviz", "data", "check", name, "--split", split, *(["--root", root] if root else [])]
 
 
 @application.command(rich_help_panel=MEASURE)
@@ -86,7 +108,7 @@ def evaluate(
     dataset: Annotated[str, Option(help="Name of a dataset or path of your own folder.")] = "photos",
     split: Annotated[str, Option(help="Split of the dataset.")] = "val",
     root: Annotated[str | None, Option(metavar="FOLDER", help="Folder that holds the dataset.")] = None,
-    eps: Annotated[float, Option(metavar="N", help="Radius of the attacks, in 1/255.")] = 4,
+    eps: Annotated[str, Option(metavar="N", help="Radius of the attacks, in 1/255.")] = "4",
     settings: Annotated[str, Option(metavar="NAME", help="Ensemble: paper, paper-v1, strong or quick.")] = "paper",
     steps: Annotated[
         int | None, Option(metavar="N", help="Average number of steps per attack, instead of the ensemble's own.")
@@ -105,12 +127,18 @@ def evaluate(
     ] = None,
     precision: Annotated[str, Option(metavar="NAME", help="Precision of the gradients: fp32, bf16 or auto.")] = "auto",
     device: Annotated[str | None, Option(help="Device such as cpu, cuda or cuda:1.", show_default="cpu")] = None,
+    eot: Annotated[
+        int, Option(metavar="N", help="Attack the mean of N passes, for a model that answers at random.")
+    ] = 1,
 ) -> None:
     """Attack a dataset with an ensemble of attacks and report the worst case.
+
+    The exit status is 3 if the report has doubts about its figures.
 
     You can stop it at any time: with --out, the same command resumes where it left off.
     """
     from robviz.datasets import load_dataset
+    from robviz.models.devices import device_named
     from robviz.sea import SETTINGS
     from robviz.sea import evaluate as run
 
@@ -123,16 +151,16 @@ def evaluate(
         from robviz.paper import configs as official
 
         network, pictures, size = official.evaluation(config, root)
-        network, batch_size = network.to(device or "cpu"), batch_size or size
-        require_usable(pictures, limit, dataset)
+        network, batch_size = network.to(device_named(device)), batch_size or size
+        require_usable(pictures, limit, check_command(pictures.name, pictures.split, root))
     else:
         pictures = load_dataset(dataset, split, root)
-        require_usable(pictures, limit, dataset)
+        require_usable(pictures, limit, check_command(dataset, split, root))
         network = model_of(model or model_option or "", device)
     report = run(
         network,
         pictures,
-        eps / 255,
+        radius_in_levels(eps),
         chosen if steps is None else chosen.with_steps(steps),
         out=out,
         resume=not restart,
@@ -141,5 +169,8 @@ def evaluate(
         precision=precision,
         keep_masks=keep_masks,
         keep_pictures=keep_pictures,
+        eot=eot,
     )
     print_markdown(report.to_markdown())
+    if report.doubts:
+        raise Exit(DOUBTFUL)

@@ -35,7 +35,7 @@ def app(
 ) -> None:
     """Start the app in the browser. By default it answers this machine alone."""
     from robviz.app import main
-    from robviz.app.serving import ServeOptions, logins_in
+    from robviz.app.serving import ServeOptions, logins_in, require_free
 
     options = ServeOptions(
         host=host,
@@ -46,6 +46,7 @@ def app(
         max_visitors=max_visitors,
         no_upload=no_upload,
     )
+    require_free(host, port)
     main(evaluations=evaluations, options=options)
 
 

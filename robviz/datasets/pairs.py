@@ -26,20 +26,20 @@ class Pair:
 
 
 def read_indices(path: Path, void: tuple[int, ...] = ()) -> np.ndarray:
-    """The numbers in a mask of one channel, palette or grey, of 1 to 16 bits.
+    """Read the numbers in a mask of one channel, palette or grey, of 1 to 16 bits.
 
     Greys of 1, 2 and 4 bits give the numbers in the file, which viewers stretch to 0 .. 255.
 
     Args:
-        path: The mask's file.
+        path: The file of the mask.
         void: The numbers that are declared void; they stay in the result.
 
     Returns:
         (H, W) int64.
 
     Raises:
-        InputError: The file is missing, damaged or has several channels, or its white may be a class or void: an 8-bit
-            mask of 0 and 255 that was packed into fewer bits is the same file as one of class numbers.
+        InputError: If the file is missing, damaged or has several channels, or if its white may be a class or void: an
+            8-bit mask of 0 and 255 that was packed into fewer bits is the same file as one of class numbers.
     """
 
     def indices(image: Image.Image) -> np.ndarray:
@@ -48,7 +48,13 @@ def read_indices(path: Path, void: tuple[int, ...] = ()) -> np.ndarray:
                 f"{path} is a mask in {image.mode}: expected one channel of class numbers, palette or grey"
             )
         labels, highest = samples(image)
-        if highest in PACKED.values() and image.format != "PPM" and 255 in void and (labels == highest).any():
+        if (
+            highest is not None
+            and highest in PACKED.values()
+            and image.format != "PPM"
+            and 255 in void
+            and (labels == highest).any()
+        ):
             raise InputError(
                 f"{path} is a grey mask of {highest.bit_length()} bits a pixel, in which white may be class {highest} "
                 "or void 255; save it with 8 bits a pixel"
@@ -81,12 +87,16 @@ def fit(image: Image.Image, labels: np.ndarray, size: int) -> tuple[Image.Image,
 
 @dataclass(eq=False, repr=False)
 class Pairs(Dataset):
-    """Samples read from pairs of files when they are asked for.
+    """Read samples from pairs of files when they are asked for.
 
-    read_labels: a mask file to (H, W) int64 of class indices and `VOID`. size: of the paper's squares (`fit`); None
-    keeps the pictures whole. orient: a picture and its name to RGB; `to_rgb` leaves the pixels as stored, as the masks
-    of the published datasets are drawn. `[i]` raises InputError, naming the file, for what is missing or damaged, for a
-    mask of another size than its picture's, and for labels outside the classes.
+    `[i]` raises InputError, naming the file, for missing or damaged files, for a mask whose size differs from its
+    picture's, and for labels outside the classes.
+
+    Attributes:
+        read_labels: Reads a mask file as (H, W) int64 class indices and `VOID`.
+        size: Side of the paper's squares (`fit`); None keeps the pictures whole.
+        orient: Converts a picture and its name to RGB; `to_rgb` keeps the pixels as stored, which fits the masks of the
+            published datasets.
     """
 
     name: str

@@ -378,6 +378,9 @@ def class_weights() -> torch.Tensor:
     return weights / weights.mean()
 
 
+ENDLESS = 1_000_000  # samples, which stands for as many as are asked for
+
+
 class Composites(Photos):
     """Draw `composite(scenes, i)` as sample i."""
 
@@ -386,6 +389,10 @@ class Composites(Photos):
     def __init__(self, scenes: str, length: int, size: int = LONGER_SIDE) -> None:
         self.scenes, self.length, self.size = scenes, length, size
         self.split = scenes if size == LONGER_SIDE else f"{scenes}-{size}"
+
+    @property
+    def is_endless(self) -> bool:
+        return self.length == ENDLESS
 
     def __len__(self) -> int:
         return self.length
@@ -402,7 +409,7 @@ class Objects(Composites):
     name, draw = "photos-objects", staticmethod(lone_object)
 
 
-LENGTHS = {"train": 1_000_000, "val": 64}
+LENGTHS = {"train": ENDLESS, "val": 64}
 
 
 def load_objects(split: str) -> Dataset:

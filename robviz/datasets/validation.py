@@ -9,6 +9,9 @@ from tqdm import tqdm
 
 from robviz.types import VOID, Dataset, Sample
 
+#: The samples of an endless dataset that are read.
+FEW = 256
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -47,12 +50,13 @@ def check(dataset: Dataset, limit: int | None = None) -> list[Problem]:
 
     Args:
         dataset: Any dataset.
-        limit: Read at most this many samples.
+        limit: Read at most this many samples; of an endless dataset, `FEW` by default.
 
     Returns:
         The problems, in the order of the samples.
     """
-    count = len(dataset) if limit is None else min(limit, len(dataset))
+    most = FEW if dataset.is_endless else len(dataset)
+    count = most if limit is None else min(limit, len(dataset))
     if len(dataset) == 0:
         return [Problem(dataset.name, f"the split {dataset.split!r} has no sample")]
     found, seen = [], set()

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from robviz.types import InputError
+
+
+@contextmanager
+def writable(place: Path) -> Iterator[None]:
+    """Raise InputError, naming the place, where it cannot be written: a file is there, or it is protected.
+
+    A full disk stays an OSError, as files that are there already are worth keeping.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        if isinstance(error, (FileExistsError, NotADirectoryError)):
+            raise InputError(f"cannot write to {place}: it is a file or lies below one; give a folder") from error
+        where, why = error.filename or place, error.strerror or error
+        raise InputError(f"cannot write to {where}: {why}; give a folder that can be written") from error
 
 
 @contextmanager

@@ -9,9 +9,9 @@ generator of its own progress.
 
 from __future__ import annotations
 
+from robviz.finetune.follow import run
 from robviz.finetune.images import TrainingImages
 from robviz.finetune.loop import Progress, train
 from robviz.finetune.recipes import RECIPES, Recipe
-from robviz.finetune.run import run
 
 __all__ = ["RECIPES", "Progress", "Recipe", "TrainingImages", "run", "train"]

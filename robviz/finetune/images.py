@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from math import ceil
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from robviz.datasets.photos import Composites, Objects
 from robviz.finetune.recipes import Recipe
 from robviz.types import Dataset, InputError
 
+T = TypeVar("T")
 ORDER, AUGMENTATION, NOISE, DROPOUT = range(4)  # what the randomness is for
 
 
@@ -138,3 +141,14 @@ def loader(
         prefetch_factor=4 if workers else None,
         generator=torch.Generator(),  # else it draws from everyone's
     )
+
+
+def read_by_workers(batches: Iterable[T]) -> Iterator[T]:
+    """Pass batches on; what a process that reads images refuses is said in its own sentence, without its traceback."""
+    try:
+        yield from batches
+    except InputError as error:
+        *_, last = str(error).strip().splitlines()
+        if not str(error).startswith("Caught InputError"):
+            raise
+        raise InputError(last.partition("InputError: ")[2] or last) from None

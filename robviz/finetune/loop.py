@@ -18,7 +18,15 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from robviz.files.atomic import replacing
-from robviz.finetune.images import DROPOUT, TrainingImages, generator_of, loader, numbers_of, passes_after
+from robviz.finetune.images import (
+    DROPOUT,
+    TrainingImages,
+    generator_of,
+    loader,
+    numbers_of,
+    passes_after,
+    read_by_workers,
+)
 from robviz.finetune.objectives import autocast, noise_of, objective_of, pgd_examples
 from robviz.finetune.optimisation import choose_trained, into_training_mode, learning_rate_factor, optimizer_of
 from robviz.finetune.recipes import Recipe
@@ -83,7 +91,7 @@ class Training:
 
     @property
     def iteration(self) -> int:
-        """The number of iterations done."""
+        """Return the number of finished iterations."""
         return len(self.losses)
 
     def save(self, folder: Path) -> None:
@@ -195,7 +203,7 @@ def train(
     network = accelerator.prepare(training.objective.network)
     resumed, before, started = training.iteration, training.seconds, time.perf_counter()
     watch = Stopwatch(device)
-    for batch, labels in loader(images, resumed, process, processes, workers):
+    for batch, labels in read_by_workers(loader(images, resumed, process, processes, workers)):
         watch.lap("waiting")
         into_training_mode(model, recipe)
         part = Part(batch.to(device), labels.to(device), numbers_of(training.iteration, recipe, process, processes))
@@ -270,7 +278,8 @@ def backpropagate(
             accelerator.backward(loss * accelerator.num_processes / count)  # which takes the mean over processes
             watch.lap("backward")
         total += loss.detach()
-    return (accelerator.reduce(total, "sum") / count).item()
+    result: float = (accelerator.reduce(total, "sum") / count).item()
+    return result
 
 
 def answers(network: nn.Module, images: Tensor) -> Any:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import partial
 from itertools import product
 from typing import Any
 
 import yaml
 
-from robviz.types import InputError
+from robviz.types import InputError, check_number, check_radius, check_whole
 
 Size = int | tuple[int, int]  # a square's side, or height and width
 
@@ -18,6 +21,40 @@ CHOICES = {
     "trains": ("all", "decoder", "backbone", "classifier"),
     "optimizer": ("adamw", "sgd"),
     "precision": ("bf16", "fp32"),
+}
+
+
+def check_sizes(name: str, value: Any) -> None:
+    """Raise InputError unless a value is a tuple of sides, or of heights and widths."""
+    sides = [side for size in value for side in (size if isinstance(size, tuple) else (size,))] if value else []
+    is_pair = all(not isinstance(size, tuple) or len(size) == 2 for size in value or ())
+    if not sides or not is_pair or not all(isinstance(side, int) and side >= 8 for side in sides):
+        raise InputError(
+            f"{name} must be sides of at least 8 pixels, such as [128, 160], or heights and widths, such as "
+            f"[[240, 320]]; got {value!r}"
+        )
+
+
+def check_name(name: str, value: Any) -> None:
+    """Raise InputError unless a value can name files."""
+    if not (isinstance(value, str) and re.fullmatch(r"\w[\w.-]*", value)):
+        raise InputError(f"{name} must consist of letters, digits, dots, dashes and underscores, got {value!r}")
+
+
+SHARES = partial(check_number, low=0, high=1, unit=", a share")
+#: What the numbers and names of a recipe may be.
+RULES: dict[str, Callable[[str, Any], None]] = {
+    "name": check_name,
+    "sizes": check_sizes,
+    "eps": check_radius,
+    "attack_step_size": check_radius,
+    "seed": check_whole,
+    **{name: partial(check_whole, low=1) for name in ("batch_size", "attack_steps", "base_size")},
+    **dict.fromkeys(("warm_up", "eps_warm_up", "averaging", "warm_up_ratio"), SHARES),
+    **{
+        name: partial(check_number, low=0)
+        for name in ("learning_rate", "weight_decay", "auxiliary_weight", "decoder_rate", "power", "clip")
+    },
 }
 
 
@@ -74,15 +111,18 @@ class Recipe:
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise InputError(f"unknown {name} {getattr(self, name)!r}; choose from: {', '.join(known)}")
+        for name in ("iterations", "epochs"):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name), 1)
         lengths = [length for length in (self.iterations, self.epochs) if length is not None]
         if len(lengths) != 1 or lengths[0] < 1:
             raise InputError(
                 f"a recipe needs either iterations or epochs, at least 1, got iterations={self.iterations} and "
                 f"epochs={self.epochs}"
             )
-        for name in ("batch_size", "attack_steps"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, check in RULES.items():
+            if (value := getattr(self, name)) is not None:
+                check(name, value)
 
 
 #: Ours, for the small architecture: what a CPU can do.
@@ -254,8 +294,24 @@ def changed(recipe: Recipe, changes: list[str]) -> Recipe:
         name, equals, value = change.partition("=")
         if not equals or name not in known:
             raise InputError(f"cannot set {change!r}; expected name=value with a name among {', '.join(known)}")
-        values[name] = plain(yaml.safe_load(value))
+        values[name] = meant(name, yaml.safe_load(value), str(known[name].type))
     return replace(recipe, **values)
+
+
+def meant(name: str, value: Any, kind: str) -> Any:
+    """Read a setting as its kind: `4/255` and `1e-3` as numbers, `1e3` as a whole one, one size as the only one."""
+    value = plain(value)
+    if name == "sizes" and isinstance(value, int):
+        return (value,)
+    if isinstance(value, str) and kind.startswith(("int", "float")):
+        above, slash, below = value.partition("/")
+        try:
+            value = float(above) / (float(below) if slash else 1)
+        except (ValueError, ZeroDivisionError):
+            raise InputError(f"{name} must be a number, such as 3, 1e-3 or 4/255, got {value!r}") from None
+    if isinstance(value, float) and kind.startswith("int") and value.is_integer():
+        return int(value)
+    return value
 
 
 def plain(value: Any) -> Any:

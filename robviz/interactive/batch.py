@@ -37,13 +37,14 @@ MOST_CLASSES = 255  # that a mask of 8 bits tells apart
 
 @dataclass(frozen=True)
 class Attacked:
-    """One picture of several, attacked.
+    """Hold one of several pictures, attacked.
 
     Attributes:
-        name: That of its folder; the file's stem, made unique.
+        name: The name of its folder: the file's stem, made unique.
         source: The picture file.
         shown: The measured comparison.
-        has_truth: Whether scores compare with a label mask; else with the model's own mask of the unattacked picture.
+        has_truth: True if scores compare with a label mask, False if with the model's own mask of the unattacked
+            picture.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Attacked:
     has_truth: bool
 
     def numbers(self) -> dict[str, Any]:
-        """What was measured, ready for JSON; rates in [0, 1]."""
+        """Return what was measured, ready for JSON; rates in [0, 1]."""
         shown = self.shown
         return {
             "picture": self.source.name,

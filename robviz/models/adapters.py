@@ -13,11 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robviz.datasets.photos import PALETTE
+from robviz.models.answers import require_normal, told
 from robviz.models.card import Card
+from robviz.models.devices import device_named
 from robviz.models.layers import device_of, resize
 from robviz.types import Dataset, InputError
 
 Output = str | int | Callable[[Any], Any] | None
+Classes = Sequence[str] | Mapping[Any, str]
+#: `output` of a network with one logit for the foreground alone.
+BINARY = "binary"
 #: Where a dictionary keeps its logits: transformers, torchvision.
 KEYS = ("logits", "out")
 #: How far a class that nobody predicts lies below the others: e^-30 adds nothing to a float32 softmax.
@@ -28,6 +33,8 @@ def chosen_output(answer: Any, output: Output) -> Any:
     """Return what `output` selects from a module's result; raises InputError if it is not there."""
     if callable(output):
         return output(answer)
+    if output == BINARY:
+        return background_and(chosen_output(answer, None))
     if output is not None:
         try:
             return answer[output]
@@ -38,12 +45,34 @@ def chosen_output(answer: Any, output: Output) -> Any:
     return answer
 
 
-def told(answer: Any) -> str:
-    """Describe a result in a few words."""
-    if isinstance(answer, Tensor):
-        return f"{answer.dtype} {tuple(answer.shape)}"
-    inside = f" of {', '.join(map(repr, answer))}" if isinstance(answer, Mapping) else ""
-    return f"a {type(answer).__name__}{inside}"
+def background_and(logit: Any) -> Any:
+    """Two classes of one logit for the foreground: the background's is 0."""
+    if not (isinstance(logit, Tensor) and logit.ndim == 4 and logit.shape[1] == 1):
+        raise InputError(f'output="binary" is for one logit a pixel, (B, 1, h, w); the module returned {told(logit)}')
+    return torch.cat([torch.zeros_like(logit), logit], 1)
+
+
+def names_of(classes: Any, channels: str = "channel") -> tuple[str, ...]:
+    """The names of the classes in their order: of a sequence, or of a mapping such as id2label by its numbers.
+
+    Raises InputError for anything else.
+    """
+    given = classes
+    if isinstance(classes, Mapping):
+        try:
+            given = [classes[key] for key in sorted(classes, key=int)]
+            is_whole = sorted(map(int, classes)) == list(range(len(classes)))
+        except (TypeError, ValueError):
+            is_whole = False
+        if not is_whole:
+            raise InputError(
+                f"classes as a mapping must go from the numbers 0 .. K - 1 to names, as id2label does, "
+                f"got the keys {', '.join(map(repr, list(classes)[:5]))}; label2id is the other way round"
+            )
+    is_list = isinstance(given, Sequence) and not isinstance(given, (str, bytes))
+    if not is_list or not given or not all(isinstance(name, str) for name in given):
+        raise InputError(f"classes must be a list of names, one for each {channels}, got {classes!r}")
+    return tuple(given)
 
 
 def checked(logits: Any, channels: int) -> Tensor:
@@ -52,6 +81,11 @@ def checked(logits: Any, channels: int) -> Tensor:
         raise InputError(
             "the module must return logits, a float tensor (B, K, h, w) or a dictionary with one under "
             f"{' or '.join(map(repr, KEYS))}; got {told(logits)}; output= chooses, by a key or a function of the answer"
+        )
+    if logits.shape[1] == 1:
+        raise InputError(
+            "the module returned one channel, in which the largest is always class 0 and nothing can break; one logit "
+            'for the foreground becomes two classes by classes=("background", "its name") and output="binary"'
         )
     if logits.shape[1] != channels:
         raise InputError(
@@ -67,10 +101,11 @@ def look_like_probabilities(outputs: Tensor) -> bool:
 
 
 class Adapted(nn.Module):
-    """Images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), by a module of other habits; `adapt` makes it."""
+    """Map images (B, 3, H, W) in [0, 1] to logits (B, K, H, W) with a module of other conventions; `adapt` makes it."""
 
     mean: Tensor
     std: Tensor
+    targets: Tensor
 
     def __init__(
         self,
@@ -82,7 +117,7 @@ class Adapted(nn.Module):
         output: Output,
         multiple_of: int,
     ) -> None:
-        """targets: of each channel of the module, the class it stands for, -1 for none."""
+        """Wrap a module. targets: the class that each of its channels stands for, -1 for none."""
         super().__init__()
         self.module = module
         device = device_of(self)
@@ -94,6 +129,17 @@ class Adapted(nn.Module):
         self.sources = [[i for i, target in enumerate(targets) if target == k] for k in range(num_classes)]
         self.output = output
         self.multiple_of = multiple_of
+
+    def describe(self) -> dict[str, Any]:
+        """What `adapt` was told, ready for JSON; functions by name."""
+        output = getattr(self.output, "__qualname__", type(self.output).__name__)
+        return {
+            "output": output if callable(self.output) else self.output,
+            "multiple_of": self.multiple_of,
+            "mean": self.mean.flatten().tolist(),
+            "std": self.std.flatten().tolist(),
+            "class_of_channel": self.targets.tolist(),
+        }
 
     def own_logits(self, images: Tensor) -> Tensor:
         """Return the logits (B, C, H, W) of the module's own classes, before the class map."""
@@ -122,13 +168,14 @@ class Adapted(nn.Module):
 
 
 def opened(path: Path) -> nn.Module:
-    """The module in a TorchScript or torch.export file. Raises InputError when it is neither."""
+    """Open the module in a TorchScript or torch.export file; raises InputError for other files."""
     if not path.is_file():
         raise InputError(f"there is no file {path}; give a module, or a TorchScript or .pt2 (torch.export) file")
     try:
         if path.suffix == ".pt2":
             return torch.export.load(path).module()
-        return torch.jit.load(path, map_location="cpu")
+        result: nn.Module = torch.jit.load(path, map_location="cpu")
+        return result
     except (RuntimeError, BadZipFile) as error:
         kind = "torch.export" if path.suffix == ".pt2" else "TorchScript"
         raise InputError(
@@ -138,7 +185,7 @@ def opened(path: Path) -> nn.Module:
 
 
 def put_in_eval(model: Adapted) -> None:
-    """Eval mode, for good where the module was exported: its graph cannot change the mode and refuses to be asked."""
+    """Put the model in eval mode, for good if the module was exported: its graph cannot change its mode."""
     try:
         model.eval()
     except NotImplementedError:
@@ -219,9 +266,14 @@ def check_colours(mean: Sequence[float], std: Sequence[float]) -> None:
 def try_out(model: Adapted, size: tuple[int, int]) -> None:
     """Run a random picture (H, W) through the model, to report now what would fail or mislead during an attack."""
     draw = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    require_normal(model)
+    gradient = None
     try:
-        with torch.enable_grad():
-            logits = model.own_logits(draw.to(model.mean).requires_grad_())
+        with torch.inference_mode(False), torch.enable_grad():
+            picture = draw.clone().to(model.mean).requires_grad_()
+            logits = model.own_logits(picture)
+            if logits.requires_grad:
+                (gradient,) = torch.autograd.grad(logits.float().logsumexp(1).sum(), picture, allow_unused=True)
     except InputError:
         raise
     except Exception as error:
@@ -242,11 +294,17 @@ def try_out(model: Adapted, size: tuple[int, int]) -> None:
             "no gradient leads from the module's logits to the picture, so no attack can start; "
             "is there a torch.no_grad, an argmax or numpy on the way?"
         )
+    if gradient is not None and not gradient.isfinite().all():
+        warnings.warn(
+            "the gradient of the module's logits holds NaN or infinity for a random picture: attacks stand still, and "
+            "the model looks robust; is there a root or a norm of 0 on the way? add a small number inside of it",
+            stacklevel=3,
+        )
 
 
 def adapt(  # noqa: PLR0913 - public and documented
     module: Callable[[Tensor], Any] | str | Path,
-    classes: Sequence[str],
+    classes: Classes,
     *,
     mean: Sequence[float],
     std: Sequence[float],
@@ -258,6 +316,7 @@ def adapt(  # noqa: PLR0913 - public and documented
     palette: Sequence[tuple[int, int, int]] | None = None,
     name: str | None = None,
     size: tuple[int, int] = (64, 64),
+    device: str | torch.device | None = None,
 ) -> nn.Module:
     """Adapt any model to robviz: from images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), with a card.
 
@@ -297,6 +356,7 @@ def adapt(  # noqa: PLR0913 - public and documented
         InputError: If the parts do not fit together, or if the module fails, gives no logits or passes no gradient
             back.
     """
+    classes = names_of(classes)
     check_colours(mean, std)
     if multiple_of < 1:
         raise InputError(f"multiple_of must be at least 1, got {multiple_of}")
@@ -314,6 +374,8 @@ def adapt(  # noqa: PLR0913 - public and documented
         known = module if hasattr(module, "__qualname__") else type(module)
         kind, origin = known.__name__, f"{known.__module__}.{known.__qualname__}"
     model = Adapted(module, targets, len(resulting), mean, std, output, multiple_of)
+    if device is not None:
+        model.to(device_named(device))
     put_in_eval(model)
     try_out(model, size)
     model.card = Card(  # type: ignore[assignment]

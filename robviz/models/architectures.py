@@ -64,7 +64,7 @@ UNMISTAKABLE = 12347  # a number of classes that no tensor has as a side by chan
 
 
 def architecture_of(name: str) -> Architecture:
-    """The row of a name, or of `upernet/<a backbone of timm>`. Raises InputError for an unknown one."""
+    """Return the row of a name, or of `upernet/<a backbone of timm>`; raises InputError for an unknown one."""
     if found := from_timm.parts(name):
         return Architecture(found[0], load_imagenet=found[1])
     if name not in ARCHITECTURES:
@@ -153,12 +153,12 @@ def load_backbone(model: nn.Module, source: str | Path | State) -> nn.Module:
 
 
 def under_our_keys(state: State, architecture: str, here: State) -> State:
-    """A published checkpoint under the keys of `here`, the state dict of such a model; one of ours as it is."""
+    """Rename a published checkpoint to the keys of `here`, the state dict of such a model; leave ours as it is."""
     return state if state.keys() <= here.keys() else renamed(state, architecture_of(architecture).published_keys)
 
 
 def what_fits(state: State, model: nn.Module) -> str:
-    """What to do about a checkpoint that does not fit the model."""
+    """Advise on a checkpoint that does not fit the model."""
     fitting = {name: classes for name in ARCHITECTURES if (classes := classes_in(state, name))}
     name = str(model.architecture)
     if name in fitting:

@@ -53,7 +53,7 @@ def pirat(architecture: str, dataset: str, share: str, file: str, epochs: int, *
 
 
 def robust(architecture: str, share: str, file: str, clean: float, attacked: float) -> Published:
-    """Describe an ImageNet backbone; clean, attacked: top-1 accuracy in per cent, without and under AutoAttack, 4/255."""
+    """Describe an ImageNet backbone with its top-1 accuracy in per cent, clean and under AutoAttack at 4/255."""
     return Published(
         architecture,
         "imagenet",

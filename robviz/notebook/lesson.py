@@ -279,7 +279,8 @@ def read(name: str) -> NotebookNode:
 
     if name not in names():
         raise InputError(f"unknown notebook {name!r}; choose from: {', '.join(names())}")
-    return nbformat.read(shipped("notebooks") / f"{name}.ipynb", as_version=4)
+    result: NotebookNode = nbformat.read(shipped("notebooks") / f"{name}.ipynb", as_version=4)
+    return result
 
 
 def role(cell: NotebookNode) -> str | None:

@@ -49,6 +49,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from robviz.files.atomic import writable
 from robviz.files.paths import shipped
 
 if TYPE_CHECKING:
@@ -133,7 +134,8 @@ def kernel(notebook: NotebookNode) -> Iterator[Callable[[int, str], NotebookNode
         cell = notebook.cells[index]
         cell.source, cell.outputs = source, []
         client.execute_cell(cell, index)
-        return cell
+        result: NotebookNode = cell
+        return result
 
     with tempfile.TemporaryDirectory() as folder, client.setup_kernel(cwd=folder, env=dict(os.environ)):
         if os.environ.get("ROBVIZ_MODE", "quick") == "quick":
@@ -353,4 +355,6 @@ def solve(name: str, out: Path) -> None:
     """Write the solved copy of a notebook, not run."""
     import nbformat
 
-    nbformat.write(solved(read(name)), out)
+    copy = solved(read(name))
+    with writable(out.parent):
+        nbformat.write(copy, out)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from robviz.files.atomic import write_atomically
+from robviz.results.plan import Figures, ImageFigures, Plan
 from robviz.types import InputError
 
 
@@ -41,31 +42,39 @@ COLUMNS = {
 }
 
 
+#: How a sentence about a figure that may be wrong begins.
+DOUBT = "do not believe this figure"
+
+
 @dataclass(frozen=True)
 class Report:
     """Hold the result of an evaluation and everything that decided it; the same evaluation gives the same bytes.
 
     Attributes:
-        plan: model {name, sha256}, dataset {name, split, images}, eps, settings {name, runs [{loss, attack, steps}],
-            aggregation, seed}, seed, precision, device, threads, versions.
+        plan: model {name, sha256, settings, wrapping, code, packages}, dataset {name, split, images, classes,
+            class_weights, sha256}, eps, settings {name, runs [{loss, attack, steps}], aggregation, seed}, seed,
+            precision, device, threads, versions.
         rows: Figures for `clean`, each run, each pair of runs and `worst case`: {accuracy_mean, accuracy_pooled, miou,
             balanced_accuracy, iou_by_size {small, medium, large}, iou_by_class {class: IoU}}; rates in [0, 1], null
             where undefined.
         images: [{image, clean, worst, by}], the pixel accuracy of each image before and under the attack `by` that
             hurts it most.
         gradients: The number of backward passes spent.
+        doubts: Sentences that begin with "do not believe this figure" and say what made the model look more robust than
+            it is; empty where nothing was found.
     """
 
-    plan: dict[str, Any]
-    rows: dict[str, dict[str, Any]]
-    images: list[dict[str, Any]]
+    plan: Plan
+    rows: dict[str, Figures]
+    images: list[ImageFigures]
     gradients: int
+    doubts: list[str] = field(default_factory=list)
 
     def table(self) -> list[list[str]]:
         """Return a heading and one line per row, rates in per cent."""
         lines = [["", *COLUMNS.values()]]
         for name, figures in self.rows.items():
-            values = {**figures, **figures["iou_by_size"]}
+            values: dict[str, Any] = {**figures, **figures["iou_by_size"]}
             cells = [values[column] for column in COLUMNS]
             lines.append([name, *("" if value is None else f"{100 * value:.2f}" for value in cells)])
         return lines
@@ -92,7 +101,10 @@ class Report:
             + ", ".join(f"{name} {number}" for name, number in plan["versions"].items())
         )
         rule = ["---", *["---:"] * (len(heading) - 1)]
-        return "\n".join([title, "", about, "", *(f"| {' | '.join(line)} |" for line in [heading, rule, *lines]), ""])
+        doubts = [line for doubt in self.doubts for line in (f"**{doubt[0].upper()}{doubt[1:]}.**", "")]
+        return "\n".join(
+            [title, "", *doubts, about, "", *(f"| {' | '.join(line)} |" for line in [heading, rule, *lines]), ""]
+        )
 
     def save(self, path: str | Path) -> None:
         """Write the report.

@@ -13,7 +13,6 @@ import gradio as gr
 import pandas as pd
 
 from robviz.app.work import VIEWER, drawn_by, refusing
-from robviz.datasets import load_dataset
 from robviz.files.paths import shipped
 from robviz.metrics import SIZE_NAMES
 from robviz.results.annotations import LONGEST, read_notes, write_note
@@ -61,8 +60,7 @@ def evaluations() -> list[tuple[str, int]]:
 @lru_cache(maxsize=4)
 def opened_as_of(folder: Path, written: float) -> tuple[Failures, Dataset | None]:
     found = failures(folder)
-    plan = found.plan["dataset"]
-    return found, load_dataset(plan["name"], plan["split"]) if found.flips is not None else None
+    return found, found.dataset
 
 
 def opened(evaluation: int) -> tuple[Failures, Dataset | None]:

@@ -1,0 +1,40 @@
+"""Tell two datasets apart by what they hold: a digest of every picture with its labels."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from robviz.types import Dataset, Sample
+
+
+def sample_digest(sample: Sample) -> str:
+    """SHA-256 of a sample's picture and labels."""
+    digest = hashlib.sha256()
+    for part in (sample.image, sample.labels):
+        digest.update(f"{part.dtype} {tuple(part.shape)} ".encode())
+        digest.update(part.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def digests_of(dataset: Dataset, count: int) -> dict[str, str]:
+    """The digests of the first `count` samples by `number name`, in their order. Reads each once."""
+    samples = ((index, dataset[index]) for index in range(count))
+    return {f"{index} {sample.name}": sample_digest(sample) for index, sample in samples}
+
+
+def identity(dataset: Dataset, digests: dict[str, str], with_weights: bool) -> dict[str, Any]:
+    """Describe what of a dataset decides figures, ready for JSON.
+
+    Args:
+        dataset: The dataset.
+        digests: What `digests_of` made of it.
+        with_weights: Whether the class weights take part.
+    """
+    content = "\n".join(f"{name} {digest}" for name, digest in digests.items())
+    weights = dataset.class_weights if with_weights else None
+    return {
+        "classes": list(dataset.classes),
+        "class_weights": None if weights is None else weights.tolist(),
+        "sha256": hashlib.sha256(content.encode()).hexdigest(),
+    }

@@ -1,0 +1,36 @@
+"""Attack a model that answers at random by the mean of several of its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from robviz.types import check_whole
+
+
+class Expectation(nn.Module):
+    """The mean of the logits of several passes (expectation over transformation, Athalye et al., ICML 2018)."""
+
+    def __init__(self, model: nn.Module, draws: int) -> None:
+        super().__init__()
+        check_whole("eot", draws, 1)
+        self.model, self.draws = model, draws
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to logits (B, K, H, W)."""
+        total = self.model(images)
+        for _ in range(self.draws - 1):
+            total = total + self.model(images)
+        result: Tensor = total / self.draws
+        return result
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Let torch draw from a seed inside, and go on as before afterwards."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
