@@ -65,9 +65,7 @@ def test_masks_of_fewer_bits_than_8_give_the_numbers_in_the_file(tmp_path, bits,
 
 def test_a_mask_of_black_and_white_is_said_to_be_taken_as_void_where_void_is_255(tmp_path):
     path = packed_png(tmp_path / "mask.png", np.array([[0, 1], [1, 0]]), 1)
-    with pytest.warns(
-        UserWarning, match=r"mask.png is a mask of black and white, .* if it is class 1, save it with"
-    ):
+    with pytest.warns(UserWarning, match=r"mask.png is a mask of black and white, .* if it is class 1, save it with"):
         assert numbers(path, (255,)).tolist() == [[0, -1], [-1, 0]]
 
 
