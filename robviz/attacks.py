@@ -1,12 +1,12 @@
 """L-infinity and L2 attacks on segmentation, as generators that can be stopped at any step.
 
-Each attack comes twice: `apgd_steps` yields an `AttackResult` at the start and after every step, each complete and
-valid, so whoever stops early keeps the best found so far; `apgd` runs it to the end. All share one signature,
-explained at `attack_steps`; `spec_steps` takes the same facts as one record, an `AttackSpec`.
+Each attack comes as two functions: `apgd_steps` yields an `AttackResult` at the start and after every step, each
+complete and valid, so that you can stop early and keep the best result so far; `apgd` runs it to its end. All share one
+signature, explained at `attack_steps`. `spec_steps` takes the same facts as one record, an `AttackSpec`.
 
-Inside, an optimiser is a coroutine about one image: it yields the point it wants to know about (`Ask`) and is sent
-what the model says there (`Answer`). `search` asks the model about all images of the batch at once. To add an attack,
-write its optimiser and add its row to `OPTIMISERS`: both functions follow from the row.
+Internally, an optimiser is a coroutine about one image: it yields the point that it wants evaluated (`Ask`) and
+receives what the model says there (`Answer`). `search` evaluates all images of the batch at once. To add an attack,
+write its optimiser and add its row to `OPTIMISERS`; both functions follow from the row.
 """
 
 from __future__ import annotations
@@ -33,6 +33,21 @@ from robviz.models.answers import answer_of, logits_of, require_normal
 from robviz.norms import L2, LINF, Norm
 from robviz.types import VOID, InputError, check_radius, check_whole
 
+__all__ = [
+    "OPTIMISERS",
+    "TARGETED",
+    "AttackResult",
+    "AttackSpec",
+    "History",
+    "attack_steps",
+    "check_images",
+    "frozen",
+    "last_of",
+    "predicted",
+    "share_equal",
+    "spec_steps",
+]
+
 
 class History(NamedTuple):
     """Record every step of an attack, the start first: (T + 1, B) each; finished images repeat their last values."""
@@ -45,14 +60,19 @@ class History(NamedTuple):
 
 @dataclass(frozen=True)
 class AttackResult:
-    """The best of an attack so far.
+    """Hold the best result of an attack so far.
 
-    images: (B, 3, H, W) in [0, 1], within eps of the originals in the attack's norm: those of lowest pixel accuracy,
-    or, with a target, those with most pixels at it. best_loss_images: those of highest tracked loss. accuracy: (B,)
-    pixel accuracy on `images` over the aimed pixels, void left out. predictions: (B, H, W) int64, the model's on
-    `images`. reached: (B,) share of the aimed pixels that are at the target, or None without a target. step: how many
-    were made. gradients: (B,) int64 backward passes spent on each image. trouble: (B, 3) int64, the number of steps in
-    each of `TROUBLES`, which make a model look robust that is not.
+    Attributes:
+        images: (B, 3, H, W) in [0, 1], within eps of the originals in the attack's norm: the images of lowest pixel
+            accuracy or, with a target, those with most pixels at the target.
+        best_loss_images: (B, 3, H, W), the images of highest tracked loss.
+        accuracy: (B,) pixel accuracy of `images` over the aimed pixels that are not void.
+        predictions: (B, H, W) int64, the model's predictions on `images`.
+        reached: (B,) share of the aimed pixels that are at the target; None without a target.
+        history: What each step found.
+        step: The number of steps made.
+        gradients: (B,) int64, the number of backward passes spent on each image.
+        trouble: (B, 3) int64, the number of steps in each of `TROUBLES`, which make a model look robust that is not.
     """
 
     images: Tensor
@@ -245,7 +265,7 @@ class AttackSpec:
 
     @property
     def norm(self) -> Norm:
-        """The norm that the radius is measured in."""
+        """Return the norm that the radius is measured in."""
         return norm_of(self.attack)
 
 
@@ -274,13 +294,13 @@ def target_for(labels: Tensor, target: int | Tensor | None) -> Tensor | None:
 
 
 class Judge(Protocol):
-    """What an attacker wants to be small, where it is not the pixel accuracy; one row an image of the batch."""
+    """Measure what an attacker minimises, if it is not the pixel accuracy; one row per image of the batch."""
 
     def __call__(self, predictions: Tensor, labels: Tensor) -> Tensor:
-        """(B, H, W) each to (B,), at least 0."""
+        """Map predictions and labels, (B, H, W) each, to (B,) values of at least 0."""
 
     def rows(self, keep: list[int]) -> Judge:
-        """The same for some of the images."""
+        """Return the same judge for some of the images."""
 
 
 @dataclass(frozen=True)
@@ -326,9 +346,14 @@ class Task:
         """Return the same task for some of its images."""
         if len(keep) == len(self.images):
             return self
-        named = {name: getattr(self, name) for name in ("images", "labels", "target", "changeable")}
-        cut = {name: None if rows is None else rows[keep] for name, rows in named.items()}
-        return replace(self, **cut, judge=None if self.judge is None else self.judge.rows(keep))
+        return replace(
+            self,
+            images=self.images[keep],
+            labels=self.labels[keep],
+            target=None if self.target is None else self.target[keep],
+            changeable=None if self.changeable is None else self.changeable[keep],
+            judge=None if self.judge is None else self.judge.rows(keep),
+        )
 
     @property
     def goal(self) -> Tensor:
@@ -525,7 +550,7 @@ def climb_within(
 
 
 def climb_within_l2(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
-    """APGD within a root mean square of eps, the L2 norm."""
+    """Run APGD within a root mean square of eps, the L2 norm."""
     return climb_within(start, project, eps, steps, L2.direction)
 
 
@@ -555,15 +580,16 @@ def walk(start: Start, project: Project, eps: float, steps: int, direction: Dire
 
 
 def walk_l2(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
-    """PGD within a root mean square of eps, the L2 norm, with the same step sizes, as root mean squares."""
+    """Run PGD within a root mean square of eps, the L2 norm, with the same step sizes, as root mean squares."""
     return walk(start, project, eps, steps, L2.direction)
 
 
 def anneal(start: Start, project: Project, eps: float, steps: int, reach: float = 2.0) -> Optimiser:
-    """Sign steps with momentum while radius and step size shrink: ours, for models on which APGD stalls.
+    """Take sign steps with momentum while radius and step size shrink.
 
-    The radius falls linearly from `reach` eps to eps over the first 60 % of the steps, the step size by a cosine from
-    the radius to 2 % of it. It looks at neither loss nor accuracy, so nothing makes it settle early.
+    This attack is robviz's own, for models on which APGD stalls. The radius falls linearly from `reach` eps to eps over
+    the first 60 % of the steps, the step size by a cosine from the radius to 2 % of it. It ignores loss and accuracy,
+    so nothing makes it settle early.
     """
     x, step_size = start(reach * eps), 0.0
     x_before = x
@@ -660,7 +686,7 @@ class Box(NamedTuple):
     random_start: bool
 
     def start(self, radius: float) -> Tensor:
-        """The image, or a uniform draw from within the radius around it that is this image's own."""
+        """Return the image, or a uniform draw from within the radius around it that depends on the image alone."""
         image = self.task.images[self.row]
         if not self.random_start:
             return image
@@ -908,6 +934,7 @@ def result_function(steps: Callable[Concatenate[str, P], AttackSteps], attack: s
 for _attack in OPTIMISERS:
     for _function in (generator_function(attack_steps, _attack), result_function(attack_steps, _attack)):
         globals()[_function.__name__] = _function
+        __all__ += [_function.__name__]
 if TYPE_CHECKING:  # the loop makes them; a type checker reads their signature here
     pgd_steps = apgd_steps = red_eps_apgd_steps = annealed_pgd_steps = generator_function(attack_steps, "pgd")
     pgd_l2_steps = apgd_l2_steps = generator_function(attack_steps, "pgd")

@@ -40,14 +40,15 @@ if TYPE_CHECKING:
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        result: int = probe.getsockname()[1]
+        return result
 
 
 @contextmanager
 def serving(
     port: int, patience: float = 300, options: Sequence[str] = ()
 ) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
-    """The app in a process of its own; yields the process and the seconds until it answered."""
+    """Run the app in a process of its own; yields the process and the seconds until it answered."""
     started = time.perf_counter()
     command = [sys.executable, "-m", "robviz.cli", "app", "--port", str(port), *options]
     process = subprocess.Popen(command, env=dict(os.environ))
@@ -67,14 +68,14 @@ def serving(
 
 
 class Timed(NamedTuple):
-    """Medians in seconds."""
+    """Hold medians in seconds."""
 
     attack: float  # one APGD step
     bare: float  # one forward plus input-gradient pass
 
 
 def step_seconds(model: nn.Module, images: Tensor, steps: int) -> Timed:
-    """One APGD step (mask-ce) against a bare forward plus input-gradient pass of the same model.
+    """Time one APGD step (mask-ce) against a bare forward and input-gradient pass of the same model.
 
     The two are measured in turn, pair by pair, so that a busy machine slows both alike.
     """
@@ -102,7 +103,7 @@ def step_seconds(model: nn.Module, images: Tensor, steps: int) -> Timed:
 
 
 def app_seconds(port: int) -> tuple[float, float, float]:
-    """Seconds until the server answers, from the click to the first frame, and for 20 steps on a 256 px photo.
+    """Time the app: until the server answers, from the click to the first frame, and for 20 steps on a 256 px photo.
 
     As in the browser, the visitor is connected and has chosen a photo and a model before the click.
     """
@@ -139,7 +140,7 @@ def bench() -> str:
 
 
 class Load(NamedTuple):
-    """What many visitors do to a server. Memory in MiB, resident; files are those in its temporary folder."""
+    """Describe what many visitors do to a server: resident memory in MiB, and files in its temporary folder."""
 
     idle: float  # after it has answered
     warm: float  # after the first few attacks
@@ -183,7 +184,7 @@ def attack_once(client: Client, steps: int, seed: int) -> None:
 
 
 def visit(port: int, steps: int, seed: int) -> float | str:
-    """One visitor's attack: the seconds until its result, or what went wrong."""
+    """Make one visitor's attack; return the seconds until its result, or what went wrong."""
     from gradio_client import Client
     from gradio_client.exceptions import AppError
 
@@ -199,7 +200,7 @@ def visit(port: int, steps: int, seed: int) -> float | str:
 
 @contextmanager
 def environment(**variables: str) -> Iterator[None]:
-    """These variables, until the end of the block."""
+    """Set these environment variables until the end of the block."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -232,7 +233,7 @@ def as_table(rows: list[tuple[str, str, str]]) -> str:
 
 
 def selection_seconds(attacks: int = 3, images: int = 2000, classes: int = 151) -> float:
-    """Seconds of the greedy search for the worst mIoU on random counts of ADE20K's size."""
+    """Time the greedy search for the worst mIoU on random counts of ADE20K's size."""
     generator = torch.Generator().manual_seed(0)
     union = torch.randint(0, 5000, (attacks, images, classes), generator=generator)
     union *= torch.rand(1, images, classes, generator=generator) < 0.1
@@ -269,9 +270,10 @@ def bench_attacks() -> str:
 
 
 def training_seconds(recipe: Recipe, iterations: int) -> list[tuple[dict[str, float], float]]:
-    """What the parts of each training iteration take, and the whole, from one yield to the next.
+    """Time the parts of each training iteration, and the whole from one yield to the next.
 
-    The first two are left out. The whole holds what belongs to no part: the average, the records, the progress.
+    The first two iterations are left out. The whole includes what belongs to no part: the average, the records, the
+    progress.
     """
     recipe = replace(recipe, iterations=iterations)
     training, images = Training(initial_model(recipe, 9), recipe, 9), training_images(recipe)

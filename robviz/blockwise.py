@@ -19,21 +19,33 @@ from robviz.metrics import counts
 
 
 def blocks_of(count: int, blocks: int) -> list[list[int]]:
-    """The image numbers 0 .. count - 1 dealt out in turn, into at most this many blocks; none is empty."""
+    """Deal the image numbers 0 .. count - 1 out in turn, into at most this many blocks; none is empty."""
     return [list(range(first, count, blocks)) for first in range(min(blocks, count))]
 
 
 def labelled_miou(intersection: Tensor, union: Tensor, is_labelled: Tensor) -> Tensor:
-    """Mean IoU over the labelled classes, float64 in [0, 1]. intersection, union: (..., K). is_labelled: (K,) bool."""
+    """Compute the mean IoU over the labelled classes.
+
+    Args:
+        intersection: (..., K) counts.
+        union: (..., K) counts.
+        is_labelled: (K,) bool.
+
+    Returns:
+        (...) float64 in [0, 1].
+    """
     shares = intersection.double() / union.clamp_min(1) * is_labelled
     return shares.sum(-1) / is_labelled.sum().clamp_min(1)
 
 
 @dataclass(frozen=True)
 class SetState:
-    """The counts of a set as it stands, one prediction an image.
+    """Hold the counts of a set of images, with one prediction per image.
 
-    intersection, union: (N, K) int64. is_labelled: (K,) bool, the classes that a label of the set holds.
+    Attributes:
+        intersection: (N, K) int64.
+        union: (N, K) int64.
+        is_labelled: (K,) bool, the classes that a label of the set holds.
     """
 
     intersection: Tensor
@@ -42,13 +54,13 @@ class SetState:
 
     @property
     def miou(self) -> float:
-        """Mean IoU of the set over its labelled classes."""
+        """Return the mean IoU of the set over its labelled classes."""
         return labelled_miou(self.intersection.sum(0), self.union.sum(0), self.is_labelled).item()
 
     def worths(self) -> Tensor:
-        """(2, K) float32: what it takes from the mIoU that a pixel leaves each class, and that one enters it.
+        """Return (2, K) float32: how much of the mIoU a pixel takes that leaves each class, and one that enters it.
 
-        1 / U_j and I_j / U_j^2, 0 for classes without a label, scaled to a largest value of 1.
+        They are 1 / U_j and I_j / U_j^2, 0 for classes without a label, scaled to a largest value of 1.
         """
         intersection, union = self.intersection.sum(0).double(), self.union.sum(0).clamp_min(1).double()
         worths = torch.stack([1 / union, intersection / union**2]) * self.is_labelled
@@ -56,23 +68,25 @@ class SetState:
         return (worths / largest.where(largest > 0, 1)).float()
 
     def adopted(self, index: int, intersection: Tensor, union: Tensor) -> SetState:
-        """The state with other counts (K,) of one image, if they make the mIoU no higher; else the state as it is."""
+        """Return the state with other counts (K,) of one image if they make the mIoU no higher, else the same state."""
         one, two = self.intersection.clone(), self.union.clone()
         one[index], two[index] = intersection, union
         changed = replace(self, intersection=one, union=two)
         return changed if changed.miou <= self.miou else self
 
     def judge(self, indices: list[int], device: torch.device) -> LeftOfSet:
-        """What the set's mIoU would be with other predictions of these images, each by itself."""
+        """Return a judge of other predictions of these images, each by itself, by the mIoU that the set would have."""
         others = [part.sum(0) - part[indices] for part in (self.intersection, self.union)]
         return LeftOfSet(others[0].to(device), others[1].to(device), self.is_labelled.to(device))
 
 
 @dataclass(frozen=True)
 class LeftOfSet:
-    """The mIoU of the set for predictions of single images, all others as they stand: a `Judge` of attacks.
+    """Judge predictions of single images by the mIoU of the set, with all other images unchanged.
 
-    intersection, union: (B, K) int64, the counts of all others.
+    Attributes:
+        intersection: (B, K) int64, the counts of all others.
+        union: (B, K) int64, the counts of all others.
     """
 
     intersection: Tensor
@@ -80,10 +94,10 @@ class LeftOfSet:
     is_labelled: Tensor
 
     def __call__(self, predictions: Tensor, labels: Tensor) -> Tensor:
-        """(B, H, W) each to (B,) float64 in [0, 1]."""
+        """Map predictions and labels, (B, H, W) each, to (B,) float64 in [0, 1]."""
         here = counts(predictions, labels, len(self.is_labelled))
         return labelled_miou(self.intersection + here.intersection, self.union + here.union, self.is_labelled)
 
     def rows(self, keep: list[int]) -> LeftOfSet:
-        """The same for some of the images."""
+        """Return the same judge for some of the images."""
         return replace(self, intersection=self.intersection[keep], union=self.union[keep])

@@ -28,9 +28,21 @@ from robviz.models.answers import ADAPT, answer_of, logits_of, require_normal
 from robviz.norms import LINF, Norm, project_linf
 from robviz.types import VOID, InputError
 
+__all__ = ["CHECKS", "check", "require_within"]
+
 
 def require_within(attacked: Tensor, images: Tensor, eps: float, norm: Norm = LINF) -> None:
-    """Raise InputError unless attacked lies within eps of images, by the norm, and within [0, 1]."""
+    """Require that attacked images lie within the budget.
+
+    Args:
+        attacked: (B, 3, H, W).
+        images: (B, 3, H, W), the originals.
+        eps: The radius, in [0, 1].
+        norm: The norm that it is measured in.
+
+    Raises:
+        InputError: If an image leaves the radius or [0, 1].
+    """
     largest = norm.size(attacked - images).max().item()
     if not largest <= eps + 1e-6:  # also catches NaN
         raise InputError(f"perturbation {largest:.5f} exceeds eps {eps:.5f} ({norm.name}, images in [0, 1])")

@@ -19,6 +19,8 @@ from torch import Tensor
 from robviz.norms import project_linf
 from robviz.types import InputError
 
+__all__ = ["CORRUPTIONS", "corrupted"]
+
 #: From an image (3, H, W) in [0, 1], eps and a random source to the corrupted image, not yet within eps.
 Corruption = Callable[[Tensor, float, torch.Generator], Tensor]
 
@@ -76,19 +78,19 @@ CORRUPTIONS: dict[str, Corruption] = {
 
 
 def corrupted(name: str, images: Tensor, eps: float, seed: int = 0) -> Tensor:
-    """Corrupt images as far as eps allows.
+    """Corrupt images as strongly as eps allows.
 
     Args:
-        name: a key of `CORRUPTIONS`.
-        images: (B, 3, H, W) in [0, 1]. Each is corrupted by itself, by its place in no batch.
-        eps: by how much a value may change, in [0, 1].
-        seed: of the random ones; every image of a batch meets the same draw.
+        name: A key of `CORRUPTIONS`.
+        images: (B, 3, H, W) in [0, 1], each corrupted by itself.
+        eps: The largest change of a value, in [0, 1].
+        seed: Of the random corruptions; every image of a batch gets the same draw.
 
     Returns:
         (B, 3, H, W) in [0, 1], within eps of the images.
 
     Raises:
-        InputError: for an unknown corruption.
+        InputError: For an unknown corruption.
     """
     if name not in CORRUPTIONS:
         raise InputError(f"unknown corruption {name!r}; choose from: {', '.join(CORRUPTIONS)}")

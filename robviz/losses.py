@@ -17,6 +17,8 @@ from torch import Tensor
 
 from robviz.types import VOID, InputError
 
+__all__ = ["LOSSES", "pixel_loss", "tracked_loss"]
+
 Loss = Callable[[Tensor, Tensor, "Tensor | None", float], Tensor]
 
 
@@ -93,7 +95,8 @@ def spherical(logits: Tensor, labels: Tensor, class_weights: Tensor | None, prog
     largest = logits.detach().abs().amax(1, keepdim=True)
     scaled = logits / largest.where(largest > 0, 1)
     norm = torch.linalg.vector_norm(scaled, dim=1).clamp_min(1)  # below 1 only where all logits are 0
-    return -scaled.gather(1, labels.clamp_min(0)[:, None]).squeeze(1) / norm
+    result: Tensor = -scaled.gather(1, labels.clamp_min(0)[:, None]).squeeze(1) / norm
+    return result
 
 
 def masked_spherical(logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float) -> Tensor:
@@ -117,17 +120,18 @@ SHARPEST = 0.1
 
 
 def temperature(softest: float, progress: float) -> float:
-    """The temperature at t / T: from the softest to `SHARPEST`, by the same factor each step."""
-    return softest * (SHARPEST / softest) ** progress
+    """Return the temperature at t / T: from the softest to `SHARPEST`, by the same factor each step."""
+    result: float = softest * (SHARPEST / softest) ** progress
+    return result
 
 
 def expected_score(logits: Tensor, labels: Tensor, leave: Tensor, enter: Tensor, tau: float) -> Tensor:
-    """What an attacker gains on average, the sum over classes j of p_j V[y, j]; p = softmax(z / tau). Ours.
+    """Compute the attacker's average gain, the sum over classes j of p_j V[y, j], with p = softmax(z / tau).
 
-    V[y, j] = leave[y] + enter[j] for j other than y, and V[y, y] = 0: the worth of predicting j on a pixel labelled y.
-    As tau falls, the loss tends to the worth of the decision itself. Its gradient by z_j, p_j (V[y, j] - loss) / tau,
-    is bounded, whatever the gap between logits. leave, enter: (K,), at least 0. tau: above 0. Returns (B, H, W) in
-    0 .. max leave + max enter.
+    This loss is robviz's own. V[y, j] = leave[y] + enter[j] for j other than y, and V[y, y] = 0: the worth of
+    predicting j on a pixel labelled y. As tau falls, the loss tends to the worth of the decision itself. Its gradient
+    by z_j, p_j (V[y, j] - loss) / tau, is bounded, whatever the gap between logits. leave, enter: (K,), at least 0.
+    tau: above 0. Returns (B, H, W) in 0 .. max leave + max enter.
     """
     p = (logits / tau).softmax(1)
     y = labels.clamp_min(0)
@@ -139,10 +143,10 @@ def expected_score(logits: Tensor, labels: Tensor, leave: Tensor, enter: Tensor,
 def expected_error(
     logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float, softest: float = 1.0
 ) -> Tensor:
-    """1 - p_y at a falling temperature: the expected share of wrong pixels, in [0, 1]. Ours (`docs/strength.md`).
+    """Compute 1 - p_y at a falling temperature: the expected share of wrong pixels, in [0, 1].
 
-    `expected_score` where every error is worth 1. Soft at first, so that pixels far from the decision pull as well;
-    sharp in the end, when the loss is all but the error that is counted.
+    This loss is robviz's own (`docs/strength.md`): `expected_score` with every error worth 1. It is soft at first, so
+    that pixels far from the decision pull as well, and sharp in the end, when it is nearly the error that is counted.
     """
     p_label = (logits / temperature(softest, progress)).softmax(1).gather(1, labels.clamp_min(0)[:, None]).squeeze(1)
     return 1 - p_label
@@ -151,11 +155,12 @@ def expected_error(
 def expected_miou(
     logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float, softest: float = 1.0
 ) -> Tensor:
-    """`expected_score` at a falling temperature, with what an error takes from the mIoU. Ours (`docs/strength.md`).
+    """Compute `expected_score` at a falling temperature, with the share of the mIoU that an error takes.
 
-    A pixel that leaves class y for class j takes from both. class_weights: (K,), w_j = 1 / N_j, for both, which is
-    right to first order while nothing is broken; or (2, K), the worths of leaving and of entering a class in the
-    present state of a set (`robviz.blockwise`). Raises InputError without class weights.
+    This loss is robviz's own (`docs/strength.md`). A pixel that leaves class y for class j takes from both.
+    class_weights: (K,), w_j = 1 / N_j, for both, which is right to first order while nothing is broken; or (2, K), the
+    worths of leaving and of entering a class in the present state of a set (`robviz.blockwise`). Raises InputError
+    without class weights.
     """
     if class_weights is None:
         raise InputError("expected-miou needs class_weights (K,), got None; a dataset has them as .class_weights")

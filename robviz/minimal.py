@@ -13,18 +13,25 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from robviz.attacks import check_images, check_labels, check_logits, frozen, last_of, share_equal
+from robviz.attacks import check_finite, check_images, check_labels, frozen, last_of, share_equal
+from robviz.models.answers import answer_of, logits_of
 from robviz.types import VOID, InputError
+
+__all__ = ["AlmaProxSettings", "MinimalResult", "alma_prox", "alma_prox_steps"]
 
 
 @dataclass(frozen=True)
 class MinimalResult:
-    """The smallest perturbations found so far.
+    """Hold the smallest perturbations found so far.
 
-    images: (B, 3, H, W) in [0, 1], those of the smallest radius, or, where none flips enough pixels yet, those that
-    flip most. radius: (B,) float, the L-infinity distance of `images` from the originals, infinite where too few
-    pixels are flipped. flipped: (B,) share of the aimed pixels that are not predicted as labelled, on `images`, void
-    left out. predictions: (B, H, W) int64, the model's on `images`. step: number of steps made.
+    Attributes:
+        images: (B, 3, H, W) in [0, 1], those of the smallest radius or, where none flips enough pixels yet, those that
+            flip most.
+        radius: (B,) float, the L-infinity distance of `images` from the originals; infinite where too few pixels are
+            flipped.
+        flipped: (B,) share of the aimed pixels that are not predicted as labelled on `images`, void left out.
+        predictions: (B, H, W) int64, the model's predictions on `images`.
+        step: The number of steps made.
     """
 
     images: Tensor
@@ -36,7 +43,7 @@ class MinimalResult:
 
 @dataclass(frozen=True)
 class AlmaProxSettings:
-    """Parameters of ALMA prox, by the paper's symbols; the defaults are those of its authors' code for L-infinity."""
+    """Hold the parameters of ALMA prox, by the paper's symbols, with its authors' defaults for L-infinity."""
 
     step_size: float = 1e-3  # lambda, in pixel units
     last_step_size: float = 0.1  # share of it that is left at the end
@@ -48,13 +55,14 @@ class AlmaProxSettings:
     least_scale: float = 0.1  # w_min
     scale_rate: float = 0.02
     tolerance: float = 1e-4  # by how much another class must win: a tie is no flip
+    is_as_published: bool = False  # see `penalty_slope`
 
 
 def margin_ratio(logits: Tensor, labels: Tensor, tolerance: float) -> Tensor:
-    """Measure by how much the label's logit leads the best other, relative to the gap from first to third.
+    """Measure how far the label's logit leads the best other, relative to the gap from first to third.
 
     Returns (B, H, W), at most 0 where the pixel is flipped. logits: (B, K, H, W). labels: (B, H, W), none void. With
-    two classes there is no third: the lead stays as it is.
+    two classes there is no third, and the lead is not scaled.
     """
     others = logits.scatter(1, labels[:, None], -torch.inf)
     lead = logits.gather(1, labels[:, None]).squeeze(1) - others.amax(1) + tolerance
@@ -64,22 +72,23 @@ def margin_ratio(logits: Tensor, labels: Tensor, tolerance: float) -> Tensor:
     return lead / (top[:, 0] - top[:, 2] + 1e-8)
 
 
-def penalty_slope(constraints: Tensor, penalty: Tensor, multipliers: Tensor) -> Tensor:
+def penalty_slope(constraints: Tensor, penalty: Tensor, multipliers: Tensor, is_as_published: bool = False) -> Tensor:
     """Weigh each constraint: by how much the penalty-Lagrangian function P2 grows with it.
 
-    Above 0, P2 is m c + m p c^2 + p^2 c^3 / 6. As in the authors' code, whose radii are reported everywhere, its first
-    term counts with the slope m c, not m, so that pixels close to the boundary push less.
+    Above 0, P2 is m c + m p c^2 + p^2 c^3 / 6. The authors' code gives its first term the slope m c instead of m, so
+    that pixels close to the boundary hardly push; is_as_published: do the same, to compare with it.
     """
-    above = multipliers * constraints * (1 + 2 * penalty) + (penalty * constraints) ** 2 / 2
+    first = constraints if is_as_published else torch.ones_like(constraints)
+    above = multipliers * (first + 2 * penalty * constraints) + (penalty * constraints) ** 2 / 2
     below = multipliers / (1 - penalty.clamp_min(1) * constraints.clamp_max(0)) ** 2
     return torch.where(constraints >= 0, above, below)
 
 
 def proximal(change: Tensor, images: Tensor, step_size: Tensor, metric: Tensor) -> Tensor:
-    """Point z that minimises step_size |z|_inf + 1/2 sum metric (z - change)^2 while images + z stays in [0, 1].
+    """Find the z that minimises step_size |z|_inf + 1/2 sum metric (z - change)^2 while images + z stays in [0, 1].
 
-    change, images, metric: (B, 3, H, W). step_size: (B,). For a bound t on |z| the best z is clear: the change,
-    brought into the box and cut at t. The objective is convex in t, so its slope is bisected.
+    change, images, metric: (B, 3, H, W). step_size: (B,). For a bound t on |z| the best z is known: the change, brought
+    into the box and cut at t. The objective is convex in t, so its slope is bisected.
     """
     boxed = change.clamp(-images, 1 - images)
     size, weight = boxed.abs().flatten(1), metric.flatten(1)
@@ -99,7 +108,7 @@ BISECTIONS = 25
 
 
 def hardest_left_out(constraints: Tensor, is_valid: Tensor, allowed: Tensor) -> Tensor:
-    """(B, H, W) bool: the valid pixels without those that need not flip, the ones of largest constraint.
+    """Mark the valid pixels, (B, H, W) bool, without those of largest constraint, which need not flip.
 
     allowed: (B,) int64, how many may stay; ties with the last of them count as valid.
     """
@@ -109,7 +118,7 @@ def hardest_left_out(constraints: Tensor, is_valid: Tensor, allowed: Tensor) -> 
 
 
 def better(new: MinimalResult, old: MinimalResult, needed: float) -> MinimalResult:
-    """Of each image, the new point if it flips enough within a smaller radius, or, before any does, flips more."""
+    """Take the new point of an image if it flips enough within a smaller radius or, before any does, flips more."""
     is_better = torch.where(
         new.flipped >= needed,
         new.radius <= old.radius,
@@ -120,7 +129,7 @@ def better(new: MinimalResult, old: MinimalResult, needed: float) -> MinimalResu
         values = getattr(new, name)
         return torch.where(is_better.view(-1, *[1] * (values.ndim - 1)), values, getattr(old, name))
 
-    return MinimalResult(*map(chosen, ("images", "radius", "flipped", "predictions")), step=new.step)
+    return MinimalResult(chosen("images"), chosen("radius"), chosen("flipped"), chosen("predictions"), step=new.step)
 
 
 def rated(x: Tensor, change: Tensor, predictions: Tensor, labels: Tensor, needed: float) -> MinimalResult:
@@ -131,7 +140,7 @@ def rated(x: Tensor, change: Tensor, predictions: Tensor, labels: Tensor, needed
 
 
 class Multipliers:
-    """One Lagrange multiplier and one penalty parameter a pixel, both (B, H, W) float64."""
+    """Hold one Lagrange multiplier and one penalty parameter per pixel, both (B, H, W) float64."""
 
     def __init__(self, constraints: Tensor, settings: AlmaProxSettings) -> None:
         self.settings = settings
@@ -152,9 +161,13 @@ class Multipliers:
             self.penalty = torch.where(self.was_flipped | improved, self.penalty, grown)
             self.before, self.was_flipped = constraints, torch.zeros_like(is_flipped)
         if step > 0:
-            wanted = penalty_slope(constraints, self.penalty, self.values) * counts
+            wanted = self.slope(constraints) * counts
             self.values = self.values.lerp(wanted, 1 - self.settings.smoothing).clamp(1e-12, 1)
-        return penalty_slope(constraints, self.penalty, self.values).to(constraints) * counts
+        return self.slope(constraints).to(constraints) * counts
+
+    def slope(self, constraints: Tensor) -> Tensor:
+        """Weigh each constraint."""
+        return penalty_slope(constraints, self.penalty, self.values, self.settings.is_as_published)
 
 
 def check_minimal(images: Tensor, labels: Tensor, steps: int, share: float, aimed: Tensor | None) -> None:
@@ -212,8 +225,8 @@ def alma_prox_steps(
     with frozen(model):
         for step in range(steps + 1):
             point = change.clone().requires_grad_(step < steps)
-            logits = model(images + point)
-            check_logits(logits, point)
+            logits = logits_of(answer_of(model, images + point), images)
+            check_finite(logits)
             check_labels(labels, logits.shape[1])
             predictions = logits.detach().max(1).indices
             now = replace(rated(images + change, change, predictions, labels, needed), step=step)
@@ -251,8 +264,21 @@ def alma_prox(
     aimed: Tensor | None = None,
     settings: AlmaProxSettings = AlmaProxSettings(),
 ) -> MinimalResult:
-    """Search for the smallest L-infinity perturbation that flips a share of the pixels, to the end.
+    """Search for the smallest L-infinity perturbation that flips a share of the pixels, and return it.
 
-    Arguments and errors are those of `alma_prox_steps`.
+    Args:
+        model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W); its mode is restored.
+        images: (B, 3, H, W) in [0, 1].
+        labels: (B, H, W) int64; a pixel is flipped where the model predicts another class. `VOID` never counts.
+        steps: The number of steps; each takes a forward and a backward pass.
+        share: The share of the aimed pixels that must flip.
+        aimed: (B, H, W) bool, the only pixels that must flip; None for all.
+        settings: Parameters of the method.
+
+    Returns:
+        The best found in all steps.
+
+    Raises:
+        InputError: For a call that makes no sense, and when the model returns NaN.
     """
     return last_of(alma_prox_steps(model, images, labels, steps, share, aimed, settings))

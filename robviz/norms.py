@@ -13,16 +13,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+__all__ = ["L2", "LINF", "Norm"]
+
 #: Pixels (..., H, W) bool that may differ; None for all.
 Changeable = Tensor | None
 
 
 @dataclass(frozen=True)
 class Norm:
-    """All that an attack needs to know of a norm.
+    """Describe all that an attack needs to know about a norm.
 
     Attributes:
-        name: What it is called.
+        name: Its name.
         size: From changes (..., 3, H, W) to their norms (...).
         project: From (candidates, images, radius, changeable) to points within the radius of the images, in [0, 1].
         direction: From a gradient (..., 3, H, W) to the step of norm 1 that follows it.
@@ -63,7 +65,7 @@ def root_mean_square(change: Tensor) -> Tensor:
 def project_l2(candidates: Tensor, images: Tensor, eps: float, changeable: Changeable = None) -> Tensor:
     """Shrink changes to a root mean square of at most eps, within [0, 1].
 
-    candidates, images: (..., 3, H, W). Cutting at the colour range comes first: it only brings points closer.
+    candidates, images: (..., 3, H, W). Clipping to the colour range comes first, as it only brings points closer.
     """
     change = candidates.clamp(0, 1) - images
     if changeable is not None:

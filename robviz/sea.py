@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from accelerate import PartialState
@@ -47,12 +47,14 @@ from robviz.models.precision import InBfloat16, chosen_precision
 from robviz.models.prepared import prepared
 from robviz.norms import L2, LINF, Norm
 from robviz.results.images import KINDS, Kept, kept_of
-from robviz.results.plan import CLEAN, LOOK, Blockwise, Run, SeaSettings, key_of
+from robviz.results.plan import CLEAN, LOOK, Blockwise, ImageRecord, Plan, Run, SeaSettings, key_of
 from robviz.results.records import Records
 from robviz.results.report import Report
 from robviz.results.samples import keep_samples
 from robviz.results.summary import gathered, measured, record_of, report_of, seconds_of
 from robviz.types import Dataset, InputError, Sample, check_whole
+
+__all__ = ["PAPER", "PAPER_V1", "QUICK", "SETTINGS", "STRONG", "Run", "SeaSettings", "evaluate"]
 
 #: Version 2 of the paper: three losses, 300 steps each (section 3.6).
 PAPER = SeaSettings("paper", (Run("mask-ce-bal"), Run("mask-ce"), Run("js")))
@@ -66,14 +68,14 @@ QUICK = replace(PAPER.with_steps(30), name="quick")
 
 @dataclass(frozen=True)
 class StrongV1(SeaSettings):
-    """The first STRONG, kept so that its reports can be made again: APGD and annealing on the losses of the paper.
+    """Reproduce reports of the first STRONG, which combined APGD and annealed PGD on the losses of the paper.
 
-    Annealing never takes more steps than the runs given here have. What a longer budget adds beyond them goes to
-    APGD: first to the loss that aims at the mIoU, up to twice its steps here, the rest to the annealed losses.
+    Annealed PGD never takes more steps than its runs have here. A longer budget goes to APGD: first to the loss that
+    targets the mIoU, up to twice its steps here, the rest to the annealed losses.
     """
 
     def with_steps(self, steps: int) -> SeaSettings:
-        """The ensemble at three times so many steps an image, as many as three runs have; the name says so."""
+        """Return the ensemble with this average number of steps per three runs, which becomes part of its name."""
         here = sum(run.steps for run in self.runs)
         if 3 * steps <= here:
             return super().with_steps(steps)
@@ -108,7 +110,7 @@ SETTINGS = {settings.name: settings for settings in (PAPER, PAPER_V1, QUICK, STR
 class Outcome(NamedTuple):
     """Hold what one run did to one image: its counts, and what may be kept beside them."""
 
-    record: dict[str, Any]
+    record: ImageRecord
     predictions: Tensor  # (H, W)
     images: Tensor | None = None  # (3, H, W) in [0, 1], attacked
     norm: Norm = LINF  # that their change is measured in
@@ -116,19 +118,19 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation under way: what is attacked, how, and where its results go."""
+    """Hold a running evaluation: what is attacked, how, and where its results go."""
 
     model: nn.Module
     dataset: Dataset
     settings: SeaSettings
-    plan: dict[str, Any]
+    plan: Plan
     records: Records
     kept: Kept
     batch_size: int  # images side by side
 
     @property
     def for_gradients(self) -> nn.Module:
-        """The model that is attacked; what is reported comes from the model itself."""
+        """Return the model that is attacked; what is reported comes from the model itself."""
         precision, draws = self.plan["precision"], self.plan.get("eot", 1)
         if self.plan["prepared"]:
             attacked = prepared(self.model, precision)
@@ -144,7 +146,7 @@ class Evaluation:
             yield
 
     def is_there(self, index: int, run: str) -> bool:
-        """Whether the record of an image under a run is there, with the files that are to be kept."""
+        """Return True if the record of an image under a run exists, with the files to keep."""
         key, kinds = key_of(index, run), [kind for kind in kept_of(run) if kind in self.kept.kinds]
         return all(self.kept.has(kind, key) for kind in kinds) and self.records.read(key) is not None
 
@@ -171,7 +173,7 @@ def clean_outcomes(work: Evaluation, samples: list[Sample]) -> list[Outcome]:
 def attacked_outcomes(
     work: Evaluation, samples: list[Sample], run: Run, aim: tuple[SetState, list[int]] | None = None
 ) -> list[Outcome]:
-    """Of one run on images of one size. aim: where it is at the mIoU of a set, the set and their numbers in it."""
+    """Attack images of one size with one run. aim: for runs on the mIoU of a set, the set and their numbers in it."""
     device, eps, classes = device_of(work.model), work.plan["eps"], len(work.dataset.classes)
     images, labels = (torch.stack(part).to(device) for part in zip(*((s.image, s.labels) for s in samples)))
     worths = weights_for(run.loss, work.dataset) if aim is None else aim[0].worths()
@@ -191,7 +193,7 @@ def attacked_outcomes(
         for gradients, trouble in zip(result.gradients.tolist(), result.trouble.tolist())
     ]
     return [
-        Outcome(measured(sample, one, classes) | cost, one, image, spec.norm)
+        Outcome(cast(ImageRecord, measured(sample, one, classes) | cost), one, image, spec.norm)
         for sample, one, image, cost in zip(samples, predictions.cpu(), result.images, costs)
     ]
 
@@ -202,7 +204,7 @@ def weights_for(loss: str, dataset: Dataset) -> Tensor | None:
 
 
 def complete(work: Evaluation, runs: Sequence[Run], indices: list[int], bar: tqdm) -> None:
-    """Attack these images, each by itself, where it was not done yet."""
+    """Attack those of these images, each by itself, that have no record yet."""
     wanted: dict[str, Run | None] = {CLEAN: None, **{run.name: run for run in runs}}
     missing = {name: {i for i in indices if not work.is_there(i, name)} for name in wanted}
     bar.update(len(wanted) * len(indices) - sum(map(len, missing.values())))
@@ -220,7 +222,7 @@ def complete(work: Evaluation, runs: Sequence[Run], indices: list[int], bar: tqd
 
 
 def state_of_set(work: Evaluation, before: Sequence[Run], run: Run, finished: list[int]) -> SetState:
-    """The set after some runs, by their worst choice, and after a further run on its finished images; from the records.
+    """Return the set after some runs, by their worst choice, and after a further run on its finished images.
 
     finished: the images that the run has been through, in its order.
     """
@@ -298,26 +300,34 @@ def evaluate(  # noqa: PLR0913 - public and documented
 ) -> Report:
     """Attack a dataset with an ensemble and report the worst case.
 
-    model: images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), on its device; handed back as it came. eps in [0, 1].
-    out: folder of the records, the report and `seconds.json`, what each run took; without one nothing is kept.
-    resume: go on with the records there, else begin anew. limit: the first so many images only. batch_size: images
-    attacked side by side on a GPU, where sizes agree; a CPU gains nothing by it and takes one at a time, as another
-    number would round otherwise.
-    precision: of the gradients, `fp32`, `bf16` or `auto` (`chosen_precision`); every reported prediction is float32.
-    keep_masks, keep_pictures: write every prediction, and every attacked picture rounded to 8 bits within eps, as PNG
-    beside the records (`robviz.results.images`); attacks finished without are run again. The report stays the same.
-    prepare: attack a prepared copy of the model (`robviz.models.prepared`), which answers alike and costs less; every
-    reported prediction is the model's own.
-    eot: for a model that answers at random, the number of passes whose mean is attacked; what is counted is one more
-    pass.
+    Under `torchrun` and the like, each process takes its share of the images, and all need the same `out`. Before the
+    first attack, one picture is looked at, and the cheap checks of `robviz.checks` are made as far as 3 % of the passes
+    allow. The report carries what they find, and attacks that stood still, as its `doubts`.
 
-    Before the first attack, the model is asked about one picture, and the cheap checks of `robviz.checks` are made as
-    far as 3 % of the passes allow. What they find, and attacks that stood still, are warned of and marked in the
-    report as its `doubts`.
+    Args:
+        model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), on its device; its mode is restored.
+        dataset: Labelled pictures in the classes of the model.
+        eps: The radius, in [0, 1].
+        settings: The ensemble: `PAPER`, `PAPER_V1`, `STRONG`, `QUICK`, or one of your own.
+        out: Folder of the records, the report and `seconds.json` with the time of each run; without one, nothing is
+            kept.
+        resume: Use the records in the folder; False discards them.
+        limit: Use only the first images, at most this many.
+        batch_size: Images attacked side by side on a GPU, where sizes agree. A CPU gains nothing from it and takes one
+            at a time, because another number would round differently.
+        precision: Of the gradients, `fp32`, `bf16` or `auto`; every reported prediction is computed in float32.
+        keep_masks: Also write every predicted mask as PNG; attacks that finished without are run again.
+        keep_pictures: Also write every attacked picture as PNG, rounded to 8 bits within eps.
+        prepare: Attack a prepared copy of the model (`robviz.models.prepared`), which predicts the same and costs less;
+            every reported prediction is the model's own.
+        eot: For a model that predicts at random, the number of passes whose mean is attacked; one more is counted.
 
-    Under `torchrun` or the like each process takes its share of the images, and all need the same `out`. Raises
-    ValueError for a call that makes no sense, for a folder that holds another run (naming the differences), and
-    when the model answers NaN; finished records stay.
+    Returns:
+        The report, which does not depend on what is kept.
+
+    Raises:
+        InputError: For a call that makes no sense, for a folder that holds another evaluation (naming the differences),
+            and when the model returns NaN; finished records stay.
     """
     processes = PartialState(cpu=not torch.cuda.is_available())
     if processes.num_processes > 1:
@@ -348,7 +358,7 @@ def evaluate(  # noqa: PLR0913 - public and documented
                 keep_samples(folder, dataset, count)
         side_by_side = 1 if device_of(model).type == "cpu" else batch_size
         complete_all(Evaluation(model, dataset, settings, plan, records, kept, side_by_side), processes)
-        report = report_of(records, records.plan, dataset.classes)
+        report = report_of(records, cast(Plan, records.plan), dataset.classes)
         for doubt in report.doubts if processes.is_main_process else ():
             warnings.warn(doubt, stacklevel=2)
         if out is not None and processes.is_main_process:
@@ -380,7 +390,7 @@ def plan_of(
     images: int,
     precision: str,
     eot: int = 1,
-) -> tuple[dict[str, Any], dict[str, str]]:
+) -> tuple[Plan, dict[str, str]]:
     """All that decides the outcome, and the digests of the samples in it by name."""
     check_eps(eps)
     check_whole("eot", eot, 1)

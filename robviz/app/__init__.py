@@ -18,7 +18,7 @@ from robviz.models import shipped_models
 from robviz.viewer import SCRIPT, STYLE
 from robviz.viewer.landing import landing_data
 
-LANDING = "robviz.interactive.landing(element.firstChild, props.value);"
+LANDING = "robviz.landing(element.firstChild, props.value);"
 #: title -> what builds the view. To add one, write its file in `robviz/app/views` and add its row.
 VIEWS = {
     "Attack": attack.build,
@@ -49,7 +49,8 @@ def build_app(options: ServeOptions = ON_THIS_MACHINE) -> gr.Blocks:
                 with gr.Tab(title):
                     build()
         demo.unload(leave)
-    return demo
+    result: gr.Blocks = demo
+    return result
 
 
 #: Views that write to the server's disk or compute for minutes: not for strangers.

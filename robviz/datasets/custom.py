@@ -1,24 +1,24 @@
-"""Anyone's pictures: a folder with a card, `dataset.yaml`, that tells what lies where.
+"""Your own pictures: a folder with a `dataset.yaml` that says where everything lies.
 
-    name: rooftops                      # optional; else the folder's
+    name: rooftops                      # optional; by default the name of the folder
     classes: [ground, roof, tree]       # or, with colours: {ground: [120, 100, 80], roof: [200, 0, 0], ...}
-    labels: numbers                     # optional; or `colours`: then the classes need theirs
+    labels: numbers                     # optional; or `colours`, in which case the classes need theirs
     void: 255                           # optional; a number or a list of them, or colours
     first: 0                            # optional; the number of the first class in the masks
     range: [0, 4095]                    # optional; black and white of pictures of more than 8 bits
-    class_weights: [0.1, 0.5, 0.4]      # optional; else computed from the masks of the split `train`
+    class_weights: [0.1, 0.5, 0.4]      # optional; by default computed from the masks of the split `train`
     splits:
       train: {images: images/train, masks: masks/train}
       val:   {images: "scenes/*/*_photo.jpg", masks: "labels/*/*_ids.png"}
       test:  {images: images/all, masks: masks/all, list: test.txt}
 
-Paths start at the card. `images` and `masks` are folders, a mask called as its picture but `.png`, or patterns: every
-`*` of `masks` stands for what the same `*` of `images` does. A sample is named by its picture without suffix, or by
-what the `*`s stand for, joined by `/`; `list` is a text file of the names to take, one a line. Masks of numbers have
-one channel, palette or grey, 1 to 16 bits; masks of colours are read as RGB. `first: 1` is for masks that count the
-classes from 1, as those of ADE20K do, where 0 is void. Pictures are turned upright as their EXIF orientation says, and
-those of more than 8 bits are scaled by their type, 16 bits from 0 .. 65535 and floats from 0 .. 1, or from `range`.
-Files that begin with a dot are not pictures: macOS leaves such files behind.
+Paths are relative to the file. `images` and `masks` are folders, where a mask has the name of its picture but ends in
+`.png`, or patterns, where every `*` of `masks` stands for what the same `*` of `images` matches. A sample is named by
+its picture without suffix, or by what the `*`s match, joined by `/`; `list` is a text file with the names to use, one
+per line. Masks of numbers have one channel, palette or grey, with 1 to 16 bits; masks of colours are read as RGB.
+`first: 1` is for masks that count the classes from 1, such as those of ADE20K, where 0 is void. Pictures are turned
+upright as their EXIF orientation says. Pictures of more than 8 bits are scaled by their type, 16 bits from 0 .. 65535
+and floats from 0 .. 1, or by `range`. Files that begin with a dot are ignored: macOS leaves such files behind.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def read_void(path: Path, value: Any, has_colours: bool) -> tuple[Any, ...]:
 
 
 def read_first(path: Path, value: Any, count: int, void: tuple[Any, ...], has_colours: bool) -> int:
-    """The number of the first class in the masks. Raises InputError, also where void is the number of a class."""
+    """Read the number of the first class in the masks; raises InputError, also if void is the number of a class."""
     if not is_number(value) or not 0 <= value <= 65535 or (has_colours and value):
         raise InputError(
             f"{path}: expected first to be the number of the first class in masks of numbers, 0 or more, got {value!r}"
@@ -134,11 +134,12 @@ def read_first(path: Path, value: Any, count: int, void: tuple[Any, ...], has_co
             f"have the numbers {value} .. {value + count - 1} in the masks; `first: {taken[0] + 1}` says that they "
             f"begin at {taken[0] + 1}"
         )
-    return value
+    result: int = value
+    return result
 
 
 def read_range(path: Path, value: Any) -> Range | None:
-    """The numbers that are black and white, None where the card gives none. Raises InputError."""
+    """Read the numbers that are black and white, None if there are none; raises InputError."""
     if value is None:
         return None
     is_pair = isinstance(value, list) and len(value) == 2 and all(is_number(x) or isinstance(x, float) for x in value)
@@ -272,7 +273,7 @@ def filled(pieces: list[str], name: str) -> str:
 
 
 def numbers(path: Path, void: tuple[int, ...], first: int = 0) -> np.ndarray:
-    """Read a mask of numbers, (H, W) int64. Raises InputError for a number below that of the first class."""
+    """Read a mask of numbers as (H, W) int64; raises InputError for a number below that of the first class."""
     labels = read_indices(path, void)
     is_void = np.isin(labels, void)
     if first and (below := labels[~is_void & (labels < first)]).size:
@@ -300,7 +301,7 @@ def colours(path: Path, palette: tuple[Colour, ...], void: tuple[Colour, ...]) -
 
 
 def own_picture(image: Image.Image, name: str, limits: Range | None = None) -> Image.Image:
-    """8-bit RGB, turned as the EXIF orientation says, as every viewer shows it."""
+    """Return 8-bit RGB, turned as the EXIF orientation says, as every viewer shows it."""
     return to_rgb(upright(image), name, limits)
 
 
@@ -322,7 +323,7 @@ class Folder(Pairs):
         self.card = card
 
     @cached_property
-    def class_weights(self) -> Tensor | None:  # type: ignore[override]
+    def class_weights(self) -> Tensor | None:
         """Return the weights of the card, or else those of the split `train`; None without either."""
         if self.card.class_weights is not None:
             return tensor(self.card.class_weights)

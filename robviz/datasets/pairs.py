@@ -27,12 +27,12 @@ class Pair:
 
 
 def read_indices(path: Path, void: tuple[int, ...] = ()) -> np.ndarray:
-    """The numbers in a mask of one channel, palette or grey, of 1 to 16 bits.
+    """Read the numbers in a mask of one channel, palette or grey, of 1 to 16 bits.
 
     Greys of 1, 2 and 4 bits give the numbers in the file, which viewers stretch to 0 .. 255.
 
     Args:
-        path: The mask's file.
+        path: The file of the mask.
         void: The numbers that are declared void; they stay in the result.
 
     Returns:
@@ -99,12 +99,16 @@ def fit(image: Image.Image, labels: np.ndarray, size: int) -> tuple[Image.Image,
 
 @dataclass(eq=False, repr=False)
 class Pairs(Dataset):
-    """Samples read from pairs of files when they are asked for.
+    """Read samples from pairs of files when they are asked for.
 
-    read_labels: a mask file to (H, W) int64 of class indices and `VOID`. size: of the paper's squares (`fit`); None
-    keeps the pictures whole. orient: a picture and its name to RGB; `to_rgb` leaves the pixels as stored, as the masks
-    of the published datasets are drawn. `[i]` raises InputError, naming the file, for what is missing or damaged, for a
-    mask of another size than its picture's, and for labels outside the classes.
+    `[i]` raises InputError, naming the file, for missing or damaged files, for a mask whose size differs from its
+    picture's, and for labels outside the classes.
+
+    Attributes:
+        read_labels: Reads a mask file as (H, W) int64 class indices and `VOID`.
+        size: Side of the paper's squares (`fit`); None keeps the pictures whole.
+        orient: Converts a picture and its name to RGB; `to_rgb` keeps the pixels as stored, which fits the masks of the
+            published datasets.
     """
 
     name: str

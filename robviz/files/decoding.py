@@ -26,7 +26,7 @@ SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini")
 
 
 def is_system_file(name: str) -> bool:
-    """Whether a file is one that an operating system left behind: `._x.jpg`, `.DS_Store`, `Thumbs.db`, ..."""
+    """Return True for files that an operating system left behind: `._x.jpg`, `.DS_Store`, `Thumbs.db`, ..."""
     return name.startswith(".") or name.lower() in SYSTEM_FILES
 
 
@@ -105,9 +105,9 @@ PACKED = {"1": 1, "L;2": 3, "L;4": 15}
 
 
 def highest_sample(image: Image.Image) -> int | None:
-    """The highest number that a grey picture's file can hold, where Pillow reads it as 255 or 65535 instead.
+    """Return the highest number a grey picture's file can hold, if Pillow reads it as 255 or 65535; else None.
 
-    Call it before the pixels are loaded. None for all others: their numbers are those of the file.
+    Call it before the pixels are loaded. All other files hold the numbers that Pillow returns.
     """
     tiles = getattr(image, "tile", None)
     if not tiles:
@@ -120,7 +120,7 @@ def highest_sample(image: Image.Image) -> int | None:
 
 
 def samples(image: Image.Image) -> tuple[np.ndarray, int | None]:
-    """The numbers in a picture of one channel as its file holds them, (H, W) int64, and the highest of a packed one."""
+    """Return the numbers in the file of a one-channel picture, (H, W) int64, and the highest of a packed one."""
     highest = highest_sample(image)
     values = np.asarray(image).astype(np.int64)
     if highest is None or image.mode == "1":

@@ -23,11 +23,11 @@ LONGER_SIDE, SHORTEST_SIDE = 256, 32
 
 
 def read_picture(path: str | Path, longer_side: int = LONGER_SIDE) -> Image.Image:
-    """Any picture file as 8-bit RGB, upright, its longer side at most `longer_side` pixels.
+    """Read any picture file as 8-bit RGB, upright, its longer side at most `longer_side` pixels.
 
     16-bit greys are scaled by their type and floats taken as 0 .. 1, transparency is laid on white, CMYK is converted,
-    EXIF rotation is applied, and of an animation the first frame is taken. Raises InputError, in one sentence that
-    names the file, for what is not a picture, is broken, or is too large or too small.
+    EXIF rotation is applied, and the first frame of an animation is taken. Raises InputError, in one sentence that
+    names the file, for what is not a picture, is damaged, or is too large or too small.
     """
 
     def converted(image: Image.Image) -> Image.Image:
@@ -57,7 +57,7 @@ Range = tuple[float, float]
 
 
 def range_of(image: Image.Image, name: str) -> Range:
-    """The black and the white of a picture of more than 8 bits, by its type; InputError where its type has none."""
+    """Return black and white of a picture of more than 8 bits, by its type; raises InputError if its type has none."""
     if image.mode == "F":
         return 0.0, 1.0
     if image.mode.startswith("I;16") or image.format in ("PNG", "PPM"):
@@ -70,10 +70,10 @@ def range_of(image: Image.Image, name: str) -> Range:
 
 
 def to_rgb(image: Image.Image, name: str = "this picture", limits: Range | None = None) -> Image.Image:
-    """8-bit RGB of a picture of any mode; transparency becomes white.
+    """Convert a picture of any mode to 8-bit RGB; transparency becomes white.
 
-    Pictures of more than 8 bits are scaled by their type, never by what they happen to hold, so that the same number is
-    the same grey in every picture.
+    Pictures of more than 8 bits are scaled by their type, never by their contents, so that the same number is the same
+    grey in every picture.
 
     Args:
         image: The picture.
@@ -81,8 +81,11 @@ def to_rgb(image: Image.Image, name: str = "this picture", limits: Range | None 
         limits: The numbers that are black and white in pictures of more than 8 bits; by default 0 and 65535 for 16
             bits, 0 and 1 for floats.
 
+    Returns:
+        The picture.
+
     Raises:
-        InputError: It holds NaN or numbers beyond the limits, or whole numbers of 32 bits without limits.
+        InputError: If it holds NaN or numbers beyond the limits, or 32-bit integers without limits.
     """
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         low, high = limits or range_of(image, name)
@@ -100,34 +103,43 @@ def to_rgb(image: Image.Image, name: str = "this picture", limits: Range | None 
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """(H, W) RGB picture to (3, H, W) float32 in [0, 1]."""
+    """Convert an RGB picture to (3, H, W) float32 in [0, 1]."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255).contiguous()
 
 
 def to_bytes(image: Tensor) -> np.ndarray:
-    """(3, H, W) in [0, 1] to (H, W, 3) uint8, rounded."""
+    """Convert (3, H, W) in [0, 1] to (H, W, 3) uint8, rounded."""
     return (image.detach().cpu() * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
 
 
 def quantise(attacked: Tensor, image: Tensor, eps: float, is_mean_square: bool = False) -> np.ndarray:
-    """The 8-bit picture closest to `attacked` that stays within eps of the 8-bit picture of `image`.
+    """Round an attacked image to the closest 8-bit picture within eps of the 8-bit original.
 
-    attacked, image: (3, H, W) in [0, 1]. Returns (H, W, 3) uint8. With eps below 1/255 nothing can change.
-    is_mean_square: whether eps bounds the root mean square of the change instead of each value.
+    With eps below 1/255 nothing can change.
+
+    Args:
+        attacked: (3, H, W) in [0, 1].
+        image: (3, H, W) in [0, 1], the original.
+        eps: The radius, in [0, 1].
+        is_mean_square: True if eps bounds the root mean square of the change instead of each value.
+
+    Returns:
+        (H, W, 3) uint8.
     """
     if is_mean_square:
         return quantise_mean_square(attacked, image, eps)
     levels = math.floor(eps * 255 + 1e-6)
     original = to_bytes(image).astype(int)
     change = (to_bytes(attacked).astype(int) - original).clip(-levels, levels)
-    return (original + change).astype(np.uint8)
+    result: np.ndarray = (original + change).astype(np.uint8)
+    return result
 
 
 def quantise_mean_square(attacked: Tensor, image: Tensor, eps: float) -> np.ndarray:
-    """The 8-bit picture of `attacked` whose change from that of `image` has a root mean square of at most eps.
+    """Round an attacked image to an 8-bit picture whose change has a root mean square of at most eps.
 
     attacked, image: (3, H, W) in [0, 1]. Returns (H, W, 3) uint8. Rounding may add to the change, which is then shrunk
-    a little before it is rounded again.
+    a little and rounded again.
     """
     original = to_bytes(image).astype(int)
     for shrunk in np.linspace(1, 0, 101):
@@ -138,7 +150,7 @@ def quantise_mean_square(attacked: Tensor, image: Tensor, eps: float) -> np.ndar
 
 
 def largest_change(a: np.ndarray, b: np.ndarray) -> int:
-    """L-infinity distance of two 8-bit pictures, in levels of 0 .. 255."""
+    """Return the L-infinity distance of two 8-bit pictures, in levels of 0 .. 255."""
     return int(np.abs(a.astype(int) - b.astype(int)).max())
 
 
@@ -152,40 +164,42 @@ AGAINST, FOR = (86, 180, 233), (230, 159, 0)  # theirs, too
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, palette: Palette, opacity: float = 0.7) -> np.ndarray:
-    """Class colours over the greyed picture; void stays grey.
+    """Draw class colours over the greyed picture; void stays grey.
 
     image: (H, W, 3) uint8. labels: (H, W) int. Returns (H, W, 3) uint8.
     """
     grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
     colours = np.asarray(palette, float)[np.maximum(labels, 0)]
     blended = (1 - opacity) * grey + opacity * colours
-    return np.where((labels == VOID)[..., None], grey, blended).round().astype(np.uint8)
+    result: np.ndarray = np.where((labels == VOID)[..., None], grey, blended).round().astype(np.uint8)
+    return result
 
 
 def attribution_overlay(image: np.ndarray, attribution: np.ndarray, scale: float) -> np.ndarray:
-    """Orange over the greyed picture where it speaks for the class, blue where against; where 0, the picture shows.
+    """Draw an attribution over the greyed picture: orange where it speaks for the class, blue where against it.
 
-    image: (H, W, 3) uint8. attribution: (H, W) float. scale: at plus and minus this, the colours are full.
+    image: (H, W, 3) uint8. attribution: (H, W) float. scale: at plus and minus this value, the colours are opaque.
     Returns (H, W, 3) uint8.
     """
     grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
     colours = np.where(attribution[..., None] > 0, FOR, AGAINST)
     opacity = np.minimum(np.abs(attribution) / max(scale, np.finfo(float).tiny), 1)[..., None]
-    return ((1 - opacity) * grey + opacity * colours).round().astype(np.uint8)
+    result: np.ndarray = ((1 - opacity) * grey + opacity * colours).round().astype(np.uint8)
+    return result
 
 
 VOID_BYTE = 255  # void in an index PNG
 
 
 def picture(array: np.ndarray, compress_level: int = 1) -> str:
-    """(H, W, 3) or (H, W) uint8 as a data URL. PNG: lossy formats would drown the perturbation."""
+    """Encode (H, W, 3) or (H, W) uint8 as a data URL of a PNG; lossy formats would drown the perturbation."""
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, "PNG", compress_level=compress_level)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def index_picture(labels: np.ndarray) -> str:
-    """(H, W) labels below 255 as a grey PNG of their numbers; void is 255. Raises InputError for larger labels."""
+    """Encode (H, W) labels below 255 as a grey PNG, with void as 255; raises InputError for larger labels."""
     if labels.max() >= VOID_BYTE:
         raise InputError(f"the viewer shows at most {VOID_BYTE} classes, got label {labels.max()}; merge some")
     return picture(np.where(labels == VOID, VOID_BYTE, labels).astype(np.uint8))

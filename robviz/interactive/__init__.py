@@ -1,1 +1,1 @@
-"""One picture attacked, or one model trained, while somebody watches: generators of frames."""
+"""Attack one picture, or train one model, while somebody watches: generators of frames."""

@@ -37,13 +37,14 @@ MOST_CLASSES = 255  # that a mask of 8 bits tells apart
 
 @dataclass(frozen=True)
 class Attacked:
-    """One picture of several, attacked.
+    """Hold one of several pictures, attacked.
 
     Attributes:
-        name: That of its folder; the file's stem, made unique.
+        name: The name of its folder: the file's stem, made unique.
         source: The picture file.
         shown: The measured comparison.
-        has_truth: Whether scores compare with a label mask; else with the model's own mask of the unattacked picture.
+        has_truth: True if scores compare with a label mask, False if with the model's own mask of the unattacked
+            picture.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Attacked:
     has_truth: bool
 
     def numbers(self) -> dict[str, Any]:
-        """What was measured, ready for JSON; rates in [0, 1]."""
+        """Return what was measured, ready for JSON; rates in [0, 1]."""
         shown = self.shown
         return {
             "picture": self.source.name,
@@ -132,7 +133,9 @@ def write_png(path: Path, array: np.ndarray) -> None:
 def write_mask(path: Path, labels: np.ndarray, card: Card) -> None:
     """Write class numbers in the colours of the classes, void as 255."""
     image = Image.fromarray(np.where(labels == VOID, VOID_BYTE, labels).astype(np.uint8)).convert("P")
-    image.putpalette([value for colour in card.palette[:MOST_CLASSES] for value in colour])
+    colours = [value for colour in card.palette for value in colour]
+    # All 256 entries: of a shorter palette, Pillow would store fewer bits a pixel, and void would become a class.
+    image.putpalette(colours + [128] * (3 * 256 - len(colours)))
     with replacing(path) as file:
         image.save(file, "PNG")
 

@@ -1,7 +1,7 @@
-"""An attack as a zip to take along: pictures, masks, the perturbation, and how it was made; re-checked when read back.
+"""Export an attack as a zip: pictures, masks, the perturbation and its settings; all are checked when it is read back.
 
-In it: `picture.png` and `attacked.png`, RGB; `mask_clean.png`, `mask_attacked.png` and `reference.png`, grey, a class
-number a pixel, 255 where there is none; `perturbation.npy`, (H, W, 3) int16, their difference; `config.json`.
+The zip holds `picture.png` and `attacked.png`, RGB; `mask_clean.png`, `mask_attacked.png` and `reference.png`, grey,
+one class number per pixel, 255 for void; `perturbation.npy`, (H, W, 3) int16, their difference; and `config.json`.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ MOST_BYTES = 4 * 2**20
 
 
 def perturbation(image: np.ndarray, attacked: np.ndarray) -> bytes:
-    """The `.npy` file of attacked minus image, int16."""
+    """Return the `.npy` file of attacked minus image, int16."""
     file = io.BytesIO()
     np.save(file, attacked.astype(np.int16) - image.astype(np.int16), allow_pickle=False)
     return file.getvalue()
 
 
 def pack(setting: Setting, shown: Comparison) -> bytes:
-    """The zip of a finished attack; the same attack gives the same bytes. Raises InputError for an unfinished one."""
+    """Write a finished attack as a zip; equal attacks give equal bytes. Raises InputError for an unfinished one."""
     if not shown.is_final:
         raise InputError("there is no finished attack to save yet; press Attack first")
     model, card = model_of(setting.model)
@@ -70,7 +70,7 @@ def pack(setting: Setting, shown: Comparison) -> bytes:
 
 
 def unzipped(file: str | Path | io.BytesIO) -> dict[str, bytes]:
-    """The files of a zip that `pack` made. Raises InputError for any other, before anything large is unpacked."""
+    """Return the files of a zip that `pack` made; raises InputError for others, before anything large is unpacked."""
     try:
         with zipfile.ZipFile(file) as packed:
             entries = packed.infolist()
@@ -105,7 +105,7 @@ def decoded(name: str, content: bytes, mode: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a zip says, re-checked: `shown` holds what the model sees in its pictures now."""
+    """Hold the contents of a zip, re-checked: `shown` has the model's current predictions on its pictures."""
 
     setting: Setting
     shown: Comparison
@@ -113,18 +113,18 @@ class Evidence:
 
     @property
     def verdict(self) -> str:
-        """One sentence on the file itself."""
+        """Say in one sentence whether the file still holds an attack."""
         before, after = (100 * found.accuracy for found in (self.shown.scores_before, self.shown.scores_after))
         fooled = "it still fools the model" if after < before else "it does not fool the model"
         masks = "" if self.agrees else " The masks in the file are others than the model's: another version made them."
         return (
             f"Read back from the file: the attacked picture differs by {self.shown.largest_change}/255 at most and "
-            f"{fooled}: {before:.1f} % of the pixels right before, {after:.1f} % after.{masks}"
+            f"{fooled}: {before:.1f} % pixel accuracy before, {after:.1f} % after.{masks}"
         )
 
 
 def unpack(file: str | Path | io.BytesIO) -> Evidence:
-    """Read a zip that `pack` made and look at its pictures with the model anew. Raises InputError for any other."""
+    """Read a zip that `pack` made and run the model on its pictures again; raises InputError for others."""
     files = unzipped(file)
     setting, steps_made, curve, losses = settings_of(files["config.json"])
     model, card = model_of(setting.model)
@@ -162,7 +162,7 @@ def unpack(file: str | Path | io.BytesIO) -> Evidence:
 
 
 def settings_of(config: bytes) -> tuple[Setting, int, tuple[float, ...], tuple[float, ...]]:
-    """Setting, steps made, and both curves of a `config.json`. Raises InputError."""
+    """Read setting, number of steps and both curves from a `config.json`; raises InputError."""
     try:
         values: dict[str, Any] = json.loads(config)
         setting = Setting.parse(dict(values["setting"]))

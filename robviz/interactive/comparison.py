@@ -21,9 +21,27 @@ from robviz.models.layers import device_of
 from robviz.norms import LINF
 from robviz.types import Sample
 
+__all__ = [
+    "Comparison",
+    "Moment",
+    "Scores",
+    "Subject",
+    "compare",
+    "compare_steps",
+    "finalise",
+    "scores",
+    "seen",
+    "step_seconds",
+    "unattacked",
+]
+
 
 def never() -> bool:
-    """Return False: nobody stops the work."""
+    """Return False: nobody stops the work.
+
+    Returns:
+        False.
+    """
     return False
 
 
@@ -34,8 +52,8 @@ class Subject:
     Attributes:
         model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W).
         sample: The picture; its labels lie in -1 (void) .. K - 1.
-        card: The model's, with its K classes.
-        class_weights: (K,), for the balanced losses; None where nobody counted the classes.
+        card: The model's card, with its K classes.
+        class_weights: (K,), for the balanced losses; None if unknown.
     """
 
     model: nn.Module
@@ -45,20 +63,20 @@ class Subject:
 
     @property
     def num_classes(self) -> int:
-        """K, the number of classes."""
+        """Return K, the number of classes."""
         return len(self.card.classes)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Of one prediction against the reference, in [0, 1]; mIoU over the classes that occur in either."""
+    """Hold pixel accuracy and mIoU of one prediction, in [0, 1]; the mIoU is over the classes that occur."""
 
     accuracy: float
     miou: float
 
 
 class Moment(NamedTuple):
-    """A step on the way: the pixel accuracy of the best so far, and what the model sees in it."""
+    """Hold one step on the way: the best pixel accuracy so far, and the prediction there."""
 
     step: int
     accuracy: float
@@ -71,13 +89,29 @@ MOMENTS = 24
 
 @dataclass(frozen=True)
 class Comparison:
-    """A picture, its attacked version and what a model sees in both.
+    """Hold a picture, its attacked version and the model's predictions on both.
 
-    image, attacked: (H, W, 3) uint8. reference, before, after: (H, W) int64 labels. confidence_before,
-    confidence_after: (H, W) uint8, the largest softmax value in 1/255. largest_change: L-infinity distance of the two
-    pictures in levels of 0 .. 255. `after`, its confidence and its scores belong to the 8-bit picture shown once
-    `is_final`, to the float one while the attack runs. curve: pixel accuracy of every step so far. losses: what
-    its step size follows. trail: moments from the start to `after`, evenly spread over the steps.
+    `after`, its confidence and its scores belong to the 8-bit picture once `is_final`, and to the float picture while
+    the attack runs.
+
+    Attributes:
+        image: (H, W, 3) uint8.
+        attacked: (H, W, 3) uint8.
+        reference: (H, W) int64 labels.
+        before: (H, W) int64, the prediction on the picture.
+        after: (H, W) int64, the prediction on the attacked picture.
+        confidence_before: (H, W) uint8, the largest softmax value in 1/255.
+        confidence_after: (H, W) uint8.
+        scores_before: Of `before` against the reference.
+        scores_after: Of `after` against the reference.
+        curve: Pixel accuracy of every step so far.
+        losses: The loss that the step size follows, of every step so far.
+        trail: Moments from the start to `after`, evenly spread over the steps.
+        step: The number of steps made.
+        steps: The number of steps of the whole attack.
+        eps: The radius, in [0, 1].
+        largest_change: L-infinity distance of the two pictures, in levels of 0 .. 255.
+        is_final: True once the attack has ended and is measured.
     """
 
     image: np.ndarray
@@ -101,14 +135,29 @@ class Comparison:
 
 
 def scores(predictions: Tensor, reference: Tensor, num_classes: int) -> Scores:
+    """Score a prediction.
+
+    Args:
+        predictions: (H, W) int64.
+        reference: (H, W) int64 labels.
+        num_classes: K.
+
+    Returns:
+        Pixel accuracy and mIoU in [0, 1].
+    """
     found = counts(predictions[None], reference[None], num_classes)
     return Scores(accuracy_per_image(found.correct, found.valid).item(), miou(found.intersection[0], found.union[0]))
 
 
 def seen(model: nn.Module, image: Tensor) -> tuple[Tensor, np.ndarray]:
-    """(3, H, W) in [0, 1] to (H, W) int64 labels and (H, W) uint8 confidence, the largest softmax value in 1/255.
+    """Predict labels and their confidence.
 
-    The labels lie on the CPU, wherever the model is.
+    Args:
+        model: On any device.
+        image: (3, H, W) in [0, 1].
+
+    Returns:
+        (H, W) int64 labels on the CPU, and (H, W) uint8 confidence, the largest softmax value in 1/255.
     """
     logits = checked_logits(model, image[None].to(device_of(model)))[0].cpu()
     largest, labels = logits.max(0)
@@ -117,7 +166,15 @@ def seen(model: nn.Module, image: Tensor) -> tuple[Tensor, np.ndarray]:
 
 
 def unattacked(subject: Subject, spec: AttackSpec) -> Comparison:
-    """The comparison before the first step of an attack: nothing changed yet."""
+    """Return the comparison before the first step of an attack, with nothing changed.
+
+    Args:
+        subject: Who will be attacked.
+        spec: How.
+
+    Returns:
+        The comparison.
+    """
     sample = subject.sample
     before, confidence = seen(subject.model, sample.image)
     found = scores(before, sample.labels, subject.num_classes)
@@ -145,14 +202,22 @@ def unattacked(subject: Subject, spec: AttackSpec) -> Comparison:
 
 
 def finalise(subject: Subject, shown: Comparison) -> Comparison:
-    """Measure a comparison: take `after`, its confidence and its scores from the 8-bit picture that is shown."""
+    """Measure a comparison: take `after`, its confidence and its scores from the 8-bit picture that is shown.
+
+    Args:
+        subject: Who was attacked.
+        shown: The comparison so far.
+
+    Returns:
+        The comparison that `is_final`.
+    """
     after, confidence = seen(subject.model, to_tensor(Image.fromarray(shown.attacked)))
     found = scores(after, subject.sample.labels, subject.num_classes)
     return replace(shown, after=after.numpy(), confidence_after=confidence, scores_after=found, is_final=True)
 
 
 class Trail:
-    """The moments of an attack so far, evenly spread over its steps."""
+    """Collect moments of an attack, evenly spread over its steps."""
 
     def __init__(self, start: Comparison) -> None:
         self.reference = torch.from_numpy(start.reference)
@@ -176,7 +241,7 @@ class Trail:
 
 
 def progressed(subject: Subject, start: Comparison, result: AttackResult, trail: Trail) -> Comparison:
-    """The comparison with the picture of this step, at which the model is still to look."""
+    """Return the comparison with the picture of this step, not yet predicted by the model."""
     is_mean_square = start.norm != LINF.name
     attacked = quantise(result.images[0].cpu(), subject.sample.image, start.eps, is_mean_square)
     return replace(
@@ -191,7 +256,7 @@ def progressed(subject: Subject, start: Comparison, result: AttackResult, trail:
 
 
 def frame_of(subject: Subject, start: Comparison, result: AttackResult, trail: Trail) -> Comparison:
-    """The comparison on the way: what the model sees in the float picture, which the attack knows already."""
+    """Return the comparison on the way, with the prediction on the float picture, which the attack already knows."""
     predictions = result.predictions[0].cpu()
     return replace(
         progressed(subject, start, result, trail),
@@ -208,17 +273,17 @@ def compare_steps(
     frame_seconds: float = 0.0,
     is_stopped: Callable[[], bool] = never,
 ) -> Generator[Comparison, None, None]:
-    """Attack one sample and yield the best so far, and in the end the best of all, measured on its 8-bit picture.
+    """Attack one sample; yield the best so far, and finally the best of all, measured on its 8-bit picture.
 
     Args:
         subject: Who is attacked; its sample lies on the CPU, its model anywhere.
         spec: How; its masks are (H, W).
         frame_seconds: The least time between two comparisons on the way.
-        is_stopped: Asked at every step; once it returns True, the attack ends there.
+        is_stopped: Called at every step; once it returns True, the attack ends there.
 
     Yields:
         Comparisons on the way, which show the float picture, and last, also of a stopped attack, the one that
-        `is_final`.
+            `is_final`.
     """
     device, start = device_of(subject.model), unattacked(subject, spec)
     trail, due = Trail(start), 0.0
@@ -236,12 +301,29 @@ def compare_steps(
 
 
 def compare(subject: Subject, spec: AttackSpec) -> Comparison:
-    """Attack one sample and return the measured comparison at the end of `compare_steps`."""
+    """Attack one sample and return the measured comparison at the end of `compare_steps`.
+
+    Args:
+        subject: Who is attacked.
+        spec: How.
+
+    Returns:
+        The comparison that `is_final`.
+    """
     return last_of(compare_steps(subject, spec, frame_seconds=float("inf")))
 
 
 def step_seconds(model: nn.Module, sample: Sample, steps: int = 2) -> float:
-    """Seconds of one step of an attack on this picture, here and now."""
+    """Time one step of an attack on this picture, on this machine.
+
+    Args:
+        model: The model.
+        sample: The picture.
+        steps: How many steps to time.
+
+    Returns:
+        Seconds per step.
+    """
     spec = AttackSpec(loss="ce", eps=1 / 255, steps=steps)
     with closing(spec_steps(spec, model, sample.image[None], sample.labels[None])) as running:
         next(running)

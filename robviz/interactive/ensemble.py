@@ -13,7 +13,7 @@ from robviz.interactive.comparison import Comparison, Subject, compare_steps, ne
 from robviz.metrics import accuracy_per_image, counts, iou, miou
 from robviz.results.plan import SeaSettings
 
-ACCURACY, MIOU = "pixels right", "mIoU"
+ACCURACY, MIOU = "pixel accuracy", "mIoU"
 CLEAN, WORST = "not attacked", "worst case"
 
 
@@ -42,10 +42,11 @@ def ensemble_steps(
 
 
 def breakdown(shown: Mapping[str, Comparison], classes: tuple[str, ...]) -> pd.DataFrame:
-    """Pixel accuracy, mIoU and the IoU of each class of the reference, in [0, 1]: what each run leaves.
+    """Break down what each run leaves: pixel accuracy, mIoU and the IoU of each class of the reference, in [0, 1].
 
-    A row for the unattacked picture, for each run, and for the worst case, which is the least of each column: on one
-    picture, the ensemble of section 3.6 takes the attack of lowest value for each measure. shown: at least one run.
+    There is a row for the unattacked picture, for each run, and for the worst case, which is the lowest value of each
+    column: on one picture, the ensemble of section 3.6 takes the attack of lowest value for each measure. shown: at
+    least one run.
     """
     first = next(iter(shown.values()))
     there = [number for number in range(len(classes)) if (first.reference == number).any()]

@@ -32,7 +32,7 @@ ATTACK = AttackSpec("red-eps-apgd", "mask-ce", steps=50)  # at each of these rad
 
 
 def attacked_mask(model: nn.Module, sample: Sample, eps: float) -> Tensor:
-    """(H, W) int64: what the model sees once `ATTACK` is done. eps in [0, 1]; 0 is the picture itself."""
+    """Return the prediction (H, W) int64 after `ATTACK`; eps in [0, 1], where 0 is the picture itself."""
     images, labels = sample.image[None], sample.labels[None]
     if eps == 0:
         return predicted(model, images)[0]
@@ -40,15 +40,15 @@ def attacked_mask(model: nn.Module, sample: Sample, eps: float) -> Tensor:
 
 
 def samples() -> dict[str, Sample]:
-    """The photographs of the view, by name; those that the installed packages no longer carry are left out."""
+    """Return the photographs of the view by name, without those that the installed packages no longer have."""
     found = {sample.name: sample for sample in load_dataset("photos", "photographs")}
     return {name: found[name] for name in PHOTOS if name in found}
 
 
 def compute(folder: Path, resume: bool = True) -> None:
-    """Attack every photograph of both models at every radius and keep the masks; goes on where it was stopped.
+    """Attack every photograph of both models at every radius and store the masks; resumes after an interruption.
 
-    Raises InputError where the folder holds masks of other models, settings or versions, unless resume is False.
+    Raises InputError if the folder holds masks of other models, settings or versions, unless resume is False.
     """
     models = {name: load_model(name) for name in MODELS}
     fingerprints = {name: fingerprint(model) for name, model in models.items()}

@@ -34,14 +34,14 @@ BREAK, CHANGE = "break", "change"
 
 @lru_cache
 def model_of(name: str) -> tuple[nn.Module, Card]:
-    """A model that `load_model` opens, kept, and its card."""
+    """Open a model by name, and its card; both stay in memory."""
     model = load_model(name)
     return model, card_of(model)
 
 
 @lru_cache
 def class_weights(dataset: str) -> Tensor | None:
-    """Of the dataset's classes, whether its pictures are on this machine or not; None where nobody counted them."""
+    """Return the weights of a dataset's classes, even if its pictures are not on this machine; None if unknown."""
     if dataset == "photos":
         return load_dataset("photos").class_weights
     table = dataset.partition("-")[0]  # two protocols, one table
@@ -50,12 +50,12 @@ def class_weights(dataset: str) -> Tensor | None:
 
 @lru_cache
 def photos() -> dict[str, Sample]:
-    """The labelled photographs by name."""
+    """Return the labelled photographs by name."""
     return {sample.name: sample for sample in load_dataset("photos", "photographs")}
 
 
 def sample_of(photo: str, upload: str | Path | None, model: nn.Module) -> tuple[Sample, str]:
-    """The chosen picture with its reference labels, and what they are."""
+    """Return the chosen picture with its reference labels, and a note on what they are."""
     if photo != UPLOAD:
         sample = photos()[photo]
         if card_of(model).dataset == "photos":
@@ -69,7 +69,7 @@ def sample_of(photo: str, upload: str | Path | None, model: nn.Module) -> tuple[
 
 
 def subject_for(photo: str, upload: str | Path | None, model: str) -> tuple[Subject, str]:
-    """The chosen model and picture, and what the picture's labels are."""
+    """Return the chosen model and picture, and a note on what the picture's labels are."""
     network, card = model_of(model)
     sample, note = sample_of(photo, upload, network)
     return Subject(network, sample, card, class_weights(card.dataset)), note
@@ -81,11 +81,13 @@ KEYS = {"eps_255": "eps"}
 
 @dataclass(frozen=True)
 class Setting:
-    """All that decides an attack on a picture; the defaults are the app's first view.
+    """Hold everything that decides an attack on a picture; the defaults are the app's first view.
 
-    eps_255: the radius in 1/255, as widgets, addresses and files have it; `spec` converts it. target: a class of the
-    model, "" for any other than the right one. region: a box of pixels `left, top, right, bottom`, the last two not in
-    it, or "" for the whole picture. where: what the box means, the only pixels to `break` or the only ones to `change`.
+    Attributes:
+        eps_255: The radius in 1/255, as widgets, addresses and files have it; `spec` converts it.
+        target: A class of the model, or "" for any other than the correct one.
+        region: A box of pixels `left, top, right, bottom`, the last two exclusive, or "" for the whole picture.
+        where: What the box means: the only pixels to `break`, or the only ones to `change`.
     """
 
     photo: str = "chelsea"
@@ -121,7 +123,7 @@ class Setting:
         self.box()
 
     def box(self) -> tuple[int, int, int, int] | None:
-        """The region, or None for the whole picture. Raises InputError for what is no box."""
+        """Return the region, or None for the whole picture; raises InputError if it is not a box."""
         if not self.region.strip():
             return None
         parts = self.region.split(",")
@@ -135,10 +137,16 @@ class Setting:
         return left, top, right, bottom
 
     def spec(self, subject: Subject | None = None) -> AttackSpec:
-        """The attack, its radius in [0, 1].
+        """Return the attack, its radius in [0, 1].
 
-        subject: whose classes and picture the target and the region refer to; without one, both are left out. Raises
-        ValueError for a class that the model does not have and for a region outside the picture.
+        Args:
+            subject: The classes and the picture that target and region refer to; without it, both are left out.
+
+        Returns:
+            The attack.
+
+        Raises:
+            InputError: For a class that the model does not have, and for a region outside the picture.
         """
         attack = AttackSpec(self.attack, self.loss, self.eps_255 / 255, int(self.steps), int(self.seed))
         if subject is None:
@@ -152,13 +160,13 @@ class Setting:
         )
 
     def target_in(self, classes: tuple[str, ...]) -> int | None:
-        """The number of the target among the classes. Raises InputError for an unknown one."""
+        """Return the number of the target among the classes; raises InputError for an unknown one."""
         if self.target and self.target not in classes:
             raise InputError(f"the target must be a class of the model, got {self.target[:40]!r}")
         return classes.index(self.target) if self.target else None
 
     def inside(self, labels: Tensor) -> Tensor | None:
-        """The region as a mask (H, W) bool, like the labels; None for the whole picture. Raises InputError."""
+        """Return the region as a mask (H, W) bool; None for the whole picture. Raises InputError if it is outside."""
         if (box := self.box()) is None:
             return None
         left, top, right, bottom = box
@@ -171,17 +179,17 @@ class Setting:
         return inside
 
     def values(self) -> dict[str, Any]:
-        """The fields by their keys in addresses and files."""
+        """Return the fields by their keys in addresses and files."""
         return {KEYS.get(name, name): value for name, value in asdict(self).items()}
 
     def query(self) -> str:
-        """Of an address: what differs from the defaults."""
+        """Return the query of an address: everything that differs from the defaults."""
         start = Setting().values()
         return urlencode({key: value for key, value in self.values().items() if value != start[key]})
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Setting:
-        """Of an address or a file, from anyone. Raises InputError for what is no setting; other names are ignored."""
+        """Read a setting from an address or a file of anyone; raises InputError for bad values, ignores other names."""
         kinds = {"float": float, "int": int, "str": str}
         found: dict[str, Any] = {}
         for field in fields(cls):
@@ -198,7 +206,7 @@ class Setting:
         return setting
 
     def cell(self) -> str:
-        """The same attack as a few lines of Python."""
+        """Return the same attack as a few lines of Python."""
         upload = ', upload="my_picture.png"' if self.photo == UPLOAD else ""
         return (
             "from robviz.interactive.scenario import Setting, compare\n\n"
@@ -215,7 +223,7 @@ def setting_steps(
     frame_seconds: float = 0.0,
     is_stopped: Callable[[], bool] = never,
 ) -> Generator[Comparison, None, None]:
-    """Frames of the attack that a setting describes, the last one measured on the 8-bit picture."""
+    """Yield frames of the attack that a setting describes, the last one measured on the 8-bit picture."""
     setting.check()
     subject, _ = subject_for(setting.photo, upload, setting.model)
     yield from compare_steps(subject, setting.spec(subject), frame_seconds=frame_seconds, is_stopped=is_stopped)

@@ -1,4 +1,4 @@
-"""Make it robust: a small adversarial training, and what one attacked picture looks like to the model as it learns.
+"""Make it robust: a short adversarial training, and one attacked picture as the model sees it while it learns.
 
 `heal_steps` trains here; `heal_apart` does the same in a process of its own, which ends when the generator is closed.
 """
@@ -34,12 +34,12 @@ PATIENCE = 0.2  # seconds between two looks at the other process
 
 
 def small_recipes() -> list[str]:
-    """Names of the recipes that start from a model that is here."""
+    """Return the names of the recipes that start from a shipped model."""
     return [recipe.name for recipe in PHOTOS if recipe.initial in shipped_models()]
 
 
 def small(name: str, iterations: int, eps: float, attack_steps: int) -> Recipe:
-    """One of `small_recipes`, as long as somebody may wait for it: of small images, with an average over fewer weights.
+    """Return a short version of one of `small_recipes` for interactive use: small images and a shorter weight average.
 
     The attack's step size follows from eps, in [0, 1], and steps. Raises InputError for what cannot be trained.
     """
@@ -59,10 +59,14 @@ def small(name: str, iterations: int, eps: float, attack_steps: int) -> Recipe:
 
 @dataclass(frozen=True)
 class Round:
-    """How far the training has come. iteration 0 is the model it starts from.
+    """Describe the state of the training at one look; iteration 0 is the model that it starts from.
 
-    miou, attacked_miou: of a few held-out images. mask: (H, W) int64, what the model sees in the picture, attacked
-    anew. accuracy: that mask's share of right pixels. path: the weights by now, with their card.
+    Attributes:
+        miou: Of a few held-out images.
+        attacked_miou: Of the same images under attack.
+        mask: (H, W) int64, the prediction on the picture, attacked again.
+        accuracy: The pixel accuracy of that mask.
+        path: The current weights, with their card.
     """
 
     miou: float
@@ -74,7 +78,13 @@ class Round:
 
 @dataclass(frozen=True)
 class Healing:
-    """One iteration done. loss and seconds_left are NaN before the first; round: where it was looked at."""
+    """Describe one finished iteration.
+
+    Attributes:
+        loss: NaN before the first iteration.
+        seconds_left: NaN before the first iteration.
+        round: The state of the model, if it was measured at this iteration.
+    """
 
     iteration: int
     iterations: int
@@ -84,9 +94,9 @@ class Healing:
 
 
 def heal_steps(recipe: Recipe, sample: Sample, folder: Path, rounds: int = 8) -> Generator[Healing, None, None]:
-    """Train by a recipe of `photos` and look at the model before it and about `rounds` times, in equal steps.
+    """Train by a recipe of `photos`, and measure the model before it and about `rounds` times, in equal steps.
 
-    sample: the picture that is attacked each round, at the recipe's radius. folder: where the weights are kept, each
+    sample: the picture that is attacked each round, at the recipe's radius. folder: where the weights are stored, each
     round in place of the last. Raises InputError for what cannot be trained.
     """
     images, eps = training_images(recipe), recipe.eps
@@ -125,7 +135,7 @@ def card_of(training: Training, images: TrainingImages) -> Card:
 
 
 def send(connection: Connection, recipe: Recipe, sample: Sample, folder: Path, rounds: int) -> None:
-    """In the process apart: send every step, at the end None, or a sentence in place of either."""
+    """Send every step from the training process, then None, or a sentence in place of either."""
     tqdm.set_lock(threading.RLock())  # its own is shared among processes, and would outlive this one
     try:
         for step in heal_steps(recipe, sample, folder, rounds):
@@ -144,10 +154,10 @@ def heal_apart(
     rounds: int = 8,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> Generator[Healing, None, None]:
-    """`heal_steps` in a process of its own: its memory comes back, and whatever ends it ends it alone.
+    """Run `heal_steps` in a process of its own, whose memory is returned and whose crash stays its own.
 
-    is_stopped is asked a few times a second; then, or when the generator is closed, the process is ended and the
-    weights of the last round stay. Raises InputError where it could not train or ended by itself.
+    is_stopped is called a few times a second. Once it returns True, or when the generator is closed, the process is
+    ended and the weights of the last round stay. Raises InputError if it could not train or crashed.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)

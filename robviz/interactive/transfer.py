@@ -42,7 +42,7 @@ def transfer_steps(
 
 
 def looked_at(subject: Subject, shown: Comparison, clean: Comparison) -> Comparison:
-    """What another model than the attacked one sees in the attacked picture. clean: what it saw before."""
+    """Return another model's predictions on the attacked picture. clean: its predictions before the attack."""
     seen_by_it = replace(
         clean,
         attacked=shown.attacked,

@@ -101,7 +101,7 @@ def look_like_probabilities(outputs: Tensor) -> bool:
 
 
 class Adapted(nn.Module):
-    """Images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), by a module of other habits; `adapt` makes it."""
+    """Map images (B, 3, H, W) in [0, 1] to logits (B, K, H, W) with a module of other conventions; `adapt` makes it."""
 
     mean: Tensor
     std: Tensor
@@ -117,7 +117,7 @@ class Adapted(nn.Module):
         output: Output,
         multiple_of: int,
     ) -> None:
-        """targets: of each channel of the module, the class it stands for, -1 for none."""
+        """Wrap a module. targets: the class that each of its channels stands for, -1 for none."""
         super().__init__()
         self.module = module
         device = device_of(self)
@@ -168,13 +168,14 @@ class Adapted(nn.Module):
 
 
 def opened(path: Path) -> nn.Module:
-    """The module in a TorchScript or torch.export file. Raises InputError when it is neither."""
+    """Open the module in a TorchScript or torch.export file; raises InputError for other files."""
     if not path.is_file():
         raise InputError(f"there is no file {path}; give a module, or a TorchScript or .pt2 (torch.export) file")
     try:
         if path.suffix == ".pt2":
             return torch.export.load(path).module()
-        return torch.jit.load(path, map_location="cpu")
+        result: nn.Module = torch.jit.load(path, map_location="cpu")
+        return result
     except (RuntimeError, BadZipFile) as error:
         kind = "torch.export" if path.suffix == ".pt2" else "TorchScript"
         raise InputError(
@@ -184,7 +185,7 @@ def opened(path: Path) -> nn.Module:
 
 
 def put_in_eval(model: Adapted) -> None:
-    """Eval mode, for good where the module was exported: its graph cannot change the mode and refuses to be asked."""
+    """Put the model in eval mode, for good if the module was exported: its graph cannot change its mode."""
     try:
         model.eval()
     except NotImplementedError:

@@ -1,4 +1,4 @@
-"""What is in a checkpoint, under whatever names, and how it gets into a model."""
+"""The tensors of a checkpoint, under whatever names, and how they get into a model."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ NORMALISATION = ("base_normalize.mean", "base_normalize.std")
 
 
 def read_tensors(path: Path) -> object:
-    """What a file holds, mapped where possible instead of read. Code in it is never run.
+    """Read the contents of a file, mapped where possible, without executing any code in it.
 
-    Raises InputError when it holds more than tensors and plain values, or cannot be read.
+    Raises InputError if it holds more than tensors and plain values, or cannot be read.
     """
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}; check the path")
@@ -54,7 +54,7 @@ def read_tensors(path: Path) -> object:
 
 
 class Chosen(NamedTuple):
-    """A state dict under a model's own keys, and a sentence on which weights it holds where others could be meant."""
+    """Hold a state dict under a model's own keys, and a sentence on which weights it holds if others could be meant."""
 
     state: dict[str, Tensor]
     told: str | None
@@ -109,7 +109,7 @@ def chosen_state(source: str | Path | State, averaged: bool | None = None) -> Ch
 
 
 def unwrapped(state: State) -> dict[str, Tensor]:
-    """The tensors of a model without the prefixes and the companions that trainers add."""
+    """Return the tensors of a model without the prefixes and companions that trainers add."""
     inside = {str(key): value for key, value in state.items() if not COMPANIONS.match(str(key))}
     while inside and (prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in inside)), None)):
         inside = {key.removeprefix(prefix): value for key, value in inside.items()}
@@ -123,7 +123,7 @@ def with_counters(state: State, here: State) -> State:
 
 
 def renamed(state: State, keys: Keys) -> dict[str, Tensor]:
-    """The tensors under new keys, without those whose key becomes empty."""
+    """Return the tensors under new keys, without those whose key becomes empty."""
     result = {}
     for key, value in state.items():
         for pattern, replacement in keys:
@@ -134,7 +134,7 @@ def renamed(state: State, keys: Keys) -> dict[str, Tensor]:
 
 
 def mismatches(here: State, state: State) -> list[str]:
-    """What keeps `state` from filling `here`, the same set of keys and shapes wanted; sorted."""
+    """List what keeps `state` from filling `here`, which needs the same keys and shapes; sorted."""
     return sorted(
         [
             *(f"{key} is missing" for key in here.keys() - state.keys()),
@@ -149,16 +149,16 @@ def mismatches(here: State, state: State) -> list[str]:
 
 
 def listed(problems: list[str]) -> str:
-    """The first few, and how many there are."""
+    """Join the first few problems, and say how many there are."""
     return f"{'; '.join(problems[:3])} ({len(problems)} in all)"
 
 
 @torch.no_grad()
 def fill(here: State, opened: Callable[[], State]) -> None:
-    """Copy into the tensors of a model those of a checkpoint, which is opened anew for each part.
+    """Copy the tensors of a checkpoint into those of a model; the checkpoint is opened again for each part.
 
-    The pages of a mapped file stay in memory until the file is closed: so no second copy of all weights piles up.
-    A model that kept the mapped tensors themselves would crash when somebody wrote over the file.
+    The pages of a mapped file stay in memory until the file is closed, so this avoids a second copy of all weights. A
+    model that kept the mapped tensors themselves would crash when somebody wrote over the file.
     """
     for keys in parts(here):
         state = opened()
@@ -168,7 +168,7 @@ def fill(here: State, opened: Callable[[], State]) -> None:
 
 
 def parts(here: State) -> Iterator[list[str]]:
-    """The keys, in portions of an eighth of the bytes or of one tensor."""
+    """Yield the keys in portions of an eighth of the bytes, or of one tensor."""
     limit = sum(value.nbytes for value in here.values()) / 8
     part: list[str] = []
     size = 0
@@ -182,9 +182,9 @@ def parts(here: State) -> Iterator[list[str]]:
 
 
 def without_normalisation(state: State, convolution: str) -> State:
-    """For images in [0, 1], where the checkpoint's first `convolution` expects normalised ones.
+    """Adapt a checkpoint whose first `convolution` expects normalised images to images in [0, 1].
 
-    Exact but for the border of a padded convolution, which then sees black instead of the mean colour.
+    The result is exact except for the border of a padded convolution, which then sees black instead of the mean colour.
     """
     kernel, offset = f"{convolution}.weight", f"{convolution}.bias"
     if not state.keys() >= {*NORMALISATION, kernel, offset}:

@@ -18,18 +18,19 @@ MULTIPLE_OF = 32
 
 
 def two_classes(answer: Any) -> Tensor:
-    """Logits (B, 2, h, w) of a module that answers with one for the foreground alone."""
+    """Return logits (B, 2, h, w) of a module that gives one for the foreground alone."""
     foreground = chosen_output(answer, None)
     return torch.cat([torch.zeros_like(foreground), foreground], 1)
 
 
 def logits_of(answer: Any) -> Tensor:
-    """The logits, without the label that a classification head may add."""
-    return chosen_output(answer[0] if isinstance(answer, tuple) else answer, None)
+    """Return the logits without the label that a classification head may add."""
+    result: Tensor = chosen_output(answer[0] if isinstance(answer, tuple) else answer, None)
+    return result
 
 
 def preparation_of(encoder: str, weights: str | None) -> Preparation:
-    """The colours that an encoder was trained on; as they are where it was not."""
+    """Return the normalisation that an encoder was trained with; none if it was not pretrained."""
     from segmentation_models_pytorch.encoders import get_preprocessing_params
 
     if weights is None:
@@ -49,14 +50,16 @@ def preparation_of(encoder: str, weights: str | None) -> Preparation:
 
 
 def load(folder: Path, name: str, source: str) -> nn.Module:
-    """The model that lies in a folder, with a card. The library keeps no class names, so classes are numbered.
+    """Open the model in a folder, with a card. The library stores no class names, so classes are numbered.
 
-    Raises InputError where the folder holds none.
+    Raises InputError if the folder holds no model.
     """
     import segmentation_models_pytorch as smp
 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    kinds = {kind.__name__: kind for kind in vars(smp).values() if isinstance(kind, type) and kind is not nn.Module}
+    kinds: dict[str, Any] = {
+        kind.__name__: kind for kind in vars(smp).values() if isinstance(kind, type) and kind is not nn.Module
+    }
     kind = kinds.get(str(config.get("_model_class")))
     if kind is None or not issubclass(kind, smp.base.SegmentationModel):
         raise InputError(

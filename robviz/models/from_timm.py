@@ -17,13 +17,13 @@ LEVELS = 4
 
 
 def pyramid(name: str, is_pretrained: bool = False) -> Any:
-    """A backbone of timm that yields its four coarsest levels. Raises InputError where it has none."""
+    """Build a backbone of timm that returns its four coarsest levels; raises InputError if it has none."""
     if name not in timm.list_models():
         near = timm.list_models(f"*{name.split('.')[0][:8]}*")[:5]
         hint = f"; there are {', '.join(near)}" if near else ""
         raise InputError(f"timm has no backbone {name!r}{hint}")
     try:
-        backbone = timm.create_model(name, pretrained=is_pretrained, features_only=True)
+        backbone: Any = timm.create_model(name, pretrained=is_pretrained, features_only=True)
         reductions = backbone.feature_info.reduction()
         if len(reductions) > LEVELS:
             indices = tuple(range(len(reductions) - LEVELS, len(reductions)))
@@ -41,7 +41,7 @@ def pyramid(name: str, is_pretrained: bool = False) -> Any:
 
 
 def upernet_on(name: str, num_classes: int) -> UPerNet:
-    """A UPerNet on one of timm's backbones, freshly initialised; it normalises by the backbone's own colours."""
+    """Build a UPerNet on one of timm's backbones with fresh weights; it normalises as the backbone was trained."""
     backbone = pyramid(name)
     colours = timm.get_pretrained_cfg(name)
     mean, std = (colours.mean, colours.std) if colours else ((0.5,) * 3, (0.5,) * 3)
@@ -60,7 +60,7 @@ def load_imagenet(name: str, model: UPerNet) -> None:
 
 
 def parts(architecture: str) -> tuple[partial[UPerNet], partial[None]] | None:
-    """What builds `upernet/<name>` and what fills its backbone; None for any other architecture."""
+    """Return what builds `upernet/<name>` and what fills its backbone; None for any other architecture."""
     if not architecture.startswith(PREFIX):
         return None
     name = architecture.removeprefix(PREFIX)

@@ -16,40 +16,42 @@ from robviz.types import InputError
 
 
 def names() -> list[str]:
-    """The segmentation models that the installed torchvision has weights for."""
+    """Return the segmentation models that the installed torchvision has weights for."""
     from torchvision.models import list_models, segmentation
 
-    return list_models(module=segmentation)
+    result: list[str] = list_models(module=segmentation)
+    return result
 
 
 def weights_of(name: str) -> Any:
-    """torchvision's default weights of a model, a member of its enum. Raises InputError for an unknown model."""
+    """Return torchvision's default weights of a model, a member of its enum; raises InputError for an unknown model."""
     from torchvision.models import get_model_weights
 
     if name not in names():
         raise InputError(f"torchvision has no segmentation model {name!r}; choose from: {', '.join(names())}")
-    return get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
+    return get_model_weights(name).DEFAULT
 
 
 def url_of(name: str) -> str:
-    """Where torchvision's authors keep the weights."""
-    return weights_of(name).url
+    """Return where torchvision's authors keep the weights."""
+    result: str = weights_of(name).url
+    return result
 
 
 def file_of(name: str) -> Path:
-    """Where the weights lie once they were downloaded."""
+    """Return the path of the weights once they are downloaded."""
     return cache_folder() / "torchvision" / url_of(name).rpartition("/")[2]
 
 
 def is_here(name: str) -> bool:
-    """Whether the model opens without a download."""
+    """Return True if the model opens without a download."""
     return name in names() and file_of(name).exists()
 
 
 def download(name: str, listener: Listener = lambda received, total: None) -> Path:
-    """The weights in the cache, fetched on the first call and checked against the hash in torchvision's file name.
+    """Download the weights into the cache on the first call, checked against the hash in torchvision's file name.
 
-    Raises InputError where they cannot be had.
+    Raises InputError if they are not available.
     """
     path, url = file_of(name), url_of(name)
     if not path.exists():
@@ -64,7 +66,7 @@ def download(name: str, listener: Listener = lambda received, total: None) -> Pa
 
 
 def load(name: str) -> nn.Module:
-    """The model with torchvision's weights, its preparation of pictures inside, and a card."""
+    """Open the model with torchvision's weights, its preparation of pictures inside, and a card."""
     from torchvision.models import get_model
 
     weights, path = weights_of(name), download(name)

@@ -20,9 +20,9 @@ FILTERS = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 
 
 def mask_scores(answer: Any, mask_size: tuple[int, int] | None) -> Tensor:
-    """(B, K, h, w) scores of a model that answers with masks and their classes, as transformers adds them up.
+    """Return (B, K, h, w) scores of a model that predicts masks and their classes, added up as transformers does.
 
-    The class that stands for no object is left out. mask_size: what masks are brought to before.
+    The class that stands for no object is left out. mask_size: what masks are resized to before.
     """
     masks = answer.masks_queries_logits
     if mask_size is not None:
@@ -39,12 +39,13 @@ MASK_MODELS: dict[str, Scores] = {
 
 
 def pixel_logits(answer: Any) -> Tensor:
-    """The logits of a model that answers for each pixel."""
-    return answer.logits
+    """Return the logits of a model that predicts each pixel."""
+    result: Tensor = answer.logits
+    return result
 
 
 def opened(what: str, open_it: Callable[[], Any]) -> Any:
-    """What the library opens; its errors as one sentence that names the part."""
+    """Open something with the library, and turn its errors into one sentence that names the part."""
     try:
         return open_it()
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
@@ -53,7 +54,7 @@ def opened(what: str, open_it: Callable[[], Any]) -> Any:
 
 
 def sides_of(processor: Any) -> Sides:
-    """The size a processor brings pictures to."""
+    """Return the size that a processor scales pictures to."""
     if not getattr(processor, "do_resize", False):
         return Sides()
     size = processor.size
@@ -65,7 +66,7 @@ def sides_of(processor: Any) -> Sides:
 
 
 def preparation_of(processor: Any) -> Preparation:
-    """What a processor does to a picture, by its settings, for pictures in [0, 1] instead of 0 .. 255."""
+    """Return what a processor does to a picture, by its settings, for pictures in [0, 1] instead of 0 .. 255."""
     scale = 255 * (processor.rescale_factor if getattr(processor, "do_rescale", True) else 1)
     normalises = getattr(processor, "do_normalize", False) and processor.image_mean is not None
     mean, std = (processor.image_mean, processor.image_std) if normalises else ((0.0,) * 3, (1.0,) * 3)
@@ -97,9 +98,9 @@ def require_same(pipeline: Pipeline, processor: Any, name: str) -> None:
 
 
 def load(folder: Path, name: str, source: str) -> nn.Module:
-    """The model that lies in a folder, its image processor inside, and a card. No code in the folder is run.
+    """Open the model in a folder, its image processor inside, with a card. No code in the folder is executed.
 
-    Raises InputError where the folder holds no semantic segmentation model, or no image processor.
+    Raises InputError if the folder holds no semantic segmentation model, or no image processor.
     """
     from transformers import (
         AutoConfig,

@@ -29,15 +29,19 @@ LoadFolder = Callable[[Path, str, str], nn.Module]  # (folder, name, source)
 
 
 def silent(received: int, total: int | None) -> None:
-    """A listener that does nothing."""
+    """Do nothing with the progress."""
 
 
 @dataclass(frozen=True)
 class Library:
-    """One row of `LIBRARIES`.
+    """Describe one row of `LIBRARIES`.
 
-    package: what must be importable. extra: what pip calls it. example: a name, for the help. load: opens the part of
-    a name after the prefix. is_here: says whether that needs no download.
+    Attributes:
+        package: What must be importable.
+        extra: What pip calls it.
+        example: A name, for the help.
+        load: Opens the part of a name after the prefix.
+        is_here: Says whether that needs no download.
     """
 
     package: str
@@ -48,10 +52,10 @@ class Library:
 
 
 def reporting(listener: Listener) -> type:
-    """A progress bar that also tells a listener of each change."""
+    """Return a progress bar that also informs a listener of each change."""
     from tqdm.auto import tqdm
 
-    class Reporting(tqdm):
+    class Reporting(tqdm):  # type: ignore[misc]
         def __init__(self, *arguments: Any, **options: Any) -> None:
             options.pop("name", None)  # of huggingface_hub's own bars
             super().__init__(*arguments, **options)
@@ -59,21 +63,25 @@ def reporting(listener: Listener) -> type:
         def update(self, n: float | None = 1) -> bool | None:
             shown = super().update(n)
             listener(int(self.n), None if self.total is None else int(self.total))
-            return shown
+            result: bool | None = shown
+            return result
 
     return Reporting
 
 
 def repository(name: str, listener: Listener = silent, is_offline: bool = False) -> Path:
-    """The folder that holds the configuration and the weights of a repository on the hub, downloaded if need be.
+    """Return the folder with configuration and weights of a repository on the hub, downloaded if necessary.
 
     Args:
         name: `<owner>/<name>`. The environment variable `HF_ENDPOINT` names another host than the hub.
-        listener: is told the bytes of each file.
-        is_offline: take what is in the cache, without asking anyone.
+        listener: Called with the bytes of each file.
+        is_offline: Use what is in the cache, without any connection.
+
+    Returns:
+        The folder.
 
     Raises:
-        InputError: where the repository does not exist, needs permission, or cannot be reached.
+        InputError: If the repository does not exist, needs permission, or cannot be reached.
     """
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError
 
@@ -94,14 +102,14 @@ def repository(name: str, listener: Listener = silent, is_offline: bool = False)
 
 @dataclass(frozen=True)
 class Files:
-    """The files of a repository on the hub."""
+    """List the files of a repository on the hub."""
 
     name: str
     listener: Listener
     is_offline: bool
 
     def get(self, file: str, revision: str | None = None) -> Path:
-        """One file, downloaded if need be. Raises what huggingface_hub raises."""
+        """Return one file, downloaded if necessary; raises what huggingface_hub raises."""
         from huggingface_hub import hf_hub_download
 
         return Path(
@@ -116,7 +124,7 @@ class Files:
         )
 
     def first_of(self, files: tuple[str, ...], revision: str) -> Path | None:
-        """The first of some files that the repository has; None where it has none."""
+        """Return the first of some files that the repository has; None if it has none."""
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
         for file in files:
@@ -129,7 +137,7 @@ class Files:
 
 
 def fetched(files: Files) -> Path:
-    """The folder of a repository's configuration, image processor and weights, all of one commit."""
+    """Return the folder of a repository's configuration, image processor and weights, all of one commit."""
     folder = files.get("config.json").parent
     files.first_of(("preprocessor_config.json",), folder.name)
     weights = files.first_of(WEIGHTS, folder.name)
@@ -142,7 +150,7 @@ def fetched(files: Files) -> Path:
 
 
 def is_cached(name: str) -> bool:
-    """Whether a repository of the hub opens without a download."""
+    """Return True if a repository of the hub opens without a download."""
     try:
         repository(name, is_offline=True)
     except InputError:
@@ -151,7 +159,7 @@ def is_cached(name: str) -> bool:
 
 
 def from_hub(prefix: str, load: LoadFolder) -> Callable[[str, Listener], nn.Module]:
-    """What opens a repository: from the cache where it is whole, else downloaded."""
+    """Return a function that opens a repository: from the cache if it is whole, otherwise downloaded."""
 
     def opened(name: str, listener: Listener) -> nn.Module:
         folder = repository(name, is_offline=True) if is_cached(name) else repository(name, listener)
@@ -195,12 +203,12 @@ WRITTEN_BY = {"_model_class": ("smp", from_smp.load), "model_type": ("hf", from_
 
 
 def examples() -> str:
-    """How other libraries' models are named, for a sentence."""
+    """Write, for a sentence, how other libraries' models are named."""
     return ", ".join(library.example for library in LIBRARIES.values())
 
 
 def library_of(name: str) -> Library | None:
-    """The row of a name's prefix, or None where it has none."""
+    """Return the row of a name's prefix, or None if it has none."""
     return LIBRARIES.get(name.partition("/")[0]) if "/" in name else None
 
 
@@ -211,14 +219,14 @@ def require(library: Library) -> None:
 
 
 def holds_model(folder: Path) -> bool:
-    """Whether a folder is a model that transformers or segmentation_models_pytorch has saved."""
+    """Return True if a folder is a model that transformers or segmentation_models_pytorch has saved."""
     return folder.is_dir() and (folder / "config.json").is_file()
 
 
 def load_folder(folder: Path) -> nn.Module:
-    """The model that transformers or segmentation_models_pytorch has saved in a folder.
+    """Open the model that transformers or segmentation_models_pytorch has saved in a folder.
 
-    Raises InputError where it holds neither, or where the library is missing.
+    Raises InputError if it holds neither, or if the library is missing.
     """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -252,6 +260,6 @@ def load(name: str, listener: Listener = silent) -> nn.Module:
 
 
 def is_here(name: str) -> bool:
-    """Whether a name with prefix opens now: its library is installed, and nothing need be downloaded."""
+    """Return True if a name with prefix opens now: its library is installed, and no download is needed."""
     library = library_of(name)
     return library is not None and find_spec(library.package) is not None and library.is_here(name.partition("/")[2])

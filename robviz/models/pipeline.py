@@ -19,10 +19,15 @@ from robviz.types import Dataset, Sample
 
 @dataclass(frozen=True)
 class Sides:
-    """How large a picture is made before the network sees it.
+    """Describe how a picture is scaled before the network sees it.
 
-    shortest: the shorter side, in pixels; height and width: both sides, whatever the picture's shape. longest: at most
-    this for the longer side. Sides are rounded up to multiples of `multiple_of`, by scaling.
+    Sides are rounded up to multiples of `multiple_of`, by scaling.
+
+    Attributes:
+        shortest: The shorter side, in pixels.
+        longest: The longer side is at most this.
+        height: The height, whatever the shape of the picture.
+        width: The width, whatever the shape of the picture.
     """
 
     shortest: int | None = None
@@ -32,7 +37,7 @@ class Sides:
     multiple_of: int = 1
 
     def of(self, height: int, width: int) -> tuple[int, int]:
-        """The size (H, W) that a picture of this size is brought to."""
+        """Return the size (H, W) that a picture of this size is scaled to."""
         if self.height is not None and self.width is not None:
             sides = [self.height, self.width]
         elif self.shortest is not None:
@@ -49,7 +54,7 @@ class Sides:
 
 @dataclass(frozen=True)
 class Preparation:
-    """What happens to a picture before the network sees it, in the library's own order."""
+    """Describe what happens to a picture before the network sees it, in the library's own order."""
 
     mean: Sequence[float]
     std: Sequence[float]
@@ -64,17 +69,17 @@ Scores = Callable[[Any], Tensor]
 
 
 def as_they_are(scores: Tensor) -> Tensor:
-    """Scores that are logits already."""
+    """Return scores that are logits already."""
     return scores
 
 
 def logarithm(scores: Tensor) -> Tensor:
-    """Logits of scores that are at least 0: their softmax is the scores, divided by their sum."""
+    """Turn scores of at least 0 into logits whose softmax is the scores, divided by their sum."""
     return scores.clamp_min(1e-6).log()
 
 
 class Pipeline(nn.Module):
-    """Images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), as the library would answer."""
+    """Map images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), as the library would."""
 
     mean: Tensor
     std: Tensor
@@ -86,7 +91,7 @@ class Pipeline(nn.Module):
         scores: Scores = lambda answer: chosen_output(answer, None),
         to_logits: Callable[[Tensor], Tensor] = as_they_are,
     ) -> None:
-        """scores: where they are in the module's answer. to_logits: applied to scores at the picture's resolution."""
+        """Wrap a module. scores: selects them from its result. to_logits: applied at the picture's resolution."""
         super().__init__()
         self.module, self.preparation = module, preparation
         self.register_buffer("mean", torch.tensor(tuple(preparation.mean), dtype=torch.float32).view(1, 3, 1, 1))
@@ -94,7 +99,7 @@ class Pipeline(nn.Module):
         self.scores, self.to_logits = scores, to_logits
 
     def prepared(self, images: Tensor) -> Tensor:
-        """What the network sees, before it is padded."""
+        """Return the input of the network, before it is padded."""
         sides, x = self.preparation.sides.of(*images.shape[2:]), images
         if self.preparation.is_bgr:
             x = x.flip(1)
@@ -139,14 +144,14 @@ ENOUGH = 0.9
 
 
 def plain(name: str) -> str:
-    """A class name without what libraries write in different ways."""
+    """Return a class name without what libraries write in different ways."""
     return "".join(letter for letter in name.split(",")[0].split(";")[0].lower() if letter.isalnum())
 
 
 def recognised(classes: Sequence[str]) -> tuple[Meaning, dict[str | int, str | int]] | None:
-    """The published dataset that these classes are those of, in its order, and the class map there.
+    """Return the published dataset that has these classes, in its order, and the class map to it.
 
-    ADE20K models often leave its background out: their first class is its second then.
+    ADE20K models often leave out its background: their first class is then its second.
     """
     for name in KNOWN:
         meaning = Meaning(name)
@@ -161,7 +166,7 @@ def recognised(classes: Sequence[str]) -> tuple[Meaning, dict[str | int, str | i
 
 
 def carded(pipeline: Pipeline, classes: Sequence[str], name: str, source: str, **facts: Any) -> nn.Module:
-    """One of our models, with a card, of a pipeline. facts: other fields of the card."""
+    """Make a pipeline one of robviz's models, with a card. facts: other fields of the card."""
     found = recognised(classes)
     onto: dict[str, Any] = {"dataset": found[0], "class_map": found[1]} if found else {}
     model = adapt(pipeline, classes, mean=(0, 0, 0), std=(1, 1, 1), name=name, **onto)

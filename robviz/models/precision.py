@@ -13,7 +13,7 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 
 class InBfloat16(nn.Module):
-    """The model under autocast, its logits float32: for gradients, never for what is reported."""
+    """Run a model under autocast, with float32 logits: for gradients, never for what is reported."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -21,7 +21,8 @@ class InBfloat16(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         with torch.autocast(images.device.type, torch.bfloat16):
-            return self.model(images).float()
+            result: Tensor = self.model(images).float()
+            return result
 
 
 def chosen_precision(precision: str, device: torch.device) -> str:

@@ -22,7 +22,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 
 class Prepared(nn.Module):
-    """A copy of a network, its batch norms folded at the first pass, when it is seen which convolution each follows.
+    """Copy a network, and fold its batch norms at the first pass, which shows which convolution each of them follows.
 
     precision: `fp32`, or `bf16` for passes under autocast; the logits are float32 in either case.
     """
@@ -37,13 +37,15 @@ class Prepared(nn.Module):
             self.model, self.is_folded = folded(self.model, images.detach()[:1]), True
         images = images.contiguous(memory_format=torch.channels_last)
         if self.precision == "fp32":
-            return self.model(images)
+            logits: Tensor = self.model(images)
+            return logits
         with torch.autocast(images.device.type, torch.bfloat16):
-            return self.model(images).float()
+            logits = self.model(images)
+        return logits.float()
 
 
 def norms_after(model: nn.Module, images: Tensor) -> dict[str, str]:
-    """Names of the convolutions whose output goes straight into a batch norm, and of that norm, each used once."""
+    """Return the convolutions whose output goes straight into a batch norm, and that norm, each used once."""
     outputs: dict[int, str] = {}
     uses: dict[str, int] = {}
     found: dict[str, str] = {}
@@ -72,20 +74,21 @@ def norms_after(model: nn.Module, images: Tensor) -> dict[str, str]:
 
 
 def after_norm(norm: nn.Module) -> nn.Module:
-    """What a batch norm does beside normalising: timm's hold an activation."""
+    """Return what a batch norm does in addition to normalising: timm's hold an activation."""
     rest = [part for name in ("drop", "act") if isinstance(part := getattr(norm, name, None), nn.Module)]
     return nn.Sequential(*rest) if rest else nn.Identity()
 
 
 def folded(model: nn.Module, images: Tensor) -> nn.Module:
-    """The model with its batch norms folded, or as it is, where that would change its answer to these images."""
+    """Return the model with its batch norms folded, or unchanged if that would change its logits on these images."""
     changed = copy.deepcopy(model)
     for conv_name, norm_name in norms_after(changed, images).items():
-        norm = changed.get_submodule(norm_name)
+        norm, conv = changed.get_submodule(norm_name), changed.get_submodule(conv_name)
         assert isinstance(norm, nn.BatchNorm2d)
+        assert isinstance(conv, nn.Conv2d)
         if norm.running_mean is None:
             continue
-        fused = fuse_conv_bn_eval(changed.get_submodule(conv_name), norm)
+        fused = fuse_conv_bn_eval(conv, norm)
         changed.set_submodule(conv_name, fused.requires_grad_(False))
         changed.set_submodule(norm_name, after_norm(norm))
     with torch.no_grad():
@@ -95,7 +98,7 @@ def folded(model: nn.Module, images: Tensor) -> nn.Module:
 
 
 def why_not(model: nn.Module) -> str:
-    """Why a model is better left alone; empty where nothing speaks against preparing it."""
+    """Say why a model is better left alone; empty if it can be prepared."""
     modules = list(model.modules())
     if any(isinstance(module, torch.jit.ScriptModule) for module in modules):
         return "it is scripted"
@@ -111,7 +114,7 @@ def why_not(model: nn.Module) -> str:
 
 
 class Kept(NamedTuple):
-    """A prepared model and the state of the original that it was made of."""
+    """Hold a prepared model and the state of the original that it was made from."""
 
     state: tuple[tuple[int, int], ...]
     model: Prepared
@@ -121,18 +124,19 @@ _kept: WeakKeyDictionary[nn.Module, dict[str, Kept]] = WeakKeyDictionary()
 
 
 def state_of(model: nn.Module) -> tuple[tuple[int, int], ...]:
-    """Where the tensors of a model lie and how often they were written to: another one after every change."""
+    """Return where the tensors of a model lie and how often they were written to, which differs after every change."""
     return tuple((tensor.data_ptr(), tensor._version) for tensor in (*model.parameters(), *model.buffers()))
 
 
 def prepared(model: nn.Module, precision: str = "fp32") -> nn.Module:
-    """A network that answers like the model and costs less, for gradients; the model is not modified.
+    """Return a network with the same predictions that costs less, for gradients; the model is not modified.
 
-    Scripted and compiled models, models with hooks or in train mode, and those that cannot be copied are left alone
-    (`why_not` says why), but for the precision. The same network is returned while the model's weights stay the same.
+    Scripted and compiled models, models with hooks or in training mode, and those that cannot be copied are left alone
+    (`why_not` says why), except for the precision. The same network is returned while the model's weights stay the
+    same.
 
     Args:
-        model: images (B, 3, H, W) in [0, 1] to logits (B, K, H, W).
+        model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W).
         precision: `fp32`, or `bf16` for passes under autocast.
 
     Returns:

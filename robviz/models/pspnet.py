@@ -45,7 +45,7 @@ class PSPNet(nn.Module):
     POOL_SCALES = (1, 2, 3, 6)
 
     def __init__(self, backbone: nn.Module, num_classes: int) -> None:
-        """backbone: images to features of 1024 and of 2048 channels, both at 1/8."""
+        """Build the head. backbone: from images to features of 1024 and of 2048 channels, both at 1/8."""
         super().__init__()
         self.backbone = backbone
         self.pools = nn.ModuleList(ConvNormAct(2048, 512, 1) for _ in self.POOL_SCALES)

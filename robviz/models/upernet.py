@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.layers import LayerNorm2d
+from timm.layers import LayerNorm2d  # type: ignore[attr-defined]
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
@@ -128,13 +128,14 @@ class UPerNetHead(nn.Module):
         levels = [conv(x) for conv, x in zip(self.smooth, levels)] + levels[-1:]
         finest = levels[0].shape[2:]
         fused = self.fuse(torch.cat([levels[0], *(resize(x, finest) for x in levels[1:])], 1))
-        return self.classifier(self.dropout(fused))
+        result: Tensor = self.classifier(self.dropout(fused))
+        return result
 
 
 class UPerNet(nn.Module):
-    """Images (B, 3, H, W) in [0, 1] to logits (B, K, H, W). Any H and W of at least 32.
+    """Map images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), for any H and W of at least 32.
 
-    In training mode it returns (logits, auxiliary logits), both at the input's size.
+    In training mode it returns (logits, auxiliary logits), both at the size of the input.
     """
 
     smallest_side = 32
@@ -151,7 +152,7 @@ class UPerNet(nn.Module):
         mean: Sequence[float],
         std: Sequence[float],
     ) -> None:
-        """backbone: images to features of `dims` channels at 1/4, 1/8, 1/16 and 1/32. mean, std: of the colours."""
+        """Build the head. backbone: from images to `dims` channels at 1/4 to 1/32. mean, std: of the colours."""
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -162,13 +163,14 @@ class UPerNet(nn.Module):
         )
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """What the backbone makes of images: at 1/4, 1/8, 1/16 and 1/32."""
+        """Return the backbone's features at 1/4, 1/8, 1/16 and 1/32."""
         if min(images.shape[2:]) < self.smallest_side:
             raise InputError(
                 f"UPerNet needs images of at least {self.smallest_side} x {self.smallest_side} pixels, "
                 f"got {images.shape[2]} x {images.shape[3]}; enlarge them first"
             )
-        return self.backbone((images - self.mean) / self.std)
+        result: list[Tensor] = self.backbone((images - self.mean) / self.std)
+        return result
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         size = images.shape[2:]

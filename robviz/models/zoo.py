@@ -77,32 +77,32 @@ def keep_model(path: Path, name: str) -> Path:
 
 
 def added_folder() -> Path:
-    """Where the cards lie of other libraries' models that this user has added."""
+    """Return the folder with the cards of other libraries' models that this user has added."""
     return cache_folder() / "added"
 
 
 def added_models() -> list[str]:
-    """Names of other libraries' models that this user has added."""
+    """Return the names of other libraries' models that this user has added."""
     return sorted(Card.load(path).name for path in added_folder().glob("*.json"))
 
 
 def card_path(name: str) -> Path:
-    """Where the card of an added model lies."""
+    """Return the path of the card of an added model."""
     return added_folder() / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
 
 
 def add_model(name: str, listener: Listener = hub.silent) -> Card:
-    """Download another library's model, try it on a random picture, and list it in `available` from now on.
+    """Download another library's model, try it on a random picture, and list it in `available` from then on.
 
     Args:
-        name: with its prefix, such as `hf/<owner>/<name>`.
-        listener: is told how far the download is: the bytes that are here, and those of the file, where known.
+        name: With its prefix, such as `hf/<owner>/<name>`.
+        listener: Called with the bytes received so far and, if known, those of the file.
 
     Returns:
         Its card.
 
     Raises:
-        InputError: for a name that nothing is under, or a model that cannot be attacked, in one sentence.
+        InputError: For an unknown name, or a model that cannot be attacked.
     """
     card = card_of(hub.load(name, listener))
     added_folder().mkdir(parents=True, exist_ok=True)
@@ -111,15 +111,22 @@ def add_model(name: str, listener: Listener = hub.silent) -> Card:
 
 
 def remove_model(name: str) -> None:
-    """Leave an added model out of `available` again; its files stay in the cache of its library."""
+    """Remove an added model from `available`; its files stay in the cache of its library.
+
+    Args:
+        name: The name of the model.
+    """
     card_path(name).unlink(missing_ok=True)
 
 
 def available(offline: bool = False) -> list[str]:
-    """List the names that `load_model` opens: shipped, kept or added by this user, and published.
+    """Return the names that `load_model` opens: shipped, saved or added by this user, and published.
 
     Args:
-        offline: leave out what would have to be downloaded first.
+        offline: Leave out the models that would have to be downloaded.
+
+    Returns:
+        The names.
     """
     here = (name for name in published.CHECKPOINTS if not offline or published.is_here(name))
     added = (name for name in added_models() if not offline or hub.is_here(name))
@@ -165,17 +172,27 @@ def path_of(name: str | Path) -> Path:
 
 
 def is_elsewhere(name: str | Path) -> bool:
-    """Whether a name is that of another library's model, by its prefix or as a folder that it saved."""
+    """Return True if a name is that of another library's model, by its prefix or as a folder that it saved."""
     return hub.library_of(str(name)) is not None or hub.holds_model(Path(name))
 
 
 def load_elsewhere(name: str | Path) -> nn.Module:
-    """Another library's model, by its name or its folder."""
+    """Open another library's model, by its name or its folder."""
     return hub.load_folder(Path(name)) if hub.holds_model(Path(name)) else hub.load(str(name))
 
 
 def card_named(name: str | Path) -> Card:
-    """The card of what `load_model` opens under this name; another library's model that is not added is opened."""
+    """Return the card of a model by its name, opening the model only if another library made it and it was not added.
+
+    Args:
+        name: As for `load_model`.
+
+    Returns:
+        The card.
+
+    Raises:
+        InputError: For an unknown name.
+    """
     if name in published.CHECKPOINTS:
         return published.card(str(name))
     if is_elsewhere(name):
@@ -188,17 +205,17 @@ def load_model(name: str | Path, device: str | torch.device | None = None) -> nn
     """Open a trained model, frozen and in eval mode, with its `Card` as `.card`.
 
     Args:
-        name: one of `available()`; or the path of a `.safetensors` file with its card beside it, as `finetune` writes;
-            or another library's model: `torchvision/deeplabv3_resnet50` and the like, `hf/<owner>/<name>` or
-            `smp/<owner>/<name>` from the Hugging Face hub, or a folder that transformers or
-            segmentation_models_pytorch saved. Published and other libraries' models are downloaded on first use.
-        device: where to put it; the CPU by default.
+        name: One of `available()`; or the path of a `.safetensors` file with its card beside it, as `finetune` writes
+            them; or another library's model: `torchvision/deeplabv3_resnet50` and the like, `hf/<owner>/<name>` or
+            `smp/<owner>/<name>` from the Hugging Face hub, or a folder that transformers or segmentation_models_pytorch
+            saved. Published models and those of other libraries are downloaded on first use.
+        device: Where to put it; by default the CPU.
 
     Returns:
-        The model: images (B, 3, H, W) float RGB in [0, 1] to logits (B, K, H, W).
+        A module from images (B, 3, H, W) float RGB in [0, 1] to logits (B, K, H, W).
 
     Raises:
-        InputError: for an unknown name, a damaged file, a library that is missing, or a failed download.
+        InputError: For an unknown name, a damaged file, a missing library, or a failed download.
     """
     if is_elsewhere(name):
         return load_elsewhere(name).to(device or "cpu")

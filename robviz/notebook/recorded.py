@@ -48,7 +48,8 @@ def optimisers() -> dict[str, Any]:
     curves `accuracy`, `best` so far and `radius` in 1/255, a mean over the images for each step) and `budgets` (steps
     -> `left`).
     """
-    return json.loads((shipped(FOLDER) / OPTIMISERS).read_text())
+    result: dict[str, Any] = json.loads((shipped(FOLDER) / OPTIMISERS).read_text())
+    return result
 
 
 def reports(settings: str) -> list[Report]:
@@ -96,12 +97,12 @@ def record(folder: Path) -> None:
                 sea.evaluate(model, dataset, radius / 255, settings, **same).save(path)  # type: ignore[arg-type]
     if (folder / OPTIMISERS).exists():
         return
-    plan = sea.plan_of(model, dataset, RADIUS / 255, sea.PAPER, IMAGES, "fp32")
-    plan["settings"] = {"loss": "mask-ce", "ways": WAYS}
+    plan, _ = sea.plan_of(model, dataset, RADIUS / 255, sea.PAPER, IMAGES, "fp32")
+    about = {**plan, "settings": {"loss": "mask-ce", "ways": WAYS}}
     samples = [dataset[i] for i in range(IMAGES)]
     images, labels = (torch.stack(part).to(device) for part in zip(*((one.image, one.labels) for one in samples)))
     found = compare_optimisers(model, images, labels, RADIUS / 255)
-    write_atomically(folder / OPTIMISERS, json.dumps({"plan": plan, **found}) + "\n")
+    write_atomically(folder / OPTIMISERS, json.dumps({"plan": about, **found}) + "\n")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from robviz.files.atomic import write_atomically
 from robviz.metrics import SIZE_NAMES
 from robviz.paper.published import table
 from robviz.paper.side_by_side import leading
+from robviz.results.plan import SettingsPlan
 from robviz.results.report import Report, markdown
 from robviz.types import InputError
 
@@ -29,7 +30,7 @@ DASH = "–"
 
 @dataclass(frozen=True)
 class Conditions:
-    """What two figures must share to be comparable."""
+    """Hold what two figures must share to be comparable."""
 
     dataset: str
     split: str
@@ -50,7 +51,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Line:
-    """One evaluation of one model; rates in [0, 1], None where nothing is known."""
+    """Hold one evaluation of one model; rates in [0, 1], None where unknown."""
 
     model: str
     conditions: Conditions
@@ -66,7 +67,7 @@ class Line:
 
     @property
     def data(self) -> str:
-        """The images, in words."""
+        """Describe the images."""
         return f"{self.conditions.dataset} {self.conditions.split}, {self.conditions.images} images"
 
     @property
@@ -74,14 +75,14 @@ class Line:
         return f"{self.conditions.eps_255:g}/255"
 
 
-def runs_of(settings: dict[str, Any]) -> str:
-    """The attacks of an ensemble, whatever it is called."""
+def runs_of(settings: SettingsPlan) -> str:
+    """Describe the attacks of an ensemble, whatever its name."""
     runs = sorted(f"{run['loss']}.{run['attack']}.{run['steps']}" for run in settings["runs"])
     return f"{' + '.join(runs)}, {settings['aggregation']}"
 
 
 def line_of(report: Report) -> Line:
-    """The line of a report. Raises InputError where the report lacks what a line needs."""
+    """Return the line of a report; raises InputError if the report lacks what a line needs."""
     try:
         plan, clean, worst = report.plan, report.rows[CLEAN], report.rows[WORST]
         data, settings = plan["dataset"], plan["settings"]
@@ -105,7 +106,7 @@ def line_of(report: Report) -> Line:
 
 
 def lines_of(reports: Iterable[Report]) -> list[Line]:
-    """The lines of reports, comparable ones beside each other, the most robust model first."""
+    """Return the lines of reports, comparable ones beside each other, the most robust model first."""
     return sorted(map(line_of, reports), key=order)
 
 
@@ -116,7 +117,7 @@ def order(line: Line) -> tuple[Any, ...]:
 
 
 def published_lines() -> list[Line]:
-    """The figures of the paper's Table 2, one line for each model and radius, as they were published."""
+    """Return the figures of the paper's Table 2 as published, one line per model and radius."""
     paper = "paper's SEA"
     lines = []
     for row in table(2).to_dict("records"):
@@ -140,19 +141,19 @@ PAPER_RUNS = "js.red-eps-apgd.300 + mask-ce-bal.red-eps-apgd.300 + mask-ce.red-e
 
 
 def as_rate(cell: Any) -> float | None:
-    """A published figure in per cent as a rate; None where the cell is empty."""
+    """Convert a published figure in per cent to a rate; None for an empty cell."""
     value = leading(cell)
     return None if value is None or pd.isna(value) else value / 100
 
 
 def groups_of(lines: Sequence[Line]) -> dict[Conditions, str]:
-    """Letter the conditions that occur, in the order of the lines: lines of one letter are comparable."""
+    """Give a letter to the conditions that occur, in the order of the lines: lines with one letter are comparable."""
     found = list(dict.fromkeys(line.conditions for line in lines))
     return {conditions: lettered(number) for number, conditions in enumerate(found)}
 
 
 def lettered(number: int) -> str:
-    """A, B, ... Z, AA, AB, ..."""
+    """Count in letters: A, B, ... Z, AA, AB, ..."""
     letters = ""
     number += 1
     while number:
@@ -166,7 +167,7 @@ def percent(rate: float | None) -> str:
 
 
 def frame_of(lines: Sequence[Line]) -> pd.DataFrame:
-    """The leaderboard as a table, rates in per cent."""
+    """Return the leaderboard as a table, rates in per cent."""
     letters = groups_of(lines)
     return pd.DataFrame(
         [
@@ -198,7 +199,7 @@ PUBLISHED_NOTE = (
 
 
 def to_markdown(lines: Sequence[Line]) -> str:
-    """The leaderboard for documents."""
+    """Return the leaderboard as Markdown."""
     notes = [RULE] + ([PUBLISHED_NOTE] if any(line.is_published for line in lines) else [])
     return f"{markdown(frame_of(lines))}\n{' '.join(notes)}\n"
 
@@ -279,7 +280,7 @@ def escaped(text: object) -> str:
 
 
 def to_html(lines: Sequence[Line]) -> str:
-    """Write the leaderboard as one file without anything from elsewhere, readable without scripts."""
+    """Return the leaderboard as one self-contained file, readable without scripts."""
     if not lines:
         raise InputError("there is nothing to compare; give at least one report")
     letters = groups_of(lines)
@@ -314,7 +315,7 @@ HEADINGS = {
 
 
 def html_row(line: Line, letter: str) -> str:
-    """One line of the table; numbers carry their value for the sorting."""
+    """Return one line of the table; numbers carry their value for sorting."""
     rates = (line.clean_accuracy, line.clean_miou, line.accuracy, line.miou)
     cells = [f"<td>{escaped(text)}</td>" for text in (letter, line.model, line.data, line.shown_ensemble)]
     cells.append(f'<td class="number" data-value="{line.conditions.eps_255:g}">{line.radius}</td>')
@@ -332,7 +333,7 @@ def group_item(letter: str, conditions: Conditions, lines: Sequence[Line]) -> st
 
 
 def curves_of(lines: Sequence[Line]) -> list[str]:
-    """A chart for each set of images and ensemble under which some model has two radii or more."""
+    """Return a chart for each set of images and ensemble in which some model has two radii or more."""
     charts: dict[tuple[str, str, bool], dict[str, dict[float, float]]] = {}
     for line in lines:
         if line.miou is None:
@@ -351,7 +352,7 @@ def curves_of(lines: Sequence[Line]) -> list[str]:
 
 
 def chart(title: str, curves: dict[str, list[tuple[float, float]]]) -> str:
-    """mIoU over the radius as SVG; the same numbers stand in the table above."""
+    """Draw the mIoU over the radius as SVG; the table above has the same numbers."""
     width, height, left, bottom = 640, 260, 48, 40
     furthest = max(radius for points in curves.values() for radius, _ in points) or 1.0
 
@@ -382,7 +383,7 @@ def chart(title: str, curves: dict[str, list[tuple[float, float]]]) -> str:
 
 
 def details_of(line: Line, letter: str) -> str:
-    """IoU by size and by class of one evaluation, before and under attack."""
+    """Return the IoU by size and by class of one evaluation, before and under attack."""
     rows = [(f"{size} objects", *rates) for size, rates in line.by_size.items()]
     rows += [(name, *rates) for name, rates in line.by_class.items()]
     cells = "".join(
@@ -421,7 +422,7 @@ def reports_at(paths: Iterable[Path]) -> list[Report]:
 
 
 def save(lines: Sequence[Line], path: Path) -> None:
-    """Write the leaderboard as `.html` or `.md`, by the suffix. Raises InputError for another."""
+    """Write the leaderboard as `.html` or `.md`, by the suffix; raises InputError for another."""
     formats = {".html": to_html, ".md": to_markdown}
     if path.suffix not in formats:
         raise InputError(f"a leaderboard is written as {' or '.join(formats)}; got {path.name!r}")

@@ -46,7 +46,7 @@ ENOUGH_IMAGES, ENOUGH_STEPS = 100, 100
 
 
 def is_comparable(report: Report) -> bool:
-    """Whether a report is about a published model, on enough images, with attacks of enough steps."""
+    """Return True if a report is about a published model, on enough images, with attacks of enough steps."""
     plan = report.plan
     steps = min(run["steps"] for run in plan["settings"]["runs"])
     is_published = plan["model"]["name"] in CHECKPOINTS
@@ -54,18 +54,21 @@ def is_comparable(report: Report) -> bool:
 
 
 def ranks(values: pd.Series) -> pd.Series:
-    """The place of each figure among those of its measure, 1 the lowest; none where there is only one."""
+    """Return the rank of each figure among those of its measure, 1 for the lowest; none if there is only one."""
     numbers = values.map(leading)
     return numbers.rank(method="min") if numbers.notna().sum() > 1 else pd.Series(float("nan"), values.index)
 
 
 @dataclass(frozen=True)
 class Beside:
-    """One line a figure: the columns that say which, then `paper`, `ours`, and how they compare.
+    """Compare a published table with our results, one row per figure.
 
-    Where the figures can be subtracted, that is `difference`, ours less the paper's, coloured; elsewhere it is the
-    place of each figure among those of its measure, `paper's place` and `our place`, 1 the lowest. `save` writes
-    `.md`, `.tex` or `.csv`.
+    If the figures can be subtracted, `difference` is ours minus the paper's, coloured in a notebook. Otherwise `paper's
+    place` and `our place` are the ranks of each figure among those of its measure, 1 for the lowest.
+
+    Attributes:
+        number: The number of the table.
+        frame: The columns that identify a row, then `paper`, `ours`, and how they compare.
     """
 
     number: int
@@ -91,7 +94,7 @@ class Beside:
         )
 
     def shown(self) -> pd.DataFrame:
-        """The lines as text, differences with their sign, under the heading of ours."""
+        """Return the rows as text, differences with their sign, under the heading of ours."""
         frame = self.frame.rename(columns={"ours": self.name})
         if self.has_differences:
             return frame.assign(difference=["" if pd.isna(value) else f"{value:+.1f}" for value in frame.difference])
@@ -104,7 +107,8 @@ class Beside:
 
     def to_csv(self) -> str:
         """Return the table as CSV."""
-        return self.shown().to_csv(index=False)
+        result: str = self.shown().to_csv(index=False)
+        return result
 
     def to_latex(self) -> str:
         """Return a `tabular` in the style of booktabs."""
@@ -172,15 +176,24 @@ def beside(
     differences: bool | None = None,
     name: str = "ours",
 ) -> Beside:
-    """The published Table `number`, 1 to 9, beside ours.
+    """Put a published table beside our results.
 
-    lines: ours under the published headings, or the reports to make them of, where `ours` can. against: column ->
-    value of the published lines to compare with; all by default. Those are found again by the radius, the loss pair or
-    the setting, or, in tables without such a column, one for all of our lines or each for its own. Headings that ours
-    do not have are left out. differences: whether ours can be subtracted from the paper's; by default where all
-    reports are `is_comparable`, and never for a table. name: the heading of ours.
+    Rows are matched by radius, loss pair or configuration. In tables without such a column, one published row is
+    compared with all of ours, or rows are paired in order. Columns that ours do not have are left out.
 
-    Raises InputError where lines cannot be told apart or none is left.
+    Args:
+        number: 1 to 9.
+        lines: Our rows under the published headings, or reports, from which `ours` makes them.
+        against: Column -> value of the published rows to compare with; by default all.
+        differences: Whether ours can be subtracted from the paper's; by default if all reports are `is_comparable`, and
+            never for a table.
+        name: The heading of our column.
+
+    Returns:
+        Both, and how they compare.
+
+    Raises:
+        InputError: If rows cannot be told apart or none is left.
     """
     published = table(number)
     if not isinstance(lines, pd.DataFrame):

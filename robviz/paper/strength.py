@@ -25,13 +25,14 @@ STEPS = 100  # of each run of the ablation
 def expected_error_between(
     logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float, first: float, last: float
 ) -> Tensor:
-    """The expected error with a temperature from first to last, by the same factor each step."""
+    """Return the expected error with a temperature from first to last, by the same factor each step."""
     tau = first * (last / first) ** progress
-    return 1 - (logits / tau).softmax(1).gather(1, labels.clamp_min(0)[:, None]).squeeze(1)
+    result: Tensor = 1 - (logits / tau).softmax(1).gather(1, labels.clamp_min(0)[:, None]).squeeze(1)
+    return result
 
 
 def without_entering(logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float) -> Tensor:
-    """The expected mIoU as if it did not matter which class a pixel enters."""
+    """Return the expected mIoU as if it did not matter which class a pixel enters."""
     assert class_weights is not None
     leave = class_weights.expand(2, -1)[0]
     return expected_score(logits, labels, leave, torch.zeros_like(leave), temperature(1.0, progress))
@@ -72,7 +73,7 @@ ALONE = STRONG.runs[:2]
 
 
 def setwise(name: str, *last: Run, blocks: int = STRONG.blocks) -> Blockwise:
-    """The members for the accuracy, then runs on the set."""
+    """Return the members for the accuracy, then runs on the set."""
     losses = ("expected-miou", "expected-miou-soft", "miou-without-entering")
     return Blockwise(f"ablation-{name}", (*ALONE, *last), setwise=losses, blocks=blocks)
 
@@ -97,7 +98,7 @@ MIOU: dict[str, SeaSettings] = {
 
 @contextmanager
 def with_variants() -> Iterator[None]:
-    """The losses of the ablation among the others, inside."""
+    """Add the losses of the ablation to the others, inside the block."""
     LOSSES.update(VARIANTS)
     try:
         yield

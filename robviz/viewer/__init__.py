@@ -26,7 +26,7 @@ SCRIPT = script("app.js")
 
 
 def percent(value: float) -> str:
-    """In [0, 1], or NaN where nothing can be said."""
+    """Write a rate in [0, 1] in per cent; NaN where it is undefined."""
     return "–" if math.isnan(value) else f"{100 * value:.1f} %"
 
 
@@ -35,7 +35,7 @@ def arrow(before: float, after: float, is_attacked: bool) -> str:
 
 
 def trail_data(shown: Comparison) -> Trail:
-    """The masks on the way, one below the other in one picture, with their steps and accuracies."""
+    """Encode the masks on the way, one below the other in one picture, with their steps and accuracies."""
     return {
         "masks": index_picture(np.concatenate([moment.mask for moment in shown.trail])),
         "steps": [moment.step for moment in shown.trail],
@@ -44,7 +44,7 @@ def trail_data(shown: Comparison) -> Trail:
 
 
 def viewer_data(shown: Comparison, classes: tuple[str, ...], palette: Palette, note: str) -> ViewerData:
-    """What `viewer` in `viewer.js` shows, ready for JSON. `note` says what the reference is."""
+    """Return the payload of `viewer`, ready for JSON. `note` says what the reference is."""
     is_attacked = bool(shown.curve)
     before, after = shown.scores_before, shown.scores_after
     found = "measured on the 8-bit picture shown" if shown.is_final else "so far"
@@ -63,7 +63,11 @@ def viewer_data(shown: Comparison, classes: tuple[str, ...], palette: Palette, n
         "palette": [list(colour) for colour in palette],
         "eps": shown.eps,
         "scores": [
-            {"name": "accuracy", "label": "pixels right", "value": arrow(before.accuracy, after.accuracy, is_attacked)},
+            {
+                "name": "accuracy",
+                "label": "pixel accuracy",
+                "value": arrow(before.accuracy, after.accuracy, is_attacked),
+            },
             {"name": "miou", "label": "mIoU", "value": arrow(before.miou, after.miou, is_attacked)},
             {"name": "change", "label": "largest change, 8-bit L∞", "value": f"{shown.largest_change}/255"},
             {"name": "step", "label": "step", "value": f"{shown.step} of {shown.steps}"},

@@ -10,9 +10,10 @@ from robviz.viewer.payloads import EnsembleData, EnsembleRow
 
 
 def ensemble_data(shown: dict[str, Comparison], card: Card, names: list[str], note: str) -> EnsembleData:
-    """Ready for JSON. shown: what there is by now, the latest last; `{CLEAN: ...}` before the first attack.
+    """Return the payload of `ensemble`, ready for JSON.
 
-    names: of all runs, in order. While a run goes on its view alone is sent, and all of them whenever one has ended.
+    shown: the results so far, the latest last; at first `{CLEAN: ...}`. names: of all runs, in order. While a run is
+    going on, only its view is sent, and all of them whenever one has ended.
     """
     table, last = breakdown(shown, card.classes), list(shown)[-1]
 

@@ -26,7 +26,7 @@ MOST_CLASSES = 12  # that the matrix shows
 
 
 def thumbnail(found: Failures, dataset: Dataset, row: int) -> str:
-    """The mask that an attack left, over the picture, as a data URL; without masks, the picture. JPEG: a first look."""
+    """Draw the mask under attack over the picture, or the picture without masks, as a data URL of a JPEG."""
     index, run = found.rows.loc[row, ["index", "run"]]
     image = to_bytes(dataset[index].image)
     if found.flips is not None:
@@ -40,7 +40,7 @@ def thumbnail(found: Failures, dataset: Dataset, row: int) -> str:
 def gallery_data(
     found: Failures, dataset: Dataset | None, rows: pd.DataFrame, page: int, per_page: int, notes: dict[str, str]
 ) -> GalleryData:
-    """What `gallery` in `gallery.js` shows of some rows, ready for JSON. dataset: None where there are no pictures."""
+    """Return the payload of `gallery` for some rows, ready for JSON. dataset: None if there are no pictures."""
     pages = max(1, math.ceil(len(rows) / per_page))
     page = min(max(page, 0), pages - 1)
     shown = rows.iloc[page * per_page : (page + 1) * per_page]
@@ -63,12 +63,12 @@ def gallery_data(
 
 
 def lost(row: Any) -> str:
-    """Which class broke most."""
+    """Name the class that broke most."""
     return f"{row.worst_class} −{100 * row.class_drop:.0f} IoU" if row.worst_class else "no class is labelled"
 
 
 def matrix_data(found: Failures, rows: pd.DataFrame) -> MatrixData:
-    """What `matrix` in `matrix.js` shows of some rows, ready for JSON: the classes with the most pixels."""
+    """Return the payload of `matrix` for some rows, ready for JSON: the classes with the most pixels."""
     if found.flips is None:
         return {"classes": [], "labels": [], "counts": [], "note": found.missing}
     counts = flip_matrix(found, rows)
@@ -86,7 +86,7 @@ def matrix_data(found: Failures, rows: pd.DataFrame) -> MatrixData:
 
 
 def heatmap_data(found: Failures) -> HeatmapData:
-    """What `heatmap` in `heatmap.js` shows, ready for JSON: pixel accuracy by picture and attack, the worst first."""
+    """Return the payload of `heatmap`, ready for JSON: pixel accuracy by picture and attack, the worst first."""
     by_image = {index: rows for index, rows in found.rows.groupby("index")}
     in_order = sorted(by_image, key=lambda index: by_image[index]["attacked"].min())
     return {
@@ -103,13 +103,13 @@ def heatmap_data(found: Failures) -> HeatmapData:
             for index in in_order
         ],
         "note": "".join(f"{doubt}. " for doubt in found.doubts)
-        + f"{found.name}: pixels right after each attack of {found.plan['settings']['name']}, in %. "
+        + f"{found.name}: pixel accuracy after each attack of {found.plan['settings']['name']}, in %. "
         "◆ marks the worst of a picture. Choose a cell to see it.",
     }
 
 
 def failure_data(found: Failures, dataset: Dataset, row: int) -> ViewerData:
-    """What `viewer` in `viewer.js` shows of one row, ready for JSON. Raises InputError where masks were not kept."""
+    """Return the payload of `viewer` for one row, ready for JSON; raises InputError if masks were not kept."""
     if found.flips is None:
         raise InputError(found.missing)
     entry, kept = found.rows.loc[row], Kept(found.folder)
@@ -139,10 +139,10 @@ def failure_data(found: Failures, dataset: Dataset, row: int) -> ViewerData:
         "palette": [list(colour) for colour in dataset.palette],
         "eps": found.plan["eps"],
         "scores": [
-            {"name": "accuracy", "label": "pixels right", "value": arrow(was.accuracy, now.accuracy, True)},
+            {"name": "accuracy", "label": "pixel accuracy", "value": arrow(was.accuracy, now.accuracy, True)},
             {"name": "miou", "label": "mIoU", "value": arrow(was.miou, now.miou, True)},
             {"name": "change", "label": "largest change, L∞", "value": change},
-            {"name": "flipped", "label": "pixels that broke", "value": f"{entry['flipped']:,}"},
+            {"name": "flipped", "label": "flipped pixels", "value": f"{entry['flipped']:,}"},
         ],
         "note": note,
         "is_final": True,

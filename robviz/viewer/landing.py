@@ -21,14 +21,14 @@ from robviz.viewer.payloads import LandingData, LandingModel, LandingPhoto
 
 
 def photograph(image: Tensor) -> str:
-    """(3, H, W) in [0, 1] as a data URL. JPEG: here it is only looked at, under the masks."""
+    """Encode (3, H, W) in [0, 1] as a data URL of a JPEG, which is enough under the masks."""
     buffer = io.BytesIO()
     Image.fromarray(to_bytes(image)).save(buffer, "JPEG", quality=92)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def how_made(plan: dict[str, Any]) -> str:
-    """One paragraph for the page: with what these masks were computed."""
+    """Say in one paragraph how these masks were computed."""
     models = ", ".join(f"{name} ({digest[:8]})" for name, digest in plan["models"].items())
     return (
         "These masks are precomputed, each by an attack of its own on the picture: "
@@ -40,7 +40,7 @@ def how_made(plan: dict[str, Any]) -> str:
 
 
 def shipped_cell(folder: Path, plan: dict[str, Any], key: str) -> dict[str, Any]:
-    """Masks and accuracy of one photograph and model. Raises InputError where they are missing."""
+    """Return masks and accuracy of one photograph and model; raises InputError if they are missing."""
     cell = Records(folder, plan).read(key)
     if cell is None:
         raise InputError(f"{folder} holds no masks of {key}; compute them with `robviz landing`")
@@ -48,7 +48,7 @@ def shipped_cell(folder: Path, plan: dict[str, Any], key: str) -> dict[str, Any]
 
 
 def landing_data() -> LandingData:
-    """What `landing` in `landing.js` shows, ready for JSON: the shipped masks over the installed photographs."""
+    """Return the payload of `landing`, ready for JSON: the shipped masks over the installed photographs."""
     folder = shipped(FOLDER)
     plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
     card = Card.load(shipped("checkpoints") / f"{next(iter(MODELS))}.json")

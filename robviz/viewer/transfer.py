@@ -10,9 +10,9 @@ from robviz.viewer.payloads import TransferCell, TransferColumn, TransferData, V
 
 
 def transfer_data(found: Transfer, cards: dict[str, Card], notes: dict[str, str]) -> TransferData:
-    """Ready for JSON. cards, notes: by the model that looks; a note says what its labels are.
+    """Return the payload of `transfer`, ready for JSON. cards, notes: by model; a note says what its labels are.
 
-    While an attack goes on its view alone is sent, and all of them whenever one has ended.
+    While an attack is going on, only its view is sent, and all of them whenever one has ended.
     """
     running = {key: shown for key, shown in found.items() if key[0] != CLEAN and not shown.is_final}
 
@@ -42,7 +42,7 @@ def transfer_data(found: Transfer, cards: dict[str, Card], notes: dict[str, str]
 
 
 def verdict(found: Transfer, names: list[str]) -> str:
-    """One sentence an attack: what it takes from its own model, and from the other."""
+    """Say in one sentence per attack what it does to its own model and to the other."""
     words = []
     for source in names:
         lost = {

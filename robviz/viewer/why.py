@@ -13,7 +13,7 @@ from robviz.viewer.payloads import WhyData, WhyLogits, WhyPane
 
 
 def outlined(image: np.ndarray, region: np.ndarray | None) -> np.ndarray:
-    """The picture (H, W, 3) with the edge of a region (H, W) in white."""
+    """Draw the edge of a region (H, W) in white on a picture (H, W, 3)."""
     if region is None:
         return image
     return np.where((region & ~ndimage.binary_erosion(region))[..., None], np.array(255, np.uint8), image)
@@ -29,10 +29,10 @@ def why_data(
     top: TopLogits | None = None,
     contrast: Contrast | None = None,
 ) -> WhyData:
-    """A picture and its attacked version, with their masks, or with both maps in one scale; ready for JSON.
+    """Return the payload of a picture and its attacked version, with their masks or with both maps in one scale.
 
-    card: of the model that is asked. point: x and y. region: (H, W) bool, what is explained. target: its class. top: of
-    both pictures, at the point.
+    card: of the model. point: x and y. region: (H, W) bool, what is explained. target: its class. top: of both
+    pictures, at the point.
     """
     panes: list[WhyPane] = []
     for title, image, mask, row in (

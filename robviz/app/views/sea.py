@@ -40,7 +40,7 @@ STEPS = 30
 #: Whose steps are not its own already.
 ENSEMBLES = [name for name in SETTINGS if name != "quick"]
 ENSEMBLE = """
-const shown = robviz.interactive.ensemble(element.firstChild, props.value);
+const shown = robviz.ensemble(element.firstChild, props.value);
 watch('value', () => shown.update(props.value));
 """
 HEATMAP = """
@@ -78,7 +78,8 @@ def expect(photo: str, model: str, ensemble: str, request: gr.Request) -> None:
 def look(photo: str, model: str, eps: float, ensemble: str, steps: int, request: gr.Request) -> EnsembleData:
     """Show the chosen picture before any attack; an ensemble on it stays."""
     if not WORK.leaves(request, (photo, model, ensemble)):
-        return gr.skip()
+        result: EnsembleData = gr.skip()
+        return result
     return first_view(photo, model, eps, ensemble, steps)
 
 
