@@ -21,11 +21,29 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
-from robviz.attacks import check_images, checked_logits, frozen, image_generator, last_of
+from robviz.attacks import check_finite, check_images, checked_logits, frozen, image_generator, last_of
 from robviz.files.images import to_bytes
 from robviz.models.answers import answer_of, logits_of
 from robviz.models.layers import device_of, resize
 from robviz.types import VOID, InputError
+
+__all__ = [
+    "METHODS",
+    "Attribution",
+    "Contrast",
+    "TopLogits",
+    "attribute",
+    "attribute_steps",
+    "compare",
+    "compare_steps",
+    "estimate",
+    "grad_cam",
+    "integrated_gradients",
+    "occlusion",
+    "region_at",
+    "segments",
+    "top_logits",
+]
 
 
 def region_at(predictions: Tensor | np.ndarray, y: int, x: int) -> np.ndarray:
@@ -47,7 +65,8 @@ def region_at(predictions: Tensor | np.ndarray, y: int, x: int) -> np.ndarray:
     if labels[y, x] == VOID:
         raise InputError(f"pixel ({y}, {x}) is void and has no class; choose another one")
     parts, _ = ndimage.label(labels == labels[y, x])
-    return parts == parts[y, x]
+    result: np.ndarray = parts == parts[y, x]
+    return result
 
 
 def check_pixel(size: Sequence[int], y: int, x: int) -> None:
@@ -70,8 +89,10 @@ class Question:
     seed: int
 
     def score(self, images: Tensor) -> Tensor:
-        """(B,) the number to explain, of images (B, 3, H, W)."""
-        return logits_of(answer_of(self.model, images), images)[:, self.target, self.region].mean(1)
+        """Return the number to explain, (B,), for images (B, 3, H, W)."""
+        logits = logits_of(answer_of(self.model, images), images)
+        check_finite(logits)
+        return logits[:, self.target, self.region].mean(1)
 
     @property
     def blurred(self) -> Tensor:
@@ -133,7 +154,8 @@ def feature_layer(model: nn.Module, image: Tensor) -> nn.Module:
             f"Grad-CAM needs a layer that gives features (B, C, h, w), and found none in a part of the model named "
             f"{' or '.join(BACKBONES)}; name one of model.named_modules() with layer="
         )
-    return modules[([name for name in levels if is_fine[name]] or levels)[-1]]
+    result: nn.Module = modules[([name for name in levels if is_fine[name]] or levels)[-1]]
+    return result
 
 
 def named_layer(model: nn.Module, name: str) -> nn.Module:

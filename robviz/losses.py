@@ -17,6 +17,8 @@ from torch import Tensor
 
 from robviz.types import VOID, InputError
 
+__all__ = ["LOSSES", "pixel_loss", "tracked_loss"]
+
 Loss = Callable[[Tensor, Tensor, "Tensor | None", float], Tensor]
 
 
@@ -93,7 +95,8 @@ def spherical(logits: Tensor, labels: Tensor, class_weights: Tensor | None, prog
     largest = logits.detach().abs().amax(1, keepdim=True)
     scaled = logits / largest.where(largest > 0, 1)
     norm = torch.linalg.vector_norm(scaled, dim=1).clamp_min(1)  # below 1 only where all logits are 0
-    return -scaled.gather(1, labels.clamp_min(0)[:, None]).squeeze(1) / norm
+    result: Tensor = -scaled.gather(1, labels.clamp_min(0)[:, None]).squeeze(1) / norm
+    return result
 
 
 def masked_spherical(logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float) -> Tensor:
@@ -118,7 +121,8 @@ SHARPEST = 0.1
 
 def temperature(softest: float, progress: float) -> float:
     """Return the temperature at t / T: from the softest to `SHARPEST`, by the same factor each step."""
-    return softest * (SHARPEST / softest) ** progress
+    result: float = softest * (SHARPEST / softest) ** progress
+    return result
 
 
 def expected_score(logits: Tensor, labels: Tensor, leave: Tensor, enter: Tensor, tau: float) -> Tensor:

@@ -11,6 +11,22 @@ from torch import Tensor
 
 from robviz.types import VOID, InputError
 
+__all__ = [
+    "Counts",
+    "WorstAccuracy",
+    "WorstCase",
+    "accuracy_per_image",
+    "balanced_accuracy",
+    "counts",
+    "iou",
+    "label_counts",
+    "mean_iou",
+    "miou",
+    "size_counts",
+    "worst_case_accuracy",
+    "worst_case_miou",
+]
+
 
 class Counts(NamedTuple):
     """Hold the pixel counts of each image, int64; sum them over images before taking a ratio."""
@@ -82,7 +98,8 @@ def iou(intersection: Array, union: Array) -> Array:
     Returns:
         (...) the ratios; 0 for a class that does not occur, which a mean leaves out (`union > 0`).
     """
-    return intersection / union.clip(1)
+    result: Array = intersection / union.clip(1)
+    return result
 
 
 def miou(intersection: Tensor, union: Tensor) -> float:
@@ -219,7 +236,8 @@ def mean_iou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
     Returns:
         (...) in [0, 1].
     """
-    return iou(intersection, union).sum(-1) / (union > 0).sum(-1).clip(1)
+    result: np.ndarray = iou(intersection, union).sum(-1) / (union > 0).sum(-1).clip(1)
+    return result
 
 
 def worst_case_miou(intersection: Tensor, union: Tensor, seed: int = 0) -> WorstCase:

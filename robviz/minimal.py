@@ -13,8 +13,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from robviz.attacks import check_images, check_labels, check_logits, frozen, last_of, share_equal
+from robviz.attacks import check_finite, check_images, check_labels, frozen, last_of, share_equal
+from robviz.models.answers import answer_of, logits_of
 from robviz.types import VOID, InputError
+
+__all__ = ["AlmaProxSettings", "MinimalResult", "alma_prox", "alma_prox_steps"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class AlmaProxSettings:
     least_scale: float = 0.1  # w_min
     scale_rate: float = 0.02
     tolerance: float = 1e-4  # by how much another class must win: a tie is no flip
+    is_as_published: bool = False  # see `penalty_slope`
 
 
 def margin_ratio(logits: Tensor, labels: Tensor, tolerance: float) -> Tensor:
@@ -68,9 +72,14 @@ def margin_ratio(logits: Tensor, labels: Tensor, tolerance: float) -> Tensor:
     return lead / (top[:, 0] - top[:, 2] + 1e-8)
 
 
-def penalty_slope(constraints: Tensor, penalty: Tensor, multipliers: Tensor) -> Tensor:
-    """Compute the derivative of the penalty-Lagrangian P2: the multiplier at 0, growing above, fading below."""
-    above = multipliers * constraints * (1 + 2 * penalty) + (penalty * constraints) ** 2 / 2
+def penalty_slope(constraints: Tensor, penalty: Tensor, multipliers: Tensor, is_as_published: bool = False) -> Tensor:
+    """Weigh each constraint: by how much the penalty-Lagrangian function P2 grows with it.
+
+    Above 0, P2 is m c + m p c^2 + p^2 c^3 / 6. The authors' code gives its first term the slope m c instead of m, so
+    that pixels close to the boundary hardly push; is_as_published: do the same, to compare with it.
+    """
+    first = constraints if is_as_published else torch.ones_like(constraints)
+    above = multipliers * (first + 2 * penalty * constraints) + (penalty * constraints) ** 2 / 2
     below = multipliers / (1 - penalty.clamp_min(1) * constraints.clamp_max(0)) ** 2
     return torch.where(constraints >= 0, above, below)
 
@@ -120,7 +129,7 @@ def better(new: MinimalResult, old: MinimalResult, needed: float) -> MinimalResu
         values = getattr(new, name)
         return torch.where(is_better.view(-1, *[1] * (values.ndim - 1)), values, getattr(old, name))
 
-    return MinimalResult(*map(chosen, ("images", "radius", "flipped", "predictions")), step=new.step)
+    return MinimalResult(chosen("images"), chosen("radius"), chosen("flipped"), chosen("predictions"), step=new.step)
 
 
 def rated(x: Tensor, change: Tensor, predictions: Tensor, labels: Tensor, needed: float) -> MinimalResult:
@@ -152,9 +161,13 @@ class Multipliers:
             self.penalty = torch.where(self.was_flipped | improved, self.penalty, grown)
             self.before, self.was_flipped = constraints, torch.zeros_like(is_flipped)
         if step > 0:
-            wanted = penalty_slope(constraints, self.penalty, self.values) * counts
+            wanted = self.slope(constraints) * counts
             self.values = self.values.lerp(wanted, 1 - self.settings.smoothing).clamp(1e-12, 1)
-        return penalty_slope(constraints, self.penalty, self.values).to(constraints) * counts
+        return self.slope(constraints).to(constraints) * counts
+
+    def slope(self, constraints: Tensor) -> Tensor:
+        """Weigh each constraint."""
+        return penalty_slope(constraints, self.penalty, self.values, self.settings.is_as_published)
 
 
 def check_minimal(images: Tensor, labels: Tensor, steps: int, share: float, aimed: Tensor | None) -> None:
@@ -212,8 +225,8 @@ def alma_prox_steps(
     with frozen(model):
         for step in range(steps + 1):
             point = change.clone().requires_grad_(step < steps)
-            logits = model(images + point)
-            check_logits(logits, point)
+            logits = logits_of(answer_of(model, images + point), images)
+            check_finite(logits)
             check_labels(labels, logits.shape[1])
             predictions = logits.detach().max(1).indices
             now = replace(rated(images + change, change, predictions, labels, needed), step=step)
@@ -251,8 +264,21 @@ def alma_prox(
     aimed: Tensor | None = None,
     settings: AlmaProxSettings = AlmaProxSettings(),
 ) -> MinimalResult:
-    """Search for the smallest L-infinity perturbation that flips a share of the pixels, to the end.
+    """Search for the smallest L-infinity perturbation that flips a share of the pixels, and return it.
 
-    Arguments and errors are those of `alma_prox_steps`.
+    Args:
+        model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W); its mode is restored.
+        images: (B, 3, H, W) in [0, 1].
+        labels: (B, H, W) int64; a pixel is flipped where the model predicts another class. `VOID` never counts.
+        steps: The number of steps; each takes a forward and a backward pass.
+        share: The share of the aimed pixels that must flip.
+        aimed: (B, H, W) bool, the only pixels that must flip; None for all.
+        settings: Parameters of the method.
+
+    Returns:
+        The best found in all steps.
+
+    Raises:
+        InputError: For a call that makes no sense, and when the model returns NaN.
     """
     return last_of(alma_prox_steps(model, images, labels, steps, share, aimed, settings))

@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from accelerate import PartialState
@@ -47,12 +47,14 @@ from robviz.models.precision import InBfloat16, chosen_precision
 from robviz.models.prepared import prepared
 from robviz.norms import L2, LINF, Norm
 from robviz.results.images import KINDS, Kept, kept_of
-from robviz.results.plan import CLEAN, LOOK, Blockwise, Run, SeaSettings, key_of
+from robviz.results.plan import CLEAN, LOOK, Blockwise, ImageRecord, Plan, Run, SeaSettings, key_of
 from robviz.results.records import Records
 from robviz.results.report import Report
 from robviz.results.samples import keep_samples
 from robviz.results.summary import gathered, measured, record_of, report_of, seconds_of
 from robviz.types import Dataset, InputError, Sample, check_whole
+
+__all__ = ["PAPER", "PAPER_V1", "QUICK", "SETTINGS", "STRONG", "Run", "SeaSettings", "evaluate"]
 
 #: Version 2 of the paper: three losses, 300 steps each (section 3.6).
 PAPER = SeaSettings("paper", (Run("mask-ce-bal"), Run("mask-ce"), Run("js")))
@@ -108,7 +110,7 @@ SETTINGS = {settings.name: settings for settings in (PAPER, PAPER_V1, QUICK, STR
 class Outcome(NamedTuple):
     """Hold what one run did to one image: its counts, and what may be kept beside them."""
 
-    record: dict[str, Any]
+    record: ImageRecord
     predictions: Tensor  # (H, W)
     images: Tensor | None = None  # (3, H, W) in [0, 1], attacked
     norm: Norm = LINF  # that their change is measured in
@@ -121,7 +123,7 @@ class Evaluation:
     model: nn.Module
     dataset: Dataset
     settings: SeaSettings
-    plan: dict[str, Any]
+    plan: Plan
     records: Records
     kept: Kept
     batch_size: int  # images side by side
@@ -191,7 +193,7 @@ def attacked_outcomes(
         for gradients, trouble in zip(result.gradients.tolist(), result.trouble.tolist())
     ]
     return [
-        Outcome(measured(sample, one, classes) | cost, one, image, spec.norm)
+        Outcome(cast(ImageRecord, measured(sample, one, classes) | cost), one, image, spec.norm)
         for sample, one, image, cost in zip(samples, predictions.cpu(), result.images, costs)
     ]
 
@@ -356,7 +358,7 @@ def evaluate(  # noqa: PLR0913 - public and documented
                 keep_samples(folder, dataset, count)
         side_by_side = 1 if device_of(model).type == "cpu" else batch_size
         complete_all(Evaluation(model, dataset, settings, plan, records, kept, side_by_side), processes)
-        report = report_of(records, records.plan, dataset.classes)
+        report = report_of(records, cast(Plan, records.plan), dataset.classes)
         for doubt in report.doubts if processes.is_main_process else ():
             warnings.warn(doubt, stacklevel=2)
         if out is not None and processes.is_main_process:
@@ -388,7 +390,7 @@ def plan_of(
     images: int,
     precision: str,
     eot: int = 1,
-) -> tuple[dict[str, Any], dict[str, str]]:
+) -> tuple[Plan, dict[str, str]]:
     """All that decides the outcome, and the digests of the samples in it by name."""
     check_eps(eps)
     check_whole("eot", eot, 1)

@@ -54,7 +54,7 @@ def test_the_best_l2_attack_on_a_linear_model_is_found_exactly(linear):
     """On grey images every pixel pulls the same way: along the weights, the whole budget spent."""
     images = torch.full((2, 3, 8, 6), 0.5, dtype=torch.float64)
     labels = torch.zeros(2, 8, 6, dtype=torch.int64)
-    result = apgd_l2(linear, images, labels, eps=0.05, steps=10, loss="ce")
+    result = apgd_l2(linear, images, labels, eps=0.05, steps=10, loss="ce", random_start=False)
     along = linear.weights.detach() / linear.weights.detach().square().mean().sqrt()
     best = (images + 0.05 * along).expand_as(images)
     torch.testing.assert_close(result.best_loss_images, best, atol=1e-4, rtol=0)
@@ -518,7 +518,7 @@ LOOKS = {
         (lambda logits: logits * float("nan"), "NaN or infinite logits"),
         (infinite_somewhere, "NaN or infinite logits"),
         (lambda logits: logits[..., ::2, ::2], r"the images' resolution, \(\d, K, 12, 10\), got \(\d, 4, 6, 5\)"),
-        (lambda logits: logits.argmax(1), r"got \(\d, 12, 10\)"),
+        (lambda logits: logits.argmax(1), r"got (torch.int64 )?\(\d, 12, 10\)"),
         (lambda logits: torch.cat([logits, logits]), r"got \(\d, 4, 12, 10\)"),
     ],
 )

@@ -49,7 +49,8 @@ def build_app(options: ServeOptions = ON_THIS_MACHINE) -> gr.Blocks:
                 with gr.Tab(title):
                     build()
         demo.unload(leave)
-    return demo
+    result: gr.Blocks = demo
+    return result
 
 
 #: Views that write to the server's disk or compute for minutes: not for strangers.

@@ -160,7 +160,8 @@ class Work:
 
     def is_left(self, request: gr.Request, subject: Any) -> bool:
         """Whether the visitor has gone on to another subject."""
-        return self.subjects.get(request.session_hash or "") != subject
+        result: bool = self.subjects.get(request.session_hash or "") != subject
+        return result
 
     @contextmanager
     def begin(self, request: gr.Request, subject: Any = None) -> Iterator[threading.Event]:

@@ -134,7 +134,8 @@ def read_first(path: Path, value: Any, count: int, void: tuple[Any, ...], has_co
             f"have the numbers {value} .. {value + count - 1} in the masks; `first: {taken[0] + 1}` says that they "
             f"begin at {taken[0] + 1}"
         )
-    return value
+    result: int = value
+    return result
 
 
 def read_range(path: Path, value: Any) -> Range | None:
@@ -322,7 +323,7 @@ class Folder(Pairs):
         self.card = card
 
     @cached_property
-    def class_weights(self) -> Tensor | None:  # type: ignore[override]
+    def class_weights(self) -> Tensor | None:
         """Return the weights of the card, or else those of the split `train`; None without either."""
         if self.card.class_weights is not None:
             return tensor(self.card.class_weights)

@@ -62,7 +62,8 @@ def read_either(path: Path) -> np.ndarray:
     if not path.is_file():
         raise InputError(f"{path} is missing")
     try:
-        return loadmat(path)["GTcls"]["Segmentation"][0, 0].astype(np.int64)
+        result: np.ndarray = loadmat(path)["GTcls"]["Segmentation"][0, 0].astype(np.int64)
+        return result
     except Exception as error:  # loadmat raises all kinds for damaged files
         raise InputError(f"{path} is not a mask of SBD: {error!r}") from error
 

@@ -109,4 +109,5 @@ def goes_on(response: httpx.Response, offset: int, known: str) -> bool:
 def version_of(response: httpx.Response) -> str | None:
     """Return what distinguishes this file from a later one at the same address, in the server's words."""
     etag = response.headers.get("ETag", "W/")
-    return response.headers.get("Last-Modified") if etag.startswith("W/") else etag
+    result: str | None = response.headers.get("Last-Modified") if etag.startswith("W/") else etag
+    return result

@@ -131,7 +131,8 @@ def quantise(attacked: Tensor, image: Tensor, eps: float, is_mean_square: bool =
     levels = math.floor(eps * 255 + 1e-6)
     original = to_bytes(image).astype(int)
     change = (to_bytes(attacked).astype(int) - original).clip(-levels, levels)
-    return (original + change).astype(np.uint8)
+    result: np.ndarray = (original + change).astype(np.uint8)
+    return result
 
 
 def quantise_mean_square(attacked: Tensor, image: Tensor, eps: float) -> np.ndarray:
@@ -170,7 +171,8 @@ def overlay(image: np.ndarray, labels: np.ndarray, palette: Palette, opacity: fl
     grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
     colours = np.asarray(palette, float)[np.maximum(labels, 0)]
     blended = (1 - opacity) * grey + opacity * colours
-    return np.where((labels == VOID)[..., None], grey, blended).round().astype(np.uint8)
+    result: np.ndarray = np.where((labels == VOID)[..., None], grey, blended).round().astype(np.uint8)
+    return result
 
 
 def attribution_overlay(image: np.ndarray, attribution: np.ndarray, scale: float) -> np.ndarray:
@@ -182,7 +184,8 @@ def attribution_overlay(image: np.ndarray, attribution: np.ndarray, scale: float
     grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
     colours = np.where(attribution[..., None] > 0, FOR, AGAINST)
     opacity = np.minimum(np.abs(attribution) / max(scale, np.finfo(float).tiny), 1)[..., None]
-    return ((1 - opacity) * grey + opacity * colours).round().astype(np.uint8)
+    result: np.ndarray = ((1 - opacity) * grey + opacity * colours).round().astype(np.uint8)
+    return result
 
 
 VOID_BYTE = 255  # void in an index PNG

@@ -115,7 +115,8 @@ def is_trained(path: Path, recipe: Recipe) -> bool:
 
 def as_json(recipe: Recipe) -> dict[str, Any]:
     """Return its settings as a JSON file would: lists instead of tuples."""
-    return json.loads(json.dumps(asdict(recipe)))
+    result: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    return result
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def initial_model(recipe: Recipe, num_classes: int) -> nn.Module:
             f"{initial} is a {card.architecture}, {recipe.name} trains a {recipe.architecture}; set architecture to it"
         )
     if recipe.backbone_only:
-        model.backbone.load_state_dict(found.backbone.state_dict())  # type: ignore[union-attr, operator, arg-type]
+        model.backbone.load_state_dict(found.backbone.state_dict())  # type: ignore[union-attr]
         return model
     if len(card.classes) != num_classes:
         raise InputError(

@@ -278,7 +278,8 @@ def backpropagate(
             accelerator.backward(loss * accelerator.num_processes / count)  # which takes the mean over processes
             watch.lap("backward")
         total += loss.detach()
-    return (accelerator.reduce(total, "sum") / count).item()
+    result: float = (accelerator.reduce(total, "sum") / count).item()
+    return result
 
 
 def answers(network: nn.Module, images: Tensor) -> Any:

@@ -43,7 +43,8 @@ class Features(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        return self.model.features(images)  # type: ignore[operator]
+        result: list[Tensor] = self.model.features(images)  # type: ignore[operator]
+        return result
 
 
 class Pooled(nn.Module):

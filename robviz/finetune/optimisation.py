@@ -25,7 +25,7 @@ def into_training_mode(model: nn.Module, recipe: Recipe) -> None:
     """Put the model in training mode, except for a frozen backbone, whose batch norms stay as they are."""
     model.train()
     if recipe.trains == "decoder":
-        model.backbone.eval()  # type: ignore[operator, union-attr]
+        model.backbone.eval()  # type: ignore[union-attr]
 
 
 def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -51,4 +51,5 @@ def learning_rate_factor(iteration: int, recipe: Recipe, iterations: int) -> flo
     warm_up = round(recipe.warm_up * iterations)
     if iteration < warm_up:
         return recipe.warm_up_ratio + (1 - recipe.warm_up_ratio) * (iteration + 1) / warm_up
-    return ((iterations - iteration) / (iterations - warm_up)) ** recipe.power
+    result: float = ((iterations - iteration) / (iterations - warm_up)) ** recipe.power
+    return result

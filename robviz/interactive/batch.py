@@ -133,7 +133,9 @@ def write_png(path: Path, array: np.ndarray) -> None:
 def write_mask(path: Path, labels: np.ndarray, card: Card) -> None:
     """Write class numbers in the colours of the classes, void as 255."""
     image = Image.fromarray(np.where(labels == VOID, VOID_BYTE, labels).astype(np.uint8)).convert("P")
-    image.putpalette([value for colour in card.palette[:MOST_CLASSES] for value in colour])
+    colours = [value for colour in card.palette for value in colour]
+    # All 256 entries: of a shorter palette, Pillow would store fewer bits a pixel, and void would become a class.
+    image.putpalette(colours + [128] * (3 * 256 - len(colours)))
     with replacing(path) as file:
         image.save(file, "PNG")
 

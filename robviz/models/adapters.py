@@ -174,7 +174,8 @@ def opened(path: Path) -> nn.Module:
     try:
         if path.suffix == ".pt2":
             return torch.export.load(path).module()
-        return torch.jit.load(path, map_location="cpu")
+        result: nn.Module = torch.jit.load(path, map_location="cpu")
+        return result
     except (RuntimeError, BadZipFile) as error:
         kind = "torch.export" if path.suffix == ".pt2" else "TorchScript"
         raise InputError(

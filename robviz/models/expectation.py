@@ -24,7 +24,8 @@ class Expectation(nn.Module):
         total = self.model(images)
         for _ in range(self.draws - 1):
             total = total + self.model(images)
-        return total / self.draws
+        result: Tensor = total / self.draws
+        return result
 
 
 @contextmanager

@@ -25,7 +25,8 @@ def two_classes(answer: Any) -> Tensor:
 
 def logits_of(answer: Any) -> Tensor:
     """Return the logits without the label that a classification head may add."""
-    return chosen_output(answer[0] if isinstance(answer, tuple) else answer, None)
+    result: Tensor = chosen_output(answer[0] if isinstance(answer, tuple) else answer, None)
+    return result
 
 
 def preparation_of(encoder: str, weights: str | None) -> Preparation:
@@ -56,7 +57,9 @@ def load(folder: Path, name: str, source: str) -> nn.Module:
     import segmentation_models_pytorch as smp
 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    kinds = {kind.__name__: kind for kind in vars(smp).values() if isinstance(kind, type) and kind is not nn.Module}
+    kinds: dict[str, Any] = {
+        kind.__name__: kind for kind in vars(smp).values() if isinstance(kind, type) and kind is not nn.Module
+    }
     kind = kinds.get(str(config.get("_model_class")))
     if kind is None or not issubclass(kind, smp.base.SegmentationModel):
         raise InputError(

@@ -23,7 +23,7 @@ def pyramid(name: str, is_pretrained: bool = False) -> Any:
         hint = f"; there are {', '.join(near)}" if near else ""
         raise InputError(f"timm has no backbone {name!r}{hint}")
     try:
-        backbone = timm.create_model(name, pretrained=is_pretrained, features_only=True)
+        backbone: Any = timm.create_model(name, pretrained=is_pretrained, features_only=True)
         reductions = backbone.feature_info.reduction()
         if len(reductions) > LEVELS:
             indices = tuple(range(len(reductions) - LEVELS, len(reductions)))

@@ -19,7 +19,8 @@ def names() -> list[str]:
     """Return the segmentation models that the installed torchvision has weights for."""
     from torchvision.models import list_models, segmentation
 
-    return list_models(module=segmentation)
+    result: list[str] = list_models(module=segmentation)
+    return result
 
 
 def weights_of(name: str) -> Any:
@@ -28,12 +29,13 @@ def weights_of(name: str) -> Any:
 
     if name not in names():
         raise InputError(f"torchvision has no segmentation model {name!r}; choose from: {', '.join(names())}")
-    return get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
+    return get_model_weights(name).DEFAULT
 
 
 def url_of(name: str) -> str:
     """Return where torchvision's authors keep the weights."""
-    return weights_of(name).url
+    result: str = weights_of(name).url
+    return result
 
 
 def file_of(name: str) -> Path:

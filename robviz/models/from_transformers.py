@@ -40,7 +40,8 @@ MASK_MODELS: dict[str, Scores] = {
 
 def pixel_logits(answer: Any) -> Tensor:
     """Return the logits of a model that predicts each pixel."""
-    return answer.logits
+    result: Tensor = answer.logits
+    return result
 
 
 def opened(what: str, open_it: Callable[[], Any]) -> Any:

@@ -55,7 +55,7 @@ def reporting(listener: Listener) -> type:
     """Return a progress bar that also informs a listener of each change."""
     from tqdm.auto import tqdm
 
-    class Reporting(tqdm):
+    class Reporting(tqdm):  # type: ignore[misc]
         def __init__(self, *arguments: Any, **options: Any) -> None:
             options.pop("name", None)  # of huggingface_hub's own bars
             super().__init__(*arguments, **options)
@@ -63,7 +63,8 @@ def reporting(listener: Listener) -> type:
         def update(self, n: float | None = 1) -> bool | None:
             shown = super().update(n)
             listener(int(self.n), None if self.total is None else int(self.total))
-            return shown
+            result: bool | None = shown
+            return result
 
     return Reporting
 

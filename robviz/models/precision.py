@@ -21,7 +21,8 @@ class InBfloat16(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         with torch.autocast(images.device.type, torch.bfloat16):
-            return self.model(images).float()
+            result: Tensor = self.model(images).float()
+            return result
 
 
 def chosen_precision(precision: str, device: torch.device) -> str:

@@ -37,9 +37,11 @@ class Prepared(nn.Module):
             self.model, self.is_folded = folded(self.model, images.detach()[:1]), True
         images = images.contiguous(memory_format=torch.channels_last)
         if self.precision == "fp32":
-            return self.model(images)
+            logits: Tensor = self.model(images)
+            return logits
         with torch.autocast(images.device.type, torch.bfloat16):
-            return self.model(images).float()
+            logits = self.model(images)
+        return logits.float()
 
 
 def norms_after(model: nn.Module, images: Tensor) -> dict[str, str]:
@@ -81,11 +83,12 @@ def folded(model: nn.Module, images: Tensor) -> nn.Module:
     """Return the model with its batch norms folded, or unchanged if that would change its logits on these images."""
     changed = copy.deepcopy(model)
     for conv_name, norm_name in norms_after(changed, images).items():
-        norm = changed.get_submodule(norm_name)
+        norm, conv = changed.get_submodule(norm_name), changed.get_submodule(conv_name)
         assert isinstance(norm, nn.BatchNorm2d)
+        assert isinstance(conv, nn.Conv2d)
         if norm.running_mean is None:
             continue
-        fused = fuse_conv_bn_eval(changed.get_submodule(conv_name), norm)
+        fused = fuse_conv_bn_eval(conv, norm)
         changed.set_submodule(conv_name, fused.requires_grad_(False))
         changed.set_submodule(norm_name, after_norm(norm))
     with torch.no_grad():

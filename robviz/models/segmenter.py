@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from timm.layers import resample_abs_pos_embed
+from timm.layers import resample_abs_pos_embed  # type: ignore[attr-defined]
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
@@ -21,7 +21,8 @@ IMAGENET_KEYS = ((r"^base_model\.head\..*", ""), (r"^base_model\.", "backbone.")
 
 def positions(embeddings: Tensor, height: int, width: int) -> Tensor:
     """Resample position embeddings (1, 1 + h * w, C), of the class token and a square grid, to another grid."""
-    return resample_abs_pos_embed(embeddings, [height, width], interpolation="bilinear", antialias=False)
+    result: Tensor = resample_abs_pos_embed(embeddings, [height, width], interpolation="bilinear", antialias=False)
+    return result
 
 
 class ViT(VisionTransformer):
@@ -35,7 +36,8 @@ class ViT(VisionTransformer):
         height, width = x.shape[1:3]
         tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), x.flatten(1, 2)], 1)
         tokens = self.norm(self.blocks(tokens + positions(self.pos_embed, height, width)))
-        return tokens[:, 1:].transpose(1, 2).unflatten(2, (height, width))
+        result: Tensor = tokens[:, 1:].transpose(1, 2).unflatten(2, (height, width))
+        return result
 
 
 class MaskTransformer(nn.Module):
@@ -70,7 +72,8 @@ class MaskTransformer(nn.Module):
         patches = F.normalize(patches @ self.proj_patch, dim=-1)
         classes = F.normalize(classes @ self.proj_classes, dim=-1)
         masks = self.mask_norm(patches @ classes.transpose(1, 2))  # (B, h * w, K)
-        return masks.transpose(1, 2).unflatten(2, features.shape[2:])
+        result: Tensor = masks.transpose(1, 2).unflatten(2, features.shape[2:])
+        return result
 
 
 class Segmenter(nn.Module):

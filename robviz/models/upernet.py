@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.layers import LayerNorm2d
+from timm.layers import LayerNorm2d  # type: ignore[attr-defined]
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
@@ -128,7 +128,8 @@ class UPerNetHead(nn.Module):
         levels = [conv(x) for conv, x in zip(self.smooth, levels)] + levels[-1:]
         finest = levels[0].shape[2:]
         fused = self.fuse(torch.cat([levels[0], *(resize(x, finest) for x in levels[1:])], 1))
-        return self.classifier(self.dropout(fused))
+        result: Tensor = self.classifier(self.dropout(fused))
+        return result
 
 
 class UPerNet(nn.Module):
@@ -168,7 +169,8 @@ class UPerNet(nn.Module):
                 f"UPerNet needs images of at least {self.smallest_side} x {self.smallest_side} pixels, "
                 f"got {images.shape[2]} x {images.shape[3]}; enlarge them first"
             )
-        return self.backbone((images - self.mean) / self.std)
+        result: list[Tensor] = self.backbone((images - self.mean) / self.std)
+        return result
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         size = images.shape[2:]

@@ -53,7 +53,8 @@ def optimisers() -> dict[str, Any]:
     curves `accuracy`, `best` so far and `radius` in 1/255, a mean over the images for each step) and `budgets` (steps
     -> `left`).
     """
-    return json.loads((folder() / OPTIMISERS).read_text(encoding="utf-8"))
+    result: dict[str, Any] = json.loads((folder() / OPTIMISERS).read_text(encoding="utf-8"))
+    return result
 
 
 def reports(settings: str) -> list[Report]:
@@ -102,8 +103,8 @@ def record(out: Path) -> None:
     if (out / OPTIMISERS).exists():
         return
     plan, _ = sea.plan_of(model, dataset, RADIUS / 255, sea.PAPER, IMAGES, "fp32")
-    plan["settings"] = {"loss": "mask-ce", "ways": WAYS}
+    about = {**plan, "settings": {"loss": "mask-ce", "ways": WAYS}}
     samples = [dataset[i] for i in range(IMAGES)]
     images, labels = (torch.stack(part).to(device) for part in zip(*((one.image, one.labels) for one in samples)))
     found = compare_optimisers(model, images, labels, RADIUS / 255)
-    write_atomically(out / OPTIMISERS, json.dumps({"plan": plan, **found}) + "\n")
+    write_atomically(out / OPTIMISERS, json.dumps({"plan": about, **found}) + "\n")

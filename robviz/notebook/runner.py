@@ -134,7 +134,8 @@ def kernel(notebook: NotebookNode) -> Iterator[Callable[[int, str], NotebookNode
         cell = notebook.cells[index]
         cell.source, cell.outputs = source, []
         client.execute_cell(cell, index)
-        return cell
+        result: NotebookNode = cell
+        return result
 
     with tempfile.TemporaryDirectory() as folder, client.setup_kernel(cwd=folder, env=dict(os.environ)):
         if os.environ.get("ROBVIZ_MODE", "quick") == "quick":

@@ -87,7 +87,7 @@ class Viewer(anywidget.AnyWidget):
 MOST_EPS_255 = 16
 
 
-class Explorer(ipywidgets.VBox):
+class Explorer(ipywidgets.VBox):  # type: ignore[misc]
     """Controls above a viewer: each change attacks the picture again. `.comparison` is what is shown.
 
     eps: in pixel units, as in an attack: `4 / 255`, at most `16 / 255`. Its slider, `eps_255`, shows it in 1/255.

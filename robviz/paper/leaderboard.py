@@ -18,6 +18,7 @@ from robviz.files.atomic import write_atomically
 from robviz.metrics import SIZE_NAMES
 from robviz.paper.published import table
 from robviz.paper.side_by_side import leading
+from robviz.results.plan import SettingsPlan
 from robviz.results.report import Report, markdown
 from robviz.types import InputError
 
@@ -74,7 +75,7 @@ class Line:
         return f"{self.conditions.eps_255:g}/255"
 
 
-def runs_of(settings: dict[str, Any]) -> str:
+def runs_of(settings: SettingsPlan) -> str:
     """Describe the attacks of an ensemble, whatever its name."""
     runs = sorted(f"{run['loss']}.{run['attack']}.{run['steps']}" for run in settings["runs"])
     return f"{' + '.join(runs)}, {settings['aggregation']}"

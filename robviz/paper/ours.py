@@ -35,7 +35,7 @@ def model_of(report: Report) -> str:
 
 def percentages(report: Report, row: str, prefix: str, accuracy: str = "accuracy_pooled") -> Line:
     """Return the two figures of a row, in per cent, under the paper's headings."""
-    figures = report.rows[row]
+    figures: dict[str, Any] = {**report.rows[row]}
     return {
         f"{prefix} {heading}": None if figures[key] is None else round(100 * figures[key], 1)
         for heading, key in (("Acc", accuracy), ("mIoU", "miou"))

@@ -107,7 +107,8 @@ class Beside:
 
     def to_csv(self) -> str:
         """Return the table as CSV."""
-        return self.shown().to_csv(index=False)
+        result: str = self.shown().to_csv(index=False)
+        return result
 
     def to_latex(self) -> str:
         """Return a `tabular` in the style of booktabs."""

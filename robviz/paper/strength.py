@@ -27,7 +27,8 @@ def expected_error_between(
 ) -> Tensor:
     """Return the expected error with a temperature from first to last, by the same factor each step."""
     tau = first * (last / first) ** progress
-    return 1 - (logits / tau).softmax(1).gather(1, labels.clamp_min(0)[:, None]).squeeze(1)
+    result: Tensor = 1 - (logits / tau).softmax(1).gather(1, labels.clamp_min(0)[:, None]).squeeze(1)
+    return result
 
 
 def without_entering(logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float) -> Tensor:

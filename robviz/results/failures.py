@@ -22,12 +22,14 @@ from robviz.datasets import load_dataset
 from robviz.files.images import to_bytes
 from robviz.metrics import SIZE_NAMES, accuracy_per_image, iou
 from robviz.results.images import Kept, kept_of
-from robviz.results.plan import CLEAN, Run, key_of
+from robviz.results.plan import CLEAN, Plan, Run, key_of
 from robviz.results.records import Records
 from robviz.results.report import Report
 from robviz.results.samples import kept_samples
 from robviz.results.summary import gathered
 from robviz.types import VOID, Dataset, InputError
+
+__all__ = ["SORTS", "Failures", "export", "failures", "flip_matrix", "select", "to_csv"]
 
 #: What `select` sorts by: its name, the column, and whether the largest comes first.
 SORTS = {
@@ -59,7 +61,7 @@ class Failures:
     """
 
     folder: Path
-    plan: dict[str, Any]
+    plan: Plan
     classes: tuple[str, ...]
     rows: pd.DataFrame
     class_drops: pd.DataFrame
@@ -111,12 +113,12 @@ def failures(folder: str | Path, dataset: Dataset | None = None) -> Failures:
     return Failures(folder, plan, classes, rows, class_drops, flips, missing, found, tuple(report.doubts))
 
 
-def names_of(plan: dict[str, Any]) -> list[str]:
+def names_of(plan: Plan) -> list[str]:
     """Return the names of the unattacked images and of every run, as the records use them."""
     return [CLEAN, *(Run(**run).name for run in plan["settings"]["runs"])]
 
 
-def what_is_missing(folder: Path, plan: dict[str, Any]) -> str:
+def what_is_missing(folder: Path, plan: Plan) -> str:
     """Describe which masks are missing; empty if none is."""
     kept, names = Kept(folder), names_of(plan)
     keys = [key_of(i, name) for i in range(plan["dataset"]["images"]) for name in names]
@@ -177,7 +179,7 @@ def rows_of(
     return rows, pd.DataFrame(drops)
 
 
-def flips_of(folder: Path, plan: dict[str, Any], dataset: Dataset, rows: pd.DataFrame) -> pd.DataFrame:
+def flips_of(folder: Path, plan: Plan, dataset: Dataset, rows: pd.DataFrame) -> pd.DataFrame:
     """Build `flips` of `Failures`; raises InputError if masks, dataset and records do not belong together."""
     kept, (_, *runs), num_classes = Kept(folder), names_of(plan), len(dataset.classes)
     right = rows["attacked"].to_numpy()
@@ -324,7 +326,8 @@ def to_csv(found: Failures, rows: pd.DataFrame, notes: Mapping[str, str] | None 
     table["note"] = [(notes or {}).get(str(index), "") for index in rows["index"]]
     for column in ("image", "run", "loss", "worst_class", "note"):
         table[column] = [inert(str(value)) for value in table[column]]
-    return table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+    result: str = table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+    return result
 
 
 def export(

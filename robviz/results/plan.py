@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any, TypedDict
 
 from robviz.attacks import AttackSpec
 from robviz.types import InputError
@@ -21,7 +22,15 @@ class Run:
         return f"{self.loss}.{self.attack}.{self.steps}"
 
     def spec(self, eps: float, seed: int) -> AttackSpec:
-        """Return the attack at a radius, in [0, 1]."""
+        """Return the attack at a radius.
+
+        Args:
+            eps: The radius, in [0, 1].
+            seed: Of the random start.
+
+        Returns:
+            The attack.
+        """
         return AttackSpec(self.attack, self.loss, eps, self.steps, seed)
 
 
@@ -81,3 +90,99 @@ CLEAN = "clean"  # the key of the unattacked images among the runs
 
 def key_of(index: int, run: str) -> str:
     return f"{index:06d}.{run}"
+
+
+class ModelPlan(TypedDict, total=False):
+    """Identify the model of an evaluation: its name, its weights, and how it is wrapped."""
+
+    name: str
+    sha256: str
+    settings: dict[str, Any]
+    wrapping: dict[str, Any]
+    code: str
+    packages: dict[str, str]
+
+
+class DatasetPlan(TypedDict, total=False):
+    """Identify the images of an evaluation and their labels."""
+
+    name: str
+    split: str
+    images: int
+    classes: list[str]
+    class_weights: list[float] | None
+    sha256: str
+
+
+class RunPlan(TypedDict):
+    """Describe one attack of the ensemble, as `Run` does."""
+
+    loss: str
+    attack: str
+    steps: int
+
+
+class SettingsPlan(TypedDict, total=False):
+    """Describe the ensemble, as `SeaSettings` does."""
+
+    name: str
+    runs: list[RunPlan]
+    aggregation: str
+    seed: int
+    setwise: list[str]
+    blocks: int
+
+
+class Plan(TypedDict, total=False):
+    """Hold everything that decides the outcome of an evaluation; plans of older versions lack some keys."""
+
+    model: ModelPlan
+    dataset: DatasetPlan
+    eps: float
+    settings: SettingsPlan
+    seed: int
+    precision: str
+    prepared: bool
+    eot: int
+    device: str
+    threads: int
+    versions: dict[str, str]
+
+
+class ImageRecord(TypedDict, total=False):
+    """Hold the counts of one image under one run, from which every figure of a report is computed."""
+
+    image: str
+    intersection: list[int]  # per class
+    union: list[int]
+    labelled: list[int]
+    correct: int
+    valid: int
+    size_intersection: list[int]  # small, medium, large objects
+    size_union: list[int]
+    gradients: int
+    seconds: float
+    trouble: list[int]
+
+
+Rate = Any  # a float in [0, 1], or None where it is undefined
+
+
+class Figures(TypedDict, total=False):
+    """Hold what a report says about one prediction per image."""
+
+    accuracy_mean: Rate
+    accuracy_pooled: Rate
+    miou: Rate
+    balanced_accuracy: Rate
+    iou_by_size: dict[str, Rate]
+    iou_by_class: dict[str, Rate]
+
+
+class ImageFigures(TypedDict):
+    """Hold the pixel accuracy of one image before and under the attack `by` that hurts it most."""
+
+    image: str
+    clean: float
+    worst: float
+    by: str

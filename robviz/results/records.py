@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from robviz.files.atomic import writable, write_atomically
 from robviz.types import InputError
 
 
-def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield every leaf of nested dictionaries with its dotted path."""
     for key, value in values.items():
         if isinstance(value, dict):
@@ -28,10 +28,11 @@ SAMPLES = "samples.json"
 DECISIVE = ("torch", "timm")
 
 
-def decides(key: str, plan: dict[str, Any]) -> bool:
+def decides(key: str, plan: Mapping[str, Any]) -> bool:
     """Whether a value of a plan, by its dotted path, can change a figure. Others are recorded, but not compared."""
     if key == "threads":  # they decide how sums round on a CPU
-        return plan.get("device", "cpu") == "cpu"
+        result: bool = plan.get("device", "cpu") == "cpu"
+        return result
     return not key.startswith("versions.") or key.removeprefix("versions.") in DECISIVE
 
 
@@ -67,7 +68,7 @@ class Records:
     """
 
     def __init__(
-        self, folder: Path, plan: dict[str, Any], resume: bool = True, samples: dict[str, str] | None = None
+        self, folder: Path, plan: Mapping[str, Any], resume: bool = True, samples: dict[str, str] | None = None
     ) -> None:
         self.folder = folder / "records"
         with writable(folder):
@@ -79,7 +80,7 @@ class Records:
             self.plan = self.claim(folder / "plan.json", plan, samples)
 
     @staticmethod
-    def claim(path: Path, plan: dict[str, Any], samples: dict[str, str] | None = None) -> dict[str, Any]:
+    def claim(path: Path, plan: Mapping[str, Any], samples: dict[str, str] | None = None) -> dict[str, Any]:
         """Write a plan, or compare it with the one that is there; returns the plan of the records.
 
         Args:
@@ -94,7 +95,7 @@ class Records:
             if samples is not None:
                 write_atomically(path.with_name(SAMPLES), json.dumps(samples, indent=1) + "\n")
             write_atomically(path, json.dumps(plan, indent=1) + "\n")
-            return plan
+            return dict(plan)
         there = json.loads(path.read_text(encoding="utf-8"))
         here, asked = dict(flat(there)), dict(flat(plan))
         differences = [
@@ -108,7 +109,8 @@ class Records:
                 f"{path.parent} holds the records of another run ({'; '.join([*differences, *changed])}); "
                 "give another folder, or resume=False to begin anew"
             )
-        return there
+        result: dict[str, Any] = there
+        return result
 
     def path(self, key: str) -> Path:
         return self.folder / f"{key}.json"
@@ -119,14 +121,15 @@ class Records:
             digest, body = self.path(key).read_text(encoding="utf-8").split("\n", 1)
             if digest != hashlib.sha256(body.encode()).hexdigest():
                 raise InputError("checksum does not match")
-            return json.loads(body)
+            result: dict[str, Any] | None = json.loads(body)
+            return result
         except FileNotFoundError:
             return None
         except ValueError as error:  # of the checksum, of JSON, of the encoding
             warnings.warn(f"record {key} is damaged ({error}) and will be computed again", stacklevel=2)
             return None
 
-    def write(self, key: str, values: dict[str, Any]) -> None:
+    def write(self, key: str, values: Mapping[str, Any]) -> None:
         """Store the values under a key."""
         body = json.dumps(values)
         write_atomically(self.path(key), hashlib.sha256(body.encode()).hexdigest() + "\n" + body)

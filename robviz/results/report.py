@@ -12,7 +12,10 @@ from typing import Any
 import pandas as pd
 
 from robviz.files.atomic import write_atomically
+from robviz.results.plan import Figures, ImageFigures, Plan
 from robviz.types import InputError
+
+__all__ = ["Report", "markdown"]
 
 
 def markdown(frame: pd.DataFrame) -> str:
@@ -63,9 +66,9 @@ class Report:
             it is; empty where nothing was found.
     """
 
-    plan: dict[str, Any]
-    rows: dict[str, dict[str, Any]]
-    images: list[dict[str, Any]]
+    plan: Plan
+    rows: dict[str, Figures]
+    images: list[ImageFigures]
     gradients: int
     doubts: list[str] = field(default_factory=list)
 
@@ -73,7 +76,7 @@ class Report:
         """Return a heading and one line per row, rates in per cent."""
         lines = [["", *COLUMNS.values()]]
         for name, figures in self.rows.items():
-            values = {**figures, **figures["iou_by_size"]}
+            values: dict[str, Any] = {**figures, **figures["iou_by_size"]}
             cells = [values[column] for column in COLUMNS]
             lines.append([name, *("" if value is None else f"{100 * value:.2f}" for value in cells)])
         return lines

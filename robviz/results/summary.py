@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from itertools import combinations
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -24,13 +24,13 @@ from robviz.metrics import (
     worst_case_accuracy,
     worst_case_miou,
 )
-from robviz.results.plan import CLEAN, LOOK, Run, key_of
+from robviz.results.plan import CLEAN, LOOK, Figures, ImageRecord, Plan, Run, key_of
 from robviz.results.records import Records
 from robviz.results.report import DOUBT, Report
 from robviz.types import InputError, Sample
 
 
-def measured(sample: Sample, predictions: Tensor, num_classes: int) -> dict[str, Any]:
+def measured(sample: Sample, predictions: Tensor, num_classes: int) -> ImageRecord:
     """Count everything about one image that a report is made of. predictions: (H, W)."""
     found = counts(predictions[None], sample.labels[None], num_classes)
     small_to_large = size_counts(predictions[None], sample.labels[None], num_classes)
@@ -39,24 +39,24 @@ def measured(sample: Sample, predictions: Tensor, num_classes: int) -> dict[str,
         "intersection": found.intersection[0].tolist(),
         "union": found.union[0].tolist(),
         "labelled": label_counts(sample.labels[None], num_classes)[0].tolist(),
-        "correct": found.correct.item(),
-        "valid": found.valid.item(),
+        "correct": int(found.correct.item()),
+        "valid": int(found.valid.item()),
         "size_intersection": small_to_large[0][0].tolist(),
         "size_union": small_to_large[1][0].tolist(),
     }
 
 
-def record_of(records: Records, index: int, run: str) -> dict[str, Any]:
+def record_of(records: Records, index: int, run: str) -> ImageRecord:
     """Return the record of one image under one run; raises InputError if it is missing."""
     row = records.read(key_of(index, run))
     if row is None:
         raise InputError(f"the record of image {index} under {run} is missing; run the same evaluation again")
-    return row
+    return cast(ImageRecord, row)
 
 
 def gathered(records: Records, run: str, images: int) -> dict[str, Any]:
     """Stack the records of one run over the images; `image` becomes a list of names."""
-    rows = [record_of(records, i, run) for i in range(images)]
+    rows: list[dict[str, Any]] = [{**record_of(records, i, run)} for i in range(images)]
     table: dict[str, Any] = {
         key: [row[key] for row in rows] if key == "image" else torch.tensor([row[key] for row in rows])
         for key in rows[0]
@@ -67,7 +67,7 @@ def gathered(records: Records, run: str, images: int) -> dict[str, Any]:
     return table
 
 
-def seconds_of(records: Records, plan: dict[str, Any]) -> dict[str, float]:
+def seconds_of(records: Records, plan: Plan) -> dict[str, float]:
     """Sum the seconds that each run took, over all images and processes.
 
     They are not part of the report, which is the same on every machine.
@@ -89,7 +89,7 @@ def iou_of_each(names: Iterable[str], intersection: Tensor, union: Tensor) -> di
     return {name: ratio if area else None for name, ratio, area in ratios}
 
 
-def figures_of(rows: dict[str, Any], classes: tuple[str, ...]) -> dict[str, Any]:
+def figures_of(rows: dict[str, Any], classes: tuple[str, ...]) -> Figures:
     """Compute what a report says about one prediction per image; rates in [0, 1], None where undefined."""
     intersection, union = rows["intersection"].sum(0), rows["union"].sum(0)
     accuracy = worst_case_accuracy(rows["correct"][None], rows["valid"])
@@ -99,14 +99,17 @@ def figures_of(rows: dict[str, Any], classes: tuple[str, ...]) -> dict[str, Any]
         "miou": miou(intersection, union),
         "balanced_accuracy": balanced_accuracy(intersection, rows["labelled"].sum(0)),
     }
-    return {
-        **{name: None if math.isnan(rate) else rate for name, rate in rates.items()},
-        "iou_by_size": iou_of_each(SIZE_NAMES, rows["size_intersection"].sum(0), rows["size_union"].sum(0)),
-        "iou_by_class": iou_of_each(classes, intersection, union),
-    }
+    return cast(
+        Figures,
+        {
+            **{name: None if math.isnan(rate) else rate for name, rate in rates.items()},
+            "iou_by_size": iou_of_each(SIZE_NAMES, rows["size_intersection"].sum(0), rows["size_union"].sum(0)),
+            "iou_by_class": iou_of_each(classes, intersection, union),
+        },
+    )
 
 
-def worst_of(tables: list[dict[str, Any]], aggregation: str, seed: int, classes: tuple[str, ...]) -> dict[str, Any]:
+def worst_of(tables: list[dict[str, Any]], aggregation: str, seed: int, classes: tuple[str, ...]) -> Figures:
     """Compute the worst case over several runs: accuracy by its own choice, the rest by the choice of lowest mIoU."""
     stacked = {key: torch.stack([table[key] for table in tables]) for key in tables[0] if key != "image"}
     least = worst_case_accuracy(stacked["correct"], tables[0]["valid"])
@@ -114,8 +117,9 @@ def worst_of(tables: list[dict[str, Any]], aggregation: str, seed: int, classes:
     if aggregation == "accuracy":
         return by_accuracy
     lowest = worst_case_miou(stacked["intersection"], stacked["union"], seed)
-    accuracies = {key: by_accuracy[key] for key in ("accuracy_mean", "accuracy_pooled")}
-    return figures_of(chosen(stacked, lowest.choice), classes) | accuracies
+    worst = figures_of(chosen(stacked, lowest.choice), classes)
+    worst["accuracy_mean"], worst["accuracy_pooled"] = by_accuracy["accuracy_mean"], by_accuracy["accuracy_pooled"]
+    return worst
 
 
 def doubts_of(records: Records, names: list[str], tables: list[dict[str, Any]]) -> list[str]:
@@ -135,7 +139,7 @@ def doubts_of(records: Records, names: list[str], tables: list[dict[str, Any]]) 
     return [f"{DOUBT}: {one}" for one in said]
 
 
-def report_of(records: Records, plan: dict[str, Any], classes: tuple[str, ...]) -> Report:
+def report_of(records: Records, plan: Plan, classes: tuple[str, ...]) -> Report:
     """Build the report from the records alone."""
     images, aggregation, seed = plan["dataset"]["images"], plan["settings"]["aggregation"], plan["seed"]
     names = [Run(**run).name for run in plan["settings"]["runs"]]

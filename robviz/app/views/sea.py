@@ -78,7 +78,8 @@ def expect(photo: str, model: str, ensemble: str, request: gr.Request) -> None:
 def look(photo: str, model: str, eps: float, ensemble: str, steps: int, request: gr.Request) -> EnsembleData:
     """Show the chosen picture before any attack; an ensemble on it stays."""
     if not WORK.leaves(request, (photo, model, ensemble)):
-        return gr.skip()
+        result: EnsembleData = gr.skip()
+        return result
     return first_view(photo, model, eps, ensemble, steps)
 
 

@@ -87,7 +87,8 @@ def look(
 ) -> TransferData:
     """Show what both models see in the chosen picture, before any attack; attacks on it stay."""
     if not WORK.leaves(request, subject_of(photo, upload, one, other)):
-        return gr.skip()
+        result: TransferData = gr.skip()
+        return result
     with closing(views(photo, upload, (one, other), eps, loss, steps)) as frames:
         return next(frames)
 

@@ -47,7 +47,8 @@ def refine(image: np.ndarray, outline: np.ndarray, band: int, beta: float) -> np
         raise InputError(f"band {band} leaves no seed; use a smaller one for this outline")
     colour = rgb2lab(gaussian(image, 0.7, channel_axis=-1)) / 100
     inside = random_walker(colour, seeds, beta=beta, mode="cg_j", prob_tol=0.1, channel_axis=-1) == 1
-    return ndimage.binary_opening(ndimage.binary_fill_holes(inside), disk(1)) | (seeds == 1)
+    result: np.ndarray = ndimage.binary_opening(ndimage.binary_fill_holes(inside), disk(1)) | (seeds == 1)
+    return result
 
 
 def draw(name: str) -> np.ndarray:
