@@ -33,6 +33,21 @@ from robviz.models.answers import answer_of, logits_of, require_normal
 from robviz.norms import L2, LINF, Norm
 from robviz.types import VOID, InputError, check_radius, check_whole
 
+__all__ = [
+    "OPTIMISERS",
+    "TARGETED",
+    "AttackResult",
+    "AttackSpec",
+    "History",
+    "attack_steps",
+    "check_images",
+    "frozen",
+    "last_of",
+    "predicted",
+    "share_equal",
+    "spec_steps",
+]
+
 
 class History(NamedTuple):
     """Record every step of an attack, the start first: (T + 1, B) each; finished images repeat their last values."""
@@ -914,6 +929,7 @@ def result_function(steps: Callable[Concatenate[str, P], AttackSteps], attack: s
 for _attack in OPTIMISERS:
     for _function in (generator_function(attack_steps, _attack), result_function(attack_steps, _attack)):
         globals()[_function.__name__] = _function
+        __all__ += [_function.__name__]
 if TYPE_CHECKING:  # the loop makes them; a type checker reads their signature here
     pgd_steps = apgd_steps = red_eps_apgd_steps = annealed_pgd_steps = generator_function(attack_steps, "pgd")
     pgd_l2_steps = apgd_l2_steps = generator_function(attack_steps, "pgd")

@@ -21,11 +21,29 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
-from robviz.attacks import check_images, checked_logits, frozen, image_generator, last_of
+from robviz.attacks import check_finite, check_images, checked_logits, frozen, image_generator, last_of
 from robviz.files.images import to_bytes
 from robviz.models.answers import answer_of, logits_of
 from robviz.models.layers import device_of, resize
 from robviz.types import VOID, InputError
+
+__all__ = [
+    "METHODS",
+    "Attribution",
+    "Contrast",
+    "TopLogits",
+    "attribute",
+    "attribute_steps",
+    "compare",
+    "compare_steps",
+    "estimate",
+    "grad_cam",
+    "integrated_gradients",
+    "occlusion",
+    "region_at",
+    "segments",
+    "top_logits",
+]
 
 
 def region_at(predictions: Tensor | np.ndarray, y: int, x: int) -> np.ndarray:
@@ -71,8 +89,10 @@ class Question:
     seed: int
 
     def score(self, images: Tensor) -> Tensor:
-        """(B,) the number to explain, of images (B, 3, H, W)."""
-        return logits_of(answer_of(self.model, images), images)[:, self.target, self.region].mean(1)
+        """Return the number to explain, (B,), for images (B, 3, H, W)."""
+        logits = logits_of(answer_of(self.model, images), images)
+        check_finite(logits)
+        return logits[:, self.target, self.region].mean(1)
 
     @property
     def blurred(self) -> Tensor:

@@ -28,6 +28,8 @@ from robviz.models.answers import ADAPT, answer_of, logits_of, require_normal
 from robviz.norms import LINF, Norm, project_linf
 from robviz.types import VOID, InputError
 
+__all__ = ["CHECKS", "check", "require_within"]
+
 
 def require_within(attacked: Tensor, images: Tensor, eps: float, norm: Norm = LINF) -> None:
     """Require that attacked images lie within the budget.

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from robviz.types import VOID, InputError
 
+__all__ = ["LOSSES", "pixel_loss", "tracked_loss"]
+
 Loss = Callable[[Tensor, Tensor, "Tensor | None", float], Tensor]
 
 

@@ -49,7 +49,7 @@ DEFECTS = {
     "random outputs": (Wrapped(before=noisy).eval(), "differ by"),
     "probabilities": (Wrapped(after=lambda x: x.softmax(1)).eval(), "return logits"),
     "vanishing gradient": (Wrapped(before=lambda x: (x * 8).round() / 8).eval(), "100 % of the input gradient is"),
-    "huge radius": (Wrapped(after=lambda x: x.detach() + 0 * x).eval(), "still right at eps 128/255"),
+    "huge radius": (Wrapped(after=lambda x: x.detach() + 0 * x).eval(), "still correct at eps 128/255"),
     "noise": (Wrapped(before=lambda x: (x * 8).round() / 8).eval(), "noise of the same size leaves"),
     "squares": (Wrapped(before=Rounded.apply).eval(), "random squares leave"),
 }

@@ -173,7 +173,7 @@ def test_the_augmented_training_set_leaves_out_every_validation_image(tiny_voc):
     assert check(dataset) == []
     dataset.pairs[3].mask.write_bytes(b"no matrix")
     (problem,) = check(dataset)
-    assert "f.mat is no mask of SBD" in problem.reason
+    assert "f.mat is not a mask of SBD" in problem.reason
 
 
 def test_camvid_is_read_in_both_layouts(tmp_path):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -192,8 +194,10 @@ def test_a_folder_of_nothing_and_a_dataset_of_another_are_refused(folder, tmp_pa
         failures(folder, Other())
 
 
-def test_a_dataset_that_is_not_here_leaves_the_counts(folder):
-    counted = failures(folder)
+def test_a_dataset_that_is_not_here_leaves_the_counts(folder, tmp_path):
+    older = Path(shutil.copytree(folder, tmp_path / "older"))  # an evaluation that kept no samples
+    shutil.rmtree(older / "samples")
+    counted = failures(older)
     assert counted.flips is None
     assert "unknown dataset 'noise'" in counted.missing
     assert len(counted.rows) == 10

@@ -543,7 +543,7 @@ def test_a_classifier_sees_whole_pictures_and_lends_its_backbone(tmp_path, monke
     (report,) = islice(evaluations, 1)
     assert report.plan["model"]["name"] == "mini-at-2-300"
     assert report.plan["eps"] == 2 / 255
-    assert report.plan["dataset"] == {"name": "photos", "split": "val-128", "images": 1}
+    assert {"name": "photos", "split": "val-128", "images": 1}.items() <= report.plan["dataset"].items()
     (line,) = paper.ours(3, reports_in(tmp_path / "reports")).to_dict("records")
     assert (line["Training"], line["Steps"], line["Its."], line["Seeds"]) == ("AT", 2, 300, 1)
     classifier = load_model(tmp_path / "stages" / "mini-classifier.safetensors")

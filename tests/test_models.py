@@ -256,7 +256,7 @@ def test_without_the_imagenet_weights_the_way_to_get_them_is_told(monkeypatch):
         efficientnet.load_imagenet(build("upernet-efficientnet-lite0", 2))
 
 
-SHIPPED = ["camvid-at", "camvid-clean", "camvid-pirat", "photos-clean", "photos-robust"]
+SHIPPED = ["camvid-at", "camvid-clean", "camvid-pirat", "photos-clean", "photos-onestep", "photos-robust"]
 
 
 def test_the_shipped_models_are_clean_and_robust_ones_of_both_datasets():

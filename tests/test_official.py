@@ -191,6 +191,8 @@ def test_the_command_evaluates_what_a_configuration_names(tmp_path, monkeypatch)
 
 
 class Done:
+    doubts = ()
+
     def to_markdown():
         return ""
 

@@ -14,6 +14,18 @@ from robviz.datasets.validation import check as check
 from robviz.datasets.weights import class_weights as class_weights
 from robviz.types import Dataset, InputError
 
+__all__ = [
+    "DATASETS",
+    "Entry",
+    "augmented",
+    "available",
+    "check",
+    "class_weights",
+    "get",
+    "inventory",
+    "load_dataset",
+]
+
 
 @dataclass(frozen=True)
 class Entry:

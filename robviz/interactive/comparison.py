@@ -21,6 +21,20 @@ from robviz.models.layers import device_of
 from robviz.norms import LINF
 from robviz.types import Sample
 
+__all__ = [
+    "Comparison",
+    "Moment",
+    "Scores",
+    "Subject",
+    "compare",
+    "compare_steps",
+    "finalise",
+    "scores",
+    "seen",
+    "step_seconds",
+    "unattacked",
+]
+
 
 def never() -> bool:
     """Return False: nobody stops the work.

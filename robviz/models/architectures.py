@@ -64,7 +64,17 @@ UNMISTAKABLE = 12347  # a number of classes that no tensor has as a side by chan
 
 
 def architecture_of(name: str) -> Architecture:
-    """Return the row of a name, or of `upernet/<a backbone of timm>`; raises InputError for an unknown one."""
+    """Return the row of an architecture.
+
+    Args:
+        name: A key of `ARCHITECTURES`, or `upernet/<a backbone of timm>`.
+
+    Returns:
+        The row.
+
+    Raises:
+        InputError: For an unknown name.
+    """
     if found := from_timm.parts(name):
         return Architecture(found[0], load_imagenet=found[1])
     if name not in ARCHITECTURES:
@@ -97,14 +107,24 @@ def build(architecture: str, num_classes: int) -> nn.Module:
 
 
 def load_checkpoint(model: nn.Module, source: str | Path | State, averaged: bool | None = None) -> nn.Module:
-    """Fill a model that `build` made with a checkpoint, under its own keys or the published ones; returns the model.
+    """Fill a model that `build` made with a checkpoint, under its own keys or the published ones.
 
-    source: a path (`.safetensors`, or a `.pth` of tensors alone: code in it is never run) or a state dict. The
-    dictionary may lie under "state_dict", "model" and the like, its keys behind the prefixes of DataParallel,
-    torch.compile, Lightning or AveragedModel. averaged: whether to take the running average of the weights where a
-    checkpoint holds both; a warning says which were taken where nothing is said. Strict: raises InputError that names
-    the first keys that are missing, unknown or of another shape, and what to build instead; only counters of batch norm
-    may be missing.
+    The loading is strict, except that counters of batch norm may be missing.
+
+    Args:
+        model: A model that `build` made.
+        source: A path (`.safetensors`, or a `.pth` of tensors alone; code in it is never executed) or a state dict. The
+            dictionary may lie under "state_dict", "model" and the like, and its keys may have the prefixes of
+            DataParallel, torch.compile, Lightning or AveragedModel.
+        averaged: Whether to take the running average of the weights if a checkpoint holds both; if None, a warning says
+            which weights were taken.
+
+    Returns:
+        The same model.
+
+    Raises:
+        InputError: If keys are missing, unknown or of another shape; the message names the first, and what to build
+            instead.
     """
     name, here = str(model.architecture), model.state_dict()
 

@@ -92,17 +92,17 @@ def card_path(name: str) -> Path:
 
 
 def add_model(name: str, listener: Listener = hub.silent) -> Card:
-    """Download another library's model, try it on a random picture, and list it in `available` from now on.
+    """Download another library's model, try it on a random picture, and list it in `available` from then on.
 
     Args:
-        name: with its prefix, such as `hf/<owner>/<name>`.
-        listener: is told how far the download is: the bytes that are here, and those of the file, where known.
+        name: With its prefix, such as `hf/<owner>/<name>`.
+        listener: Called with the bytes received so far and, if known, those of the file.
 
     Returns:
         Its card.
 
     Raises:
-        InputError: for a name that nothing is under, or a model that cannot be attacked, in one sentence.
+        InputError: For an unknown name, or a model that cannot be attacked.
     """
     card = card_of(hub.load(name, listener))
     added_folder().mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,11 @@ def add_model(name: str, listener: Listener = hub.silent) -> Card:
 
 
 def remove_model(name: str) -> None:
-    """Leave an added model out of `available` again; its files stay in the cache of its library."""
+    """Remove an added model from `available`; its files stay in the cache of its library.
+
+    Args:
+        name: The name of the model.
+    """
     card_path(name).unlink(missing_ok=True)
 
 

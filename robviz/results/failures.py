@@ -29,6 +29,8 @@ from robviz.results.samples import kept_samples
 from robviz.results.summary import gathered
 from robviz.types import VOID, Dataset, InputError
 
+__all__ = ["SORTS", "Failures", "export", "failures", "flip_matrix", "select", "to_csv"]
+
 #: What `select` sorts by: its name, the column, and whether the largest comes first.
 SORTS = {
     "accuracy drop": ("drop", True),
