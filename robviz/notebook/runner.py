@@ -269,7 +269,8 @@ PLACE = """<div class="robviz-live"></div><script type="application/json">{data}
 <noscript><img alt="{alt}" src="data:image/png;base64,{png}"></noscript>"""
 START = """
 for (const place of document.querySelectorAll(".robviz-live")) {
-  window.robviz.viewer(place, JSON.parse(place.nextElementSibling.textContent));
+  const shown = window.robviz.viewer(place, JSON.parse(place.nextElementSibling.textContent));
+  shown.ready.then(() => shown.setPanes(4));
 }
 """
 
