@@ -108,7 +108,7 @@ def public_functions():
                 yield f"{name}.{public}", value
             elif inspect.isclass(value):
                 for method, function in vars(value).items():
-                    if method[0] != "_" and inspect.isfunction(function):
+                    if method[0] != "_" and inspect.isfunction(function) and function.__module__ == value.__module__:
                         yield f"{name}.{public}.{method}", function
 
 

@@ -32,10 +32,18 @@ def render(
     out: Annotated[Path, Argument(help="Folder to write to.", show_default=False)],
     names: Names = None,
 ) -> None:
-    """Run the solved notebooks and write them as HTML with pictures."""
+    """Run the solved notebooks and write them as HTML with live viewers."""
     from robviz.notebook import runner
 
     runner.render(out, names or [])
+
+
+@commands.command()
+def record() -> None:
+    """Compute the long runs that the notebooks show, where they are missing; best on a GPU."""
+    from robviz.notebook import recorded
+
+    recorded.record(recorded.folder())
 
 
 @commands.command()

@@ -119,7 +119,7 @@ class Evidence:
         masks = "" if self.agrees else " The masks in the file are others than the model's: another version made them."
         return (
             f"Read back from the file: the attacked picture differs by {self.shown.largest_change}/255 at most and "
-            f"{fooled}: {before:.1f} % of the pixels right before, {after:.1f} % after.{masks}"
+            f"{fooled}: {before:.1f} % pixel accuracy before, {after:.1f} % after.{masks}"
         )
 
 

@@ -332,7 +332,7 @@ def adapt(  # noqa: PLR0913 - public and documented
         module: From normalised images to logits of any resolution, which are resized to that of the image (bilinear): a
             torchvision, transformers or segmentation_models_pytorch model, any nn.Module (wrapped, not copied, and put
             in eval mode), any function, or the path of a TorchScript or `torch.export` (`.pt2`) file.
-        classes: The name of each channel.
+        classes: The name of each channel; a dictionary maps the index to the name.
         mean: Mean of the colours in [0, 1] that the module was trained with; (0, 0, 0) if it normalises by itself.
         std: Their standard deviation; (1, 1, 1) if the module normalises by itself.
         dataset: Predict the classes of this dataset.
@@ -348,6 +348,7 @@ def adapt(  # noqa: PLR0913 - public and documented
         palette: Colours of the resulting classes; by default the dataset's, or generated ones.
         name: The name of the model; by default that of its class or file.
         size: (H, W) of the random picture that the module is tried on now.
+        device: Where to put the model; by default, it stays where it is.
 
     Returns:
         The model, whose `.card` holds its name and classes.

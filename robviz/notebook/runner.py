@@ -3,34 +3,7 @@
 `robviz course check` runs every notebook of `notebooks/`, each exercise as its student finds it, with mistakes, then
 solved; `render` makes HTML of the solved copies, `solve` writes one, `strip` clears outputs before a commit.
 
-How a notebook is written
--------------------------
-What lies in git is the student's copy, without outputs. `tests/test_course.py` holds each to these rules:
-
-- The first cell, Markdown, has the title, `**Goals**`, `**Prerequisites**` and `**Time**` (of a student, in minutes);
-  the last ones have an `**Open task**`, a `**Stretch task**`, `## References`, a `## Summary` and a link into the app,
-  `http://127.0.0.1:7860/?photo=chelsea&model=photos-clean&eps=4&loss=mask-ce&steps=20&seed=0`.
-- The first code cell is tagged `parameters` and holds `MODE = None`; the second ends in
-  `lesson = course.begin("NN_name", MODE)` and `lesson`, which shows mode, seed and measured runtime. Models and images
-  come from `lesson.model()`, `lesson.pair()`, `lesson.dataset()`, `lesson.samples(...)`; what else differs between the
-  modes is written `lesson.pick(quick, full)`; `lesson.out("name")` is a folder for what full mode resumes.
-- Say, run, see, interpret. `ruff` holds for cells, too. Code cells are short (median at most 4 lines); a `def` only
-  where the student writes one.
-- A claim is a cell tagged `claim`, only of `lesson.claim(sentence, holds)`: it prints the sentence, with its numbers,
-  if it holds, and fails if not. Prose holds no digits but settings in `code` and places (Table 6, section 3.4,
-  Exercise 1), except right below a claim. At least once a `**Predict:**` comes before the cell that reveals, with
-  `guess = lesson.guess(...)` to write the prediction down.
-- An exercise is a code cell tagged `exercise`. As it is, running it raises NotImplementedError: `def f(x): raise
-  NotImplementedError("...")` and below it a call. Its metadata holds `robviz: {"solution": "...", "wrong": ["...",
-  ...]}`: the cell's whole text once solved, and solutions with mistakes worth explaining.
-- The next code cell, tagged `check`, asserts; the message explains the mistake in one sentence. It fails for each
-  `wrong`, and for every oddity of `robviz.notebook.expect` (nothing returned, NaN, another type, ...), which is what
-  `course.expect(answer, ...)` as its first line is for. It is left out where the exercise is not solved, and so is
-  every cell tagged `after`: those use the student's answer. No other cell may. `lesson.solution(1)` folds out the
-  solution of Exercise 1. All of them are tagged `raises-exception` as well, so that "run all" goes on behind them.
-- Charts are those of `robviz.notebook.charts` (matplotlib: they show everywhere, with a text instead), the viewer is
-  `show` or `Explorer` of `robviz.notebook.widget`, a table of the paper beside ours `robviz.paper.beside(...)` as a
-  cell's last line. What two notebooks need is in the library, not in cells. Formulas are TeX between dollar signs.
+`docs/contributing/notebooks.md` has the rules of a notebook; `tests/test_course.py` holds each to them.
 """
 
 from __future__ import annotations
