@@ -71,7 +71,7 @@ def test_every_step_is_valid_and_no_worse_than_the_last(bends, batch):
     images, labels = batch
     labels = torch.where(labels == VOID, VOID, bends(images).max(1).indices)
     before = None
-    for step, result in enumerate(alma_prox_steps(bends, images, labels, 60, share=0.02)):
+    for step, result in enumerate(alma_prox_steps(bends, images, labels, 60, share=0.01)):
         assert result.step == step
         assert 0 <= result.images.min() <= result.images.max() <= 1
         assert result.predictions.equal(bends(result.images).max(1).indices)
