@@ -107,8 +107,9 @@ def test_the_widget_carries_the_apps_script_and_a_still_picture(shown):
     mime, _ = widget._repr_mimebundle_()
     assert str(Viewer._esm) == bundle("widget.js")
     assert "application/vnd.jupyter.widget-view+json" in mime
-    assert base64.b64decode(mime["image/png"]) == still(data)
-    assert Image.open(io.BytesIO(still(data))).width > 3 * 100
+    drawn, _ = still(data)._repr_png_()
+    assert base64.b64decode(mime["image/png"]) == drawn
+    assert Image.open(io.BytesIO(drawn)).width > 3 * 100
 
 
 def test_a_moved_control_attacks_anew():
@@ -121,7 +122,7 @@ def test_a_moved_control_attacks_anew():
     assert explorer.comparison.largest_change == 0
     assert explorer.comparison.scores_after.accuracy > before
     assert "mask-ce-bal" not in explorer.loss.options
-    assert "image/png" in explorer._repr_mimebundle_()
+    assert "image/png" in explorer._repr_mimebundle_()[0]
     again = show(explorer.comparison, model).data
     assert again["pictures"] == explorer.viewer.data["pictures"]
 
