@@ -26,10 +26,10 @@ from torch.nn import functional as F
 
 from robviz import cli
 from robviz.datasets import DATASETS, augmented, camvid, check, class_weights, load_dataset, voc
-from robviz.datasets.custom import Card, colour_map, pairs_of
+from robviz.datasets.custom import FolderCard, colour_map, pairs_of
 from robviz.datasets.labels import read_table
 from robviz.datasets.pairs import fit
-from robviz.files.archives import require_sha1, unpack
+from robviz.files.archives import extract_archive, require_sha1
 from robviz.types import VOID, Dataset, Sample
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
@@ -604,7 +604,7 @@ def test_archives_that_lead_out_of_their_folder_are_refused(tmp_path, name):
     fine, bad = tarfile.TarInfo("fine"), tarfile.TarInfo(name)
     for archive in (tmp_path / "bad.zip", tar_of(tmp_path / "bad.tar", fine, bad)):
         with pytest.raises(ValueError, match="which leads out of its folder; nothing of it was kept"):
-            unpack(archive, tmp_path / "into")
+            extract_archive(archive, tmp_path / "into")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.tar", "bad.zip"]
 
 
@@ -614,10 +614,10 @@ def test_links_out_of_the_folder_damaged_archives_and_taken_folders_are_refused(
     (tmp_path / "cut.tgz").write_bytes(b"\x1f\x8b no gzip")
     for archive in (tar_of(tmp_path / "link.tar", link), tmp_path / "cut.tgz"):
         with pytest.raises(ValueError, match=f"could not unpack {archive.name}: "):
-            unpack(archive, tmp_path / "into")
+            extract_archive(archive, tmp_path / "into")
     (tmp_path / "into").mkdir()
     with pytest.raises(ValueError, match="into exists already; move it away"):
-        unpack(tmp_path / "link.tar", tmp_path / "into")
+        extract_archive(tmp_path / "link.tar", tmp_path / "into")
 
 
 #: What file names may hold and patterns must not give a meaning to: of a shell, of a regular expression.
@@ -638,7 +638,7 @@ def test_the_stars_of_a_pattern_are_found_in_pictures_and_filled_into_masks(name
         for drive, frame in names:
             write(base / f"{before}{drive}/in{between}{frame}.png", noise(2, 2))
         write(base / f"{before}a/deeper/in{between}b.png", noise(2, 2))
-        card = Card(
+        card = FolderCard(
             base / "dataset.yaml",
             "own",
             ("a", "b"),

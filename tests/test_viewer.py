@@ -13,7 +13,7 @@ from robviz.app.plots import attack_curve
 from robviz.attacks import AttackSpec
 from robviz.datasets import load_dataset
 from robviz.files.images import overlay, to_tensor
-from robviz.interactive.comparison import Comparison, Moment, Scores, Subject, compare_steps
+from robviz.interactive.comparison import Comparison, Scores, Snapshot, Subject, compare_steps
 from robviz.models import card_of, load_model
 from robviz.notebook.widget import Explorer, Viewer, show, still
 from robviz.viewer import viewer_data
@@ -40,7 +40,10 @@ def shown() -> Comparison:
         scores_after=Scores(0.25, 0.125),
         curve=(0.9, 0.5),
         losses=(0.1, 0.7),
-        trail=(Moment(0, 0.9, labels.clip(0).astype(np.uint8)), Moment(1, 0.5, 1 - labels.clip(0).astype(np.uint8))),
+        trail=(
+            Snapshot(0, 0.9, labels.clip(0).astype(np.uint8)),
+            Snapshot(1, 0.5, 1 - labels.clip(0).astype(np.uint8)),
+        ),
         step=1,
         steps=20,
         eps=2 / 255,
