@@ -323,7 +323,7 @@ def test_a_cell_of_the_heatmap_gives_its_row_and_is_marked(page):
 @pytest.mark.browser
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_click_on_a_picture_gives_its_pixel(page):
-    url = picture(np.full((20, 40, 3), 100, np.uint8))
+    url = png_url(np.full((20, 40, 3), 100, np.uint8))
     data: payloads.WhyData = {
         "panes": [{"title": title, "caption": "", "url": url} for title in ("clean", "attacked")],
         "size": [40, 20],
@@ -344,7 +344,7 @@ def test_a_click_on_a_picture_gives_its_pixel(page):
 @pytest.mark.browser
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_round_of_a_training_can_be_looked_at_while_more_come(page):
-    url = picture(np.full((2, 3, 3), 100, np.uint8))
+    url = png_url(np.full((2, 3, 3), 100, np.uint8))
     rounds: list[payloads.TrainingRound] = [{"url": url, "caption": f"{n} % right"} for n in range(4)]
     data: payloads.TrainingData = {"size": [3, 2], "rounds": rounds[:3], "done": 0.5, "note": ""}
     shown_by(page, "training", data)

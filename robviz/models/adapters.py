@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robviz.datasets.photos import PALETTE
-from robviz.models.answers import require_normal
+from robviz.models.answers import require_normal, told
 from robviz.models.card import Card
 from robviz.models.devices import device_named
 from robviz.models.layers import device_of, resize
@@ -39,9 +39,7 @@ def chosen_output(answer: Any, output: Output) -> Any:
         try:
             return answer[output]
         except (LookupError, TypeError) as error:
-            raise InputError(
-                f"output={output!r} is not in what the module returned, {numbered_classes(answer)}"
-            ) from error
+            raise InputError(f"output={output!r} is not in what the module returned, {told(answer)}") from error
     if isinstance(answer, Mapping):
         return next((answer[key] for key in KEYS if key in answer), answer)
     return answer
@@ -50,9 +48,7 @@ def chosen_output(answer: Any, output: Output) -> Any:
 def background_and(logit: Any) -> Any:
     """Two classes of one logit for the foreground: the background's is 0."""
     if not (isinstance(logit, Tensor) and logit.ndim == 4 and logit.shape[1] == 1):
-        raise InputError(
-            f'output="binary" is for one logit a pixel, (B, 1, h, w); the module returned {numbered_classes(logit)}'
-        )
+        raise InputError(f'output="binary" is for one logit a pixel, (B, 1, h, w); the module returned {told(logit)}')
     return torch.cat([torch.zeros_like(logit), logit], 1)
 
 
@@ -84,7 +80,7 @@ def checked(logits: Any, channels: int) -> Tensor:
     if not (isinstance(logits, Tensor) and logits.is_floating_point() and logits.ndim == 4):
         raise InputError(
             "the module must return logits, a float tensor (B, K, h, w) or a dictionary with one under "
-            f"{' or '.join(map(repr, KEYS))}; got {numbered_classes(logits)}; output= chooses, by a key or a function of the answer"
+            f"{' or '.join(map(repr, KEYS))}; got {told(logits)}; output= chooses, by a key or a function of the answer"
         )
     if logits.shape[1] == 1:
         raise InputError(
