@@ -6,6 +6,7 @@ is, `robviz.finetune` makes it more so. Nothing heavy is imported before it is u
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from robviz.models import load_model as load_model
 
 __version__ = "0.1.0"
+
+# Torch's threads spin while they wait for each other, so long that beside another busy process a step takes 40 times as
+# long. GNU's OpenMP reads this when torch is imported; other libraries do not know it.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _FUNCTIONS = {"load_model": "robviz.models", "load_dataset": "robviz.datasets"}
 #: public name -> module, imported on first use

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from robviz.losses import LOSSES, pixel_loss
+from robviz.losses import LOSSES, expected_score, pixel_loss
 from tests.golden import golden
 
 WEIGHTS = torch.tensor([0.2, 0.5, 0.3])
@@ -101,3 +101,43 @@ def test_an_unknown_loss_is_answered_with_the_known_ones():
 def test_shapes_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match=r"got \(1, 2, 4, 4\) and \(1, 2, 2\)"):
         pixel_loss("ce", torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 2, dtype=torch.int64))
+
+
+def test_the_expected_error_is_the_error_itself_in_the_end_and_soft_at_first():
+    logits = torch.tensor([[8.0, 0.0], [0.0, 8.0]]).view(1, 2, 1, 2)
+    labels = torch.zeros(1, 1, 2, dtype=torch.int64)
+    last = pixel_loss("expected-error", logits, labels, progress=1.0)
+    torch.testing.assert_close(last, torch.tensor([[[0.0, 1.0]]]))
+    soft, plain = (pixel_loss(f"expected-error{kind}", logits, labels, progress=0.0)[0, 0, 0] for kind in ("-soft", ""))
+    assert soft == pytest.approx(1 / (1 + math.exp(8 / 3)))
+    assert plain == pytest.approx(1 / (1 + math.exp(8)))
+
+
+def test_the_gradient_of_the_expected_score_has_its_closed_form():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 4, 3, 5, generator=generator, dtype=torch.float64).requires_grad_()
+    labels = torch.randint(0, 4, (2, 3, 5), generator=generator)
+    leave, enter = torch.rand(2, 4, generator=generator, dtype=torch.float64)
+    loss = expected_score(logits, labels, leave, enter, 0.7)
+    (gradient,) = torch.autograd.grad(loss.sum(), logits)
+    worth = (leave[:, None] + enter[None]).fill_diagonal_(0)[labels].movedim(-1, 1)  # (B, K, H, W)
+    p = (logits / 0.7).softmax(1)
+    torch.testing.assert_close(loss, (p * worth).sum(1))
+    torch.testing.assert_close(gradient, p * (worth - loss[:, None]) / 0.7)
+    assert ((loss >= 0) & (loss <= (leave.max() + enter.max()))).all()
+
+
+def test_the_expected_miou_sends_pixels_to_rare_classes():
+    logits = torch.tensor([2.0, 0.0, 0.0]).view(1, 3, 1, 1).requires_grad_()
+    loss = pixel_loss("expected-miou", logits, torch.zeros(1, 1, 1, dtype=torch.int64), torch.tensor([0.2, 0.7, 0.1]))
+    (gradient,) = torch.autograd.grad(loss.sum(), logits)
+    common, rare = gradient[0, 2, 0, 0], gradient[0, 1, 0, 0]
+    assert rare > common > 0
+
+
+def test_the_expected_miou_takes_two_rows_of_worths_and_needs_some():
+    logits, labels = torch.randn(1, 3, 2, 2), torch.zeros(1, 2, 2, dtype=torch.int64)
+    both = pixel_loss("expected-miou", logits, labels, WEIGHTS.expand(2, 3))
+    torch.testing.assert_close(both, pixel_loss("expected-miou", logits, labels, WEIGHTS))
+    with pytest.raises(ValueError, match="expected-miou needs class_weights"):
+        pixel_loss("expected-miou", logits, labels)

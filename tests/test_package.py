@@ -163,3 +163,16 @@ def test_the_readme_names_the_fewest_steps_that_reach_the_papers_figure():
     assert [row["radius"] for row in rows] == ["4/255", "8/255"]
     assert [row["`strong` is there"] for row in rows] == ["after 200", "not within the steps tried"]
     assert rows[0]["with"] == "40.00 %"
+
+
+@pytest.mark.parametrize(
+    ("own", "found"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+    ids=["none", "spin count", "wait policy"],
+)
+def test_threads_wait_briefly_unless_the_user_has_set_how_they_wait(own, found):
+    code = "import robviz, os; print(os.environ.get('GOMP_SPINCOUNT'))"
+    others = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    ran = subprocess.run([sys.executable, "-c", code], env=others | own, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == found
+    assert not ran.stderr

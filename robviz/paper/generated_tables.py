@@ -10,6 +10,7 @@ import pandas as pd
 from robviz.files.paths import bundled_path
 from robviz.models import Card, published, shipped_models
 from robviz.models.published import CHECKPOINTS
+from robviz.paper import strength_tables
 from robviz.paper.ours import ours
 from robviz.results.report import Report, markdown
 from robviz.types import InputError
@@ -123,7 +124,7 @@ def steps_to_match_paper(reports: list[Report]) -> pd.DataFrame:
         steps = sum(run["steps"] for run in plan["settings"]["runs"])
         if name == "paper":
             published[key] = steps, miou
-        elif name.startswith("strong"):
+        elif strength_tables.family_of(report) == "strong":
             found.setdefault(key, {})[steps] = miou
     rows = []
     for (model, eps), (steps, miou) in sorted(published.items()):
@@ -154,6 +155,13 @@ def generated_tables() -> dict[str, str]:
         "evaluations": markdown(evaluation_table(reports)),
         "enough": markdown(steps_to_match_paper(reports)),
         "alone": markdown(per_attack_table(reports)),
+        "strength": markdown(strength_tables.strength(reports)),
+        "winners": markdown(strength_tables.winners(reports)),
+        "temperatures": markdown(strength_tables.temperatures()),
+        "optimisers": markdown(strength_tables.optimisers()),
+        "warm_starts": markdown(strength_tables.warm_starts()),
+        "before_sets": markdown(strength_tables.before_sets()),
+        "sets": markdown(strength_tables.sets()),
         "miniature": markdown(ours(3, reports_in(folder / "miniature")).drop(columns="Setting")),
     }
 
