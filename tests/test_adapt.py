@@ -117,7 +117,9 @@ def test_a_librarys_model_answers_as_there_and_can_be_attacked_and_evaluated(lib
 
     onto = adapt(module, CLASSES, **COLOURS, **arguments, **ONTO_STREETS)
     report = evaluate(onto, Streets(), 8 / 255, SeaSettings("tiny", (Run("mask-ce", "apgd", 2),)))
-    assert report.plan["model"] == {"name": type(module).__name__, "sha256": fingerprint(onto)}
+    told = report.plan["model"]
+    assert (told["name"], told["sha256"]) == (type(module).__name__, fingerprint(onto))
+    assert told["wrapping"]["class_of_channel"] == [2, 0, 1, 1, -1]
     labels = torch.stack([sample.labels for sample in Streets()])
     is_right = (onto(images).argmax(1) == labels)[labels >= 0]
     assert report.rows["clean"]["accuracy_pooled"] == pytest.approx(is_right.double().mean().item())

@@ -1,0 +1,275 @@
+"""A sentence for everything else: what was expected, what came, what to do."""
+
+from __future__ import annotations
+
+import ast
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from robviz.app.serving import is_free, require_free
+from robviz.cli.evaluate import check_command, model_of
+from robviz.datasets import check, class_weights, load_dataset
+from robviz.files.atomic import writable
+from robviz.finetune.images import read_by_workers
+from robviz.finetune.recipes import RECIPES, changed
+from robviz.models import adapt, card_of
+from robviz.models.devices import device_named
+from robviz.results.failures import failures
+from robviz.results.plan import Run, SeaSettings
+from robviz.results.samples import KeptSamples
+from robviz.sea import evaluate
+from robviz.types import InputError, radius_in_levels
+
+ROOT = Path(__file__).parent.parent
+AS_THEY_ARE = {"mean": (0, 0, 0), "std": (1, 1, 1)}
+
+
+# ------------------------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [
+        ("eps=4/255", 4 / 255),
+        ("learning_rate=1e-3", 1e-3),
+        ("iterations=1e3", 1000),
+        ("sizes=64", (64,)),
+        ("sizes=[[240, 320]]", ((240, 320),)),
+        ("clip=null", None),
+    ],
+)
+def test_settings_of_a_recipe_are_taken_as_they_are_meant(change, value):
+    assert getattr(changed(RECIPES["photos-clean"], [change]), change.partition("=")[0]) == value
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("eps=4", r"eps must lie in \[0, 1\] .* got 4; did you mean 4/255\?"),
+        ("eps=four", "eps must be a number, such as 3, 1e-3 or 4/255, got 'four'"),
+        ("learning_rate=-1", "learning_rate must be a number at least 0, got -1"),
+        ("batch_size=2.5", "batch_size must be a whole number, got 2.5"),
+        ("seed=-1", "seed must be at least 0, got -1"),
+        ("base_size=0", "base_size must be at least 1, got 0"),
+        ("warm_up=5", "warm_up must be a number within 0 .. 1, a share, got 5"),
+        ("sizes=[3]", r"sizes must be sides of at least 8 pixels, such as \[128, 160\]"),
+        ("name=a/b", "name must consist of letters, digits, dots, dashes and underscores, got 'a/b'"),
+    ],
+)
+def test_other_settings_are_refused_before_a_training_starts(change, says):
+    with pytest.raises(ValueError, match=says):
+        changed(RECIPES["photos-clean"], [change])
+
+
+def test_a_radius_on_the_command_line_is_given_in_levels():
+    assert radius_in_levels("4") == radius_in_levels("4/255") == 4 / 255
+    assert radius_in_levels("0.25") == 0.25 / 255
+    with pytest.raises(ValueError, match=r"0.0157 of them change nothing; did you mean 4\?"):
+        radius_in_levels("0.0157")
+    for text in ("256", "-1", "nan", "four"):
+        with pytest.raises(ValueError, match=r"given in 1/255, such as 4 or 4/255, and lies within 0 .. 255; got"):
+            radius_in_levels(text)
+
+
+# ------------------------------------------------------------------------------------- places
+
+
+@pytest.mark.parametrize("name", ["cuda:7", "gpu", "cpu:x", "cpu:3"])
+def test_a_device_that_is_not_there_is_named_with_those_that_are(name):
+    with pytest.raises(ValueError, match=f"device '{name}'.*; this machine has: cpu"):
+        device_named(name)
+    assert device_named(None) == device_named("cpu") == torch.device("cpu")
+
+
+def test_a_port_in_use_gets_a_sentence_and_the_next_free_one():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ValueError, match=rf"port {port} of 127.0.0.1 is taken .*; port (\d+) is free: add --port"):
+            require_free("127.0.0.1", port)
+    assert is_free("127.0.0.1", port)
+    require_free("127.0.0.1", port)
+    with pytest.raises(ValueError, match=r"within 0 .. 65535, got 70000"):
+        require_free("127.0.0.1", 70000)
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    for place in (tmp_path / "file", tmp_path / "file/below"):
+        with (
+            pytest.raises(ValueError, match=f"cannot write to {place}: it is a file or lies below one"),
+            writable(place),
+        ):
+            place.mkdir(parents=True)
+    with pytest.raises(ValueError, match="No such file or directory; give a folder"), writable(tmp_path):
+        (tmp_path / "no/such").mkdir()
+
+
+def test_a_full_disk_stays_an_error_of_the_system(tmp_path):
+    with pytest.raises(OSError, match="No space left"), writable(tmp_path):
+        raise OSError(28, "No space left on device")
+
+
+# ------------------------------------------------------------------------------------- models of one's own
+
+BUILDERS = """
+import torch
+from torch import nn
+def needs(path): return nn.Conv2d(3, 4, 1)
+def fails(): return torch.load("/nowhere/weights.pth")
+def fine(): return nn.Conv2d(3, 4, 1)
+"""
+
+
+def test_a_function_that_fails_is_named_with_what_it_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+    (tmp_path / "builders.py").write_text(BUILDERS, encoding="utf-8")
+    for name, says in (("needs", "TypeError: needs.. missing 1 required"), ("fails", "FileNotFoundError: ")):
+        with pytest.raises(InputError, match=rf"builders.py:{name} failed: {says}.*; expected a function without"):
+            model_of(f"{tmp_path}/builders.py:{name}", None)
+    from robviz.models.identity import identity
+
+    first = identity(model_of(f"{tmp_path}/builders.py:fine", None))
+    (tmp_path / "builders.py").write_text(BUILDERS.replace("(3, 4, 1)", "(3, 4, 1, bias=True)"), encoding="utf-8")
+    import linecache
+
+    linecache.clearcache()
+    assert identity(model_of(f"{tmp_path}/builders.py:fine", None))["code"] != first["code"]
+
+
+def test_a_mapping_from_numbers_to_names_is_taken_by_its_numbers():
+    net = nn.Conv2d(3, 3, 1)
+    for classes in ({2: "cat", 0: "ground", 1: "person"}, {"0": "ground", "1": "person", "2": "cat"}):
+        assert card_of(adapt(net, classes, **AS_THEY_ARE)).classes == ("ground", "person", "cat")
+    with pytest.raises(ValueError, match=r"from the numbers 0 .. K - 1 to names, .* label2id is the other way round"):
+        adapt(net, {"ground": 0, "person": 1, "cat": 2}, **AS_THEY_ARE)
+    for classes in ("abc", 3, None, [1, 2, 3], []):
+        with pytest.raises(ValueError, match="classes must be a list of names, one for each channel, got"):
+            adapt(net, classes, **AS_THEY_ARE)
+
+
+def test_one_logit_for_the_foreground_becomes_two_classes_in_one_word():
+    net = nn.Conv2d(3, 1, 1)
+    with pytest.raises(ValueError, match=r'one channel, .* classes=\("background", "its name"\) and output="binary"'):
+        adapt(net, ["person"], **AS_THEY_ARE)
+    model = adapt(lambda x: {"logits": net(x)}, ("background", "person"), output="binary", **AS_THEY_ARE, device="cpu")
+    image = torch.rand(1, 3, 8, 8)
+    assert model(image).argmax(1).equal((net(image)[:, 0] > 0).long())
+    with pytest.raises(ValueError, match='output="binary" is for one logit a pixel'):
+        adapt(nn.Conv2d(3, 2, 1), ("a", "b"), output="binary", **AS_THEY_ARE)
+
+
+def test_a_gradient_of_nan_is_said_when_a_model_is_adapted():
+    def rooted(x):
+        return x[:, :2] + (0 * x).pow(2).sum(1, keepdim=True).sqrt()
+
+    with pytest.warns(UserWarning, match="holds NaN or infinity for a random picture: attacks stand still"):
+        adapt(rooted, ("a", "b"), **AS_THEY_ARE)
+
+
+# ------------------------------------------------------------------------------------- data
+
+
+def test_the_command_that_lists_all_problems_names_split_and_root():
+    assert check_command("mine", "test", "here") == [
+        "robviz",
+        "data",
+        "check",
+        "mine",
+        "--split",
+        "test",
+        "--root",
+        "here",
+    ]
+
+
+def test_an_endless_dataset_answers_at_once():
+    endless = load_dataset("photos", "train")
+    weights = class_weights(endless)
+    assert weights.sum().item() == pytest.approx(1)
+    torch.testing.assert_close(weights / weights[0], endless.class_weights / endless.class_weights[0])
+    with pytest.raises(ValueError, match=r"photos \(train\) is endless; expected a number of images: give limit="):
+        evaluate(nn.Conv2d(3, 9, 1), endless, 0.1)
+
+
+def test_what_a_worker_says_is_said_without_its_traceback():
+    def batches():
+        yield 1
+        raise InputError(
+            "Caught InputError in DataLoader worker process 0.\nTraceback\nrobviz.types.InputError: x.png is cut"
+        )
+
+    with pytest.raises(InputError, match=r"^x.png is cut$"):
+        list(read_by_workers(batches()))
+
+
+def test_classes_that_nobody_labels_are_named_where_there_are_enough_pictures(tmp_path):
+    for folder in ("pictures", "masks"):
+        (tmp_path / folder).mkdir()
+    for number in range(20):
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / f"pictures/{number}.png")
+        Image.fromarray(np.full((8, 8), 255 * (number % 2), np.uint8)).save(tmp_path / f"masks/{number}.png")
+    card = "classes: [ground, rock]\nvoid: 255\nsplits: {val: {images: pictures, masks: masks}}\n"
+    (tmp_path / "dataset.yaml").write_text(card, encoding="utf-8")
+    said = [problem.reason for problem in check(load_dataset(tmp_path)) if "no pixel is labelled as" in problem.reason]
+    assert said == ["no pixel is labelled as 1 of the 2 classes: rock; are void and the numbers in the masks right?"]
+
+
+def test_an_evaluation_of_own_pictures_opens_from_its_folder_alone(tmp_path):
+    from tests.test_believable import Streets, model
+
+    folder = tmp_path / "out"
+    settings = SeaSettings("one", (Run("mask-ce", "apgd", 3),))
+    evaluate(model(), Streets(), 0.05, settings, out=folder, keep_masks=True, keep_pictures=True)
+    found = failures(folder)
+    assert found.missing == ""
+    assert found.flips is not None
+    assert isinstance(found.dataset, KeptSamples)
+    for kept, sample in zip(found.dataset, Streets()):
+        assert kept.name == sample.name
+        assert kept.labels.equal(sample.labels)
+        assert (kept.image - sample.image).abs().max() <= 0.51 / 255
+    (folder / "samples/about.json").write_text("[]", encoding="utf-8")
+    assert "about.json is missing or damaged; delete" in failures(folder).missing
+
+
+# ------------------------------------------------------------------------------------- Windows
+
+
+def test_every_text_file_is_opened_as_utf_8():
+    silent = []
+    for path in sorted((ROOT / "robviz").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            is_text = isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("read_text", "write_text")
+            if is_text and "encoding" not in {keyword.arg for keyword in node.keywords}:
+                silent.append(f"{path.name}:{node.lineno}")
+    assert silent == []
+
+
+EVERYTHING = """
+import importlib, pkgutil, warnings
+import robviz
+for module in pkgutil.walk_packages(robviz.__path__, "robviz."):
+    if not module.name.endswith("__main__") and "photos_masks" not in module.name:
+        importlib.import_module(module.name)
+from robviz.app import build_app
+build_app()
+"""
+
+
+def test_every_module_and_the_app_start_under_another_default_encoding():
+    environment = os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-X", "warn_default_encoding", "-W", "error::EncodingWarning:robviz", "-c", EVERYTHING]
+    ran = subprocess.run(command, capture_output=True, env=environment)
+    assert ran.returncode == 0, ran.stderr.decode("utf-8", "replace")[-2000:]
