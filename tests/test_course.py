@@ -11,7 +11,7 @@ import pytest
 
 from robviz.cli import main
 from robviz.datasets import load_dataset
-from robviz.files.paths import shipped
+from robviz.files.paths import bundled_path
 from robviz.losses import LOSSES
 from robviz.models import available
 from robviz.notebook import lesson, runner
@@ -39,7 +39,7 @@ def prose(notebook: nbformat.NotebookNode) -> list[str]:
 
 @every_notebook
 def test_outputs_are_stripped(name):
-    notebook = nbformat.read(shipped("notebooks") / f"{name}.ipynb", as_version=4)
+    notebook = nbformat.read(bundled_path("notebooks") / f"{name}.ipynb", as_version=4)
     nbformat.validate(notebook)
     assert notebook == runner.student(notebook)
 
@@ -136,7 +136,7 @@ def test_every_exercise_has_a_check_a_solution_and_mistakes(name):
 @pytest.mark.notebook
 @every_notebook
 def test_it_runs_and_explains_unsolved_exercises_and_mistakes(name):
-    outcome = runner.run(lesson.read(name))
+    outcome = runner.run_notebook(lesson.read(name))
     assert outcome.problems == []
 
 
@@ -158,15 +158,15 @@ TODO, CHECK = "raise NotImplementedError('Exercise 1')", "assert a == 1, 'The nu
 
 @pytest.mark.notebook
 def test_what_breaks_the_rules_is_told():
-    runs = runner.run(notebook_of(TODO, "a = 1", "a = 1", CHECK)).problems
+    runs = runner.run_notebook(notebook_of(TODO, "a = 1", "a = 1", CHECK)).problems
     assert len(runs) == 1
     assert "answers the wrong solution 1 of cell 1 with nothing" in runs[0]
-    assert "fails: AssertionError" in runner.run(notebook_of(TODO, "a = 2", "a = 3", CHECK)).problems[0]
-    assert runner.run(notebook_of("a = 1", "a = 1", "a = 2", CHECK)).problems == [
+    assert "fails: AssertionError" in runner.run_notebook(notebook_of(TODO, "a = 2", "a = 3", CHECK)).problems[0]
+    assert runner.run_notebook(notebook_of("a = 1", "a = 1", "a = 2", CHECK)).problems == [
         "cell 1, an exercise, must raise NotImplementedError, not nothing"
     ]
     talks = notebook_of(TODO, "a = 1", "a = 2", CHECK, "import warnings; warnings.warn('careful')")
-    assert "writes to stderr" in runner.run(talks).problems[0]
+    assert "writes to stderr" in runner.run_notebook(talks).problems[0]
 
 
 @pytest.mark.parametrize("more", ["print(b)", "[b(n) for n in (1, 2)]", "c = {n: [b] for n in (1, 2)}"])
@@ -181,7 +181,7 @@ def test_a_cell_that_needs_an_answer_must_say_so(more):
 @pytest.mark.notebook
 def test_nothing_outside_is_asked():
     asks = notebook_of(TODO, "a = 1", "a = 2", CHECK, "import socket; socket.create_connection(('192.0.2.1', 80), 1)")
-    assert "the course runs offline, but a cell asked 192.0.2.1" in runner.run(asks).problems[0]
+    assert "the course runs offline, but a cell asked 192.0.2.1" in runner.run_notebook(asks).problems[0]
 
 
 # ------------------------------------------------------------------------------------------ the commands
@@ -239,7 +239,7 @@ def test_run_all_goes_on_past_an_exercise_that_is_not_solved():
 
 def test_unknown_notebooks_and_modes_are_refused(monkeypatch):
     with pytest.raises(ValueError, match="unknown notebook '99'; choose from: 00_start_here"):
-        runner.check(["99"])
+        runner.check_notebooks(["99"])
     monkeypatch.setenv("ROBVIZ_MODE", "fast")
     with pytest.raises(ValueError, match="unknown mode 'fast'; choose from: quick, full"):
         lesson.begin(NAMES[0])

@@ -23,7 +23,7 @@ def check(
     """Run the notebooks offline with unsolved, wrong and solved exercises, as the tests do."""
     from robviz.notebook import runner
 
-    if problems := runner.check(names or [], write):
+    if problems := runner.check_notebooks(names or [], write):
         sys.exit("\n".join(problems))
 
 

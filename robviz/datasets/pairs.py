@@ -43,17 +43,17 @@ def read_indices(path: Path, void: tuple[int, ...] = ()) -> np.ndarray:
             or void (`white_as_void`).
     """
 
-    def indices(image: Image.Image) -> np.ndarray:
+    def indices(image: Image.Image) -> tuple[np.ndarray, int]:
         if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
             raise InputError(
                 f"{path} is a mask in {image.mode}: expected one channel of class numbers, palette or grey"
             )
         labels, highest = samples(image)
-        if highest in PACKED.values() and image.format != "PPM" and 255 in void and (labels == highest).any():
-            return white_as_void(path, labels, int(highest or 0))
-        return labels
+        is_packed = highest in PACKED.values() and image.format != "PPM"
+        return labels, int(highest or 0) if is_packed else 0
 
-    return decoded(path, indices)
+    labels, white = decoded(path, indices)
+    return white_as_void(path, labels, white) if white and 255 in void and (labels == white).any() else labels
 
 
 def white_as_void(path: Path, labels: np.ndarray, white: int) -> np.ndarray:

@@ -42,7 +42,7 @@ def problem_of(sample: Sample, num_classes: int) -> str | None:
     return None
 
 
-def check(dataset: Dataset, limit: int | None = None) -> list[Problem]:
+def validate(dataset: Dataset, limit: int | None = None) -> list[Problem]:
     """Read the samples and report what is wrong; never raises for what it finds.
 
     It reports missing, damaged and mismatched files, labels that are not a class, samples with equal names, samples

@@ -17,7 +17,7 @@ import robviz
 from robviz import sea
 from robviz.attacks import AttackResult, attack_steps
 from robviz.files.atomic import write_atomically
-from robviz.files.paths import shipped
+from robviz.files.paths import bundled_path
 from robviz.results.plan import Run, SeaSettings
 from robviz.results.report import Report
 
@@ -43,7 +43,7 @@ IMAGES = 16
 
 def folder() -> Path:
     """Where the recorded runs lie."""
-    return shipped(FOLDER)
+    return bundled_path(FOLDER)
 
 
 def optimisers() -> dict[str, Any]:
@@ -102,7 +102,7 @@ def record(out: Path) -> None:
                 sea.evaluate(model, dataset, radius / 255, settings, **same).save(path)  # type: ignore[arg-type]
     if (out / OPTIMISERS).exists():
         return
-    plan, _ = sea.plan_of(model, dataset, RADIUS / 255, sea.PAPER, IMAGES, "fp32")
+    plan, _ = sea.build_plan(model, dataset, RADIUS / 255, sea.PAPER, IMAGES, "fp32")
     about = {**plan, "settings": {"loss": "mask-ce", "ways": WAYS}}
     samples = [dataset[i] for i in range(IMAGES)]
     images, labels = (torch.stack(part).to(device) for part in zip(*((one.image, one.labels) for one in samples)))

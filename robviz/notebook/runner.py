@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robviz.files.atomic import writable
-from robviz.files.paths import shipped
+from robviz.files.paths import bundled_path
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -80,7 +80,7 @@ del _offline
 
 
 @dataclass
-class Outcome:
+class NotebookRun:
     """What running a copy showed. problems: a sentence each. notebook: with its outputs. seconds: of its own cells."""
 
     notebook: NotebookNode
@@ -118,7 +118,7 @@ def kernel(notebook: NotebookNode) -> Iterator[Callable[[int, str], NotebookNode
         yield run
 
 
-def names_of(table: symtable.SymbolTable) -> tuple[set[str], set[str]]:
+def names_in_code(table: symtable.SymbolTable) -> tuple[set[str], set[str]]:
     """Which global names a piece of code binds, and which it uses, in functions too."""
     bound = {one.get_name() for one in table.get_symbols() if one.is_assigned() or one.is_imported()}
     used = {one.get_name() for one in table.get_symbols() if one.is_referenced()}
@@ -138,7 +138,7 @@ def leaks(notebook: NotebookNode) -> list[str]:
     for index, cell in enumerate(solved(notebook).cells):
         if cell.cell_type != "code":
             continue
-        bound, used = names_of(symtable.symtable(cell.source, f"cell {index}", "exec"))
+        bound, used = names_in_code(symtable.symtable(cell.source, f"cell {index}", "exec"))
         if role(cell) is not None:
             answers |= bound
             continue
@@ -148,13 +148,13 @@ def leaks(notebook: NotebookNode) -> list[str]:
     return problems
 
 
-def run(notebook: NotebookNode, try_mistakes: bool = True) -> Outcome:
+def run_notebook(notebook: NotebookNode, try_mistakes: bool = True) -> NotebookRun:
     """Run the solved copy: nothing fails or warns, and no cell without a tag needs an answer.
 
     try_mistakes: before its solution, each exercise must raise NotImplementedError as it is, and its check explain
     the wrong solutions and the odd answers.
     """
-    outcome = Outcome(solved(notebook), leaks(notebook))
+    outcome = NotebookRun(solved(notebook), leaks(notebook))
     cells = outcome.notebook.cells
     with kernel(outcome.notebook) as execute:
         for index, cell in enumerate(cells):
@@ -213,7 +213,7 @@ def is_explained(failed: str) -> bool:
     return kind == "AssertionError" and len(message.split()) >= 5 and message.rstrip().endswith((".", "?"))
 
 
-def check(chosen: Sequence[str] = (), write: bool = False) -> list[str]:
+def check_notebooks(chosen: Sequence[str] = (), write: bool = False) -> list[str]:
     """Run notebooks (all by default); returns the problems, a sentence each. Prints what each took.
 
     write: keep the seconds of those without problems in `runtimes.json`; more than `LIMIT` are a problem then, and on a
@@ -222,13 +222,13 @@ def check(chosen: Sequence[str] = (), write: bool = False) -> list[str]:
     mode = os.environ.get("ROBVIZ_MODE", "quick")
     problems: list[str] = []
     for name in map(full_name, chosen or names()):
-        outcome = run(read(name))
+        outcome = run_notebook(read(name))
         problems += [f"{name}: {problem}" for problem in outcome.problems]
         print(f"{name}, {mode}: {outcome.seconds:.1f} s, {len(outcome.problems)} problems", flush=True)
         if write and not outcome.problems:
             measured = runtimes()
             measured.setdefault(name, {})[mode] = {"seconds": round(outcome.seconds, 1), "machine": machine(mode)}
-            (shipped("notebooks") / RUNTIMES).write_text(
+            (bundled_path("notebooks") / RUNTIMES).write_text(
                 json.dumps(measured, indent=1, sort_keys=True) + "\n", encoding="utf-8"
             )
     return problems
@@ -257,7 +257,7 @@ def render(out: Path, chosen: Sequence[str] = ()) -> list[Path]:
     os.environ[RENDERING] = "1"
     try:
         for name in map(full_name, chosen or names()):
-            paths.append(write_html(run(read(name), try_mistakes=False).notebook, out / f"{name}.html"))
+            paths.append(write_html(run_notebook(read(name), try_mistakes=False).notebook, out / f"{name}.html"))
             print(paths[-1], flush=True)
     finally:
         del os.environ[RENDERING]
@@ -269,7 +269,8 @@ PLACE = """<div class="robviz-live"></div><script type="application/json">{data}
 <noscript><img alt="{alt}" src="data:image/png;base64,{png}"></noscript>"""
 START = """
 for (const place of document.querySelectorAll(".robviz-live")) {
-  window.robviz.viewer(place, JSON.parse(place.nextElementSibling.textContent));
+  const shown = window.robviz.viewer(place, JSON.parse(place.nextElementSibling.textContent));
+  shown.ready.then(() => shown.setPanes(4));
 }
 """
 
