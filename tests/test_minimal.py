@@ -61,10 +61,14 @@ def test_every_step_is_that_of_the_authors_code():
 
 
 def test_the_radii_agree_with_the_authors_code_on_a_shipped_model():
-    """Measured once, on crops of photographs: `minimal.json` says how."""
+    """Measured once, on crops of five photographs; on three, one code or both flip between 98.8 and 99 % alone."""
     measured = json.loads((Path(__file__).parent / "golden" / "minimal.json").read_text(encoding="utf-8"))
-    ours, theirs = (statistics.median(measured[whose]) for whose in ("ours", "theirs"))
+    both = [pair for pair in zip(measured["ours"], measured["theirs"]) if None not in pair]
+    assert len(both) >= 2
+    ours, theirs = (statistics.median(radii) for radii in zip(*both))
     assert ours == pytest.approx(theirs, rel=0.03)
+    missed = [abs(a - b) for a, b in zip(measured["flipped_ours"], measured["flipped_theirs"])]
+    assert max(missed) < 0.002
 
 
 def test_every_step_is_valid_and_no_worse_than_the_last(bends, batch):
