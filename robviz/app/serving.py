@@ -6,7 +6,9 @@ By default the app answers this machine alone. What a public server must not all
 - requests that the server should make in the visitor's name: addresses as pictures, `/proxy=` and `/file=http...`;
 - uploads, with `no_upload`, on every route;
 - endless work: more visitors than `max_visitors`, more waiting than `QUEUE`, requests larger than `MOST_BYTES`;
-- trainings, models and notes that stay on the server's disk: `is_public` says that the views should not offer them.
+- trainings, which compute for minutes and keep models: `robviz.app` leaves the view out where `is_public`.
+
+Notes on failures, 2000 characters an image at most, are still written to the server's cache.
 """
 
 from __future__ import annotations
