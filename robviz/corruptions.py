@@ -19,6 +19,8 @@ from torch import Tensor
 from robviz.norms import project_linf
 from robviz.types import InputError
 
+__all__ = ["CORRUPTIONS", "corrupted"]
+
 #: From an image (3, H, W) in [0, 1], eps and a random source to the corrupted image, not yet within eps.
 Corruption = Callable[[Tensor, float, torch.Generator], Tensor]
 

@@ -11,6 +11,22 @@ from torch import Tensor
 
 from robviz.types import VOID, InputError
 
+__all__ = [
+    "Counts",
+    "WorstAccuracy",
+    "WorstCase",
+    "accuracy_per_image",
+    "balanced_accuracy",
+    "counts",
+    "iou",
+    "label_counts",
+    "mean_iou",
+    "miou",
+    "size_counts",
+    "worst_case_accuracy",
+    "worst_case_miou",
+]
+
 
 class Counts(NamedTuple):
     """Hold the pixel counts of each image, int64; sum them over images before taking a ratio."""

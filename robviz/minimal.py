@@ -17,6 +17,8 @@ from robviz.attacks import check_finite, check_images, check_labels, frozen, las
 from robviz.models.answers import answer_of, logits_of
 from robviz.types import VOID, InputError
 
+__all__ = ["AlmaProxSettings", "MinimalResult", "alma_prox", "alma_prox_steps"]
+
 
 @dataclass(frozen=True)
 class MinimalResult:
@@ -70,7 +72,11 @@ def margin_ratio(logits: Tensor, labels: Tensor, tolerance: float) -> Tensor:
 
 
 def penalty_slope(constraints: Tensor, penalty: Tensor, multipliers: Tensor) -> Tensor:
-    """Compute the derivative of the penalty-Lagrangian P2: the multiplier at 0, growing above, fading below."""
+    """Weigh each constraint: by how much the penalty-Lagrangian function P2 grows with it.
+
+    Above 0, P2 is m c + m p c^2 + p^2 c^3 / 6. As in the authors' code, the first term counts as m c here, where its
+    slope would be m: pixels close to the boundary push less. With m, 99 % flip sooner, but at much larger radii.
+    """
     above = multipliers * constraints * (1 + 2 * penalty) + (penalty * constraints) ** 2 / 2
     below = multipliers / (1 - penalty.clamp_min(1) * constraints.clamp_max(0)) ** 2
     return torch.where(constraints >= 0, above, below)
@@ -252,8 +258,21 @@ def alma_prox(
     aimed: Tensor | None = None,
     settings: AlmaProxSettings = AlmaProxSettings(),
 ) -> MinimalResult:
-    """Search for the smallest L-infinity perturbation that flips a share of the pixels, to the end.
+    """Search for the smallest L-infinity perturbation that flips a share of the pixels, and return it.
 
-    Arguments and errors are those of `alma_prox_steps`.
+    Args:
+        model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W); its mode is restored.
+        images: (B, 3, H, W) in [0, 1].
+        labels: (B, H, W) int64; a pixel is flipped where the model predicts another class. `VOID` never counts.
+        steps: The number of steps; each takes a forward and a backward pass.
+        share: The share of the aimed pixels that must flip.
+        aimed: (B, H, W) bool, the only pixels that must flip; None for all.
+        settings: Parameters of the method.
+
+    Returns:
+        The best found in all steps.
+
+    Raises:
+        InputError: For a call that makes no sense, and when the model returns NaN.
     """
     return last_of(alma_prox_steps(model, images, labels, steps, share, aimed, settings))

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+__all__ = ["L2", "LINF", "Norm"]
+
 #: Pixels (..., H, W) bool that may differ; None for all.
 Changeable = Tensor | None
 

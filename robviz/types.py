@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+__all__ = ["VOID", "Dataset", "InputError", "Palette", "Sample"]
+
 #: The label of unlabelled pixels, which never count in any loss, attack or metric.
 VOID = -1
 #: One RGB colour per class, in 0 .. 255.

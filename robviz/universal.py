@@ -27,6 +27,8 @@ from robviz.losses import pixel_loss
 from robviz.models.answers import answer_of, logits_of
 from robviz.types import InputError
 
+__all__ = ["UniversalResult", "universal", "universal_steps"]
+
 
 @dataclass(frozen=True)
 class UniversalResult:
@@ -121,5 +123,22 @@ def universal(
     batch_size: int = 8,
     seed: int = 0,
 ) -> UniversalResult:
-    """Search for one perturbation that breaks all images; arguments are those of `universal_steps`."""
+    """Search for one perturbation that breaks all images: run `universal_steps` to its end.
+
+    Args:
+        model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W); its mode is restored.
+        images: (N, 3, H, W) in [0, 1], all of one size.
+        labels: (N, H, W) int64; `VOID` never counts.
+        eps: The largest change of a value, in [0, 1] pixel units.
+        passes: The number of passes over the images.
+        loss: A key of `LOSSES` that needs no class weights.
+        batch_size: Images that decide one step together.
+        seed: Of the order of the images.
+
+    Returns:
+        The best found in all passes.
+
+    Raises:
+        InputError: For a call that makes no sense, and when the model returns NaN.
+    """
     return last_of(universal_steps(model, images, labels, eps, passes, loss, batch_size, seed))

@@ -22,9 +22,9 @@ from robviz.attacks import (
     annealed_pgd,
     apgd,
     apgd_l2,
+    apgd_reduced_radius,
     apgd_steps,
     attack_steps,
-    climb_inwards,
     last_of,
     norm_of,
     pgd,
@@ -54,7 +54,7 @@ def test_the_best_l2_attack_on_a_linear_model_is_found_exactly(linear):
     """On grey images every pixel pulls the same way: along the weights, the whole budget spent."""
     images = torch.full((2, 3, 8, 6), 0.5, dtype=torch.float64)
     labels = torch.zeros(2, 8, 6, dtype=torch.int64)
-    result = apgd_l2(linear, images, labels, eps=0.05, steps=10, loss="ce")
+    result = apgd_l2(linear, images, labels, eps=0.05, steps=10, loss="ce", random_start=False)
     along = linear.weights.detach() / linear.weights.detach().square().mean().sqrt()
     best = (images + 0.05 * along).expand_as(images)
     torch.testing.assert_close(result.best_loss_images, best, atol=1e-4, rtol=0)
@@ -101,7 +101,7 @@ def test_every_step_equals_the_official_code(official, loss):
 def test_the_reduced_radius_equals_the_official_code(official, loss, monkeypatch):
     """The golden run spent ten steps at each of its three radii."""
     values, model = official
-    thirds = partial(climb_inwards, radii=((2.0, 1 / 3), (1.5, 1 / 3), (1.0, 1 / 3)))
+    thirds = partial(apgd_reduced_radius, radii=((2.0, 1 / 3), (1.5, 1 / 3), (1.0, 1 / 3)))
     monkeypatch.setitem(OPTIMISERS, "red-eps-apgd", thirds)
     eps, weights, key = float(values["eps"]), values["class_weights"], loss.replace("-", "_")
     result = red_eps_apgd(model, values["x"], values["y"], eps, 30, loss, weights, random_start=False)
@@ -463,7 +463,7 @@ def test_a_traceback_names_the_attack(bends, batch):
 
 
 def test_an_attack_needs_its_row_in_the_table_and_nothing_else(bends, batch):
-    source = inspect.getsource(attacks).replace('    "pgd": walk,', '    "pgd": walk,\n    "my-walk": walk,')
+    source = inspect.getsource(attacks).replace('    "pgd": pgd_run,', '    "pgd": pgd_run,\n    "my-walk": pgd_run,')
     extended = ModuleType("extended")
     sys.modules["extended"] = extended  # where dataclasses look their module up
     try:
@@ -503,7 +503,7 @@ SHORT = AttackSpec(eps=0.1, steps=1)
 #: By name: every way from pictures to what a model sees in them.
 LOOKS = {
     "predicted": lambda model, images, labels: predicted(model, images),
-    "the app": lambda model, images, labels: comparison.seen(model, images[0]),
+    "the app": lambda model, images, labels: comparison.predict_with_confidence(model, images[0]),
     "checks": lambda model, images, labels: checks.random_outputs(checks.Case(model, images, labels, SHORT)),
     "top logits": lambda model, images, labels: attribution.top_logits(model, images, 0, 0),
     "attribution": lambda model, images, labels: attribution.attribute(model, images[0], labels[0] == labels[0], 0),

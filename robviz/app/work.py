@@ -16,8 +16,8 @@ import gradio as gr
 from gradio.context import Context, get_blocks_context
 
 from robviz.interactive.scenario import UPLOAD as UPLOAD
-from robviz.interactive.scenario import class_weights as class_weights
-from robviz.interactive.scenario import model_of as model_of
+from robviz.interactive.scenario import cached_model as cached_model
+from robviz.interactive.scenario import known_class_weights as known_class_weights
 from robviz.interactive.scenario import photos as photos
 from robviz.interactive.scenario import sample_of as sample_of
 from robviz.interactive.scenario import subject_for as subject_for
@@ -199,6 +199,24 @@ def started_by(
     go_button.click(expect or work.expect, subject, None, api_name=f"expect_{name}", **at_once)
     go_button.click(handler, inputs, outputs, api_name=name, **event)
     stop_button.click(work.stop, None, None, api_name=f"stop_{name}", **at_once)
+
+
+class Slider(gr.Slider):
+    """A slider whose value is passed on as it came: an emptied field is the handler's to refuse, in words."""
+
+    is_template = True
+
+    def preprocess(self, payload: Any) -> Any:
+        return payload
+
+
+class Number(gr.Number):
+    """A number field whose value is passed on as it came, as by `Slider`."""
+
+    is_template = True
+
+    def preprocess(self, payload: Any) -> Any:
+        return payload
 
 
 def leave(request: gr.Request) -> None:

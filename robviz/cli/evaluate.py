@@ -81,9 +81,13 @@ def require_usable(dataset: Dataset, limit: int | None, command: list[str]) -> N
 
     command: the one that lists all of them.
     """
-    from robviz.datasets import check
+    from robviz.datasets import validate
 
-    if broken := [problem for problem in check(dataset, limit) if problem.stops]:
+    problems = validate(dataset, limit)
+    for problem in problems if limit is None else ():
+        if not problem.stops:
+            print(f"robviz: {problem.name}: {problem.reason}", file=sys.stderr)
+    if broken := [problem for problem in problems if problem.stops]:
         raise InputError(
             f"{len(broken)} samples cannot be used, first {broken[0].name}: {broken[0].reason}; "
             f"see `{shlex.join(command)}` for all"

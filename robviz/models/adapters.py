@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robviz.datasets.photos import PALETTE
-from robviz.models.answers import require_normal, told
+from robviz.models.answers import require_normal
 from robviz.models.card import Card
 from robviz.models.devices import device_named
 from robviz.models.layers import device_of, resize
@@ -39,7 +39,9 @@ def chosen_output(answer: Any, output: Output) -> Any:
         try:
             return answer[output]
         except (LookupError, TypeError) as error:
-            raise InputError(f"output={output!r} is not in what the module returned, {told(answer)}") from error
+            raise InputError(
+                f"output={output!r} is not in what the module returned, {numbered_classes(answer)}"
+            ) from error
     if isinstance(answer, Mapping):
         return next((answer[key] for key in KEYS if key in answer), answer)
     return answer
@@ -48,7 +50,9 @@ def chosen_output(answer: Any, output: Output) -> Any:
 def background_and(logit: Any) -> Any:
     """Two classes of one logit for the foreground: the background's is 0."""
     if not (isinstance(logit, Tensor) and logit.ndim == 4 and logit.shape[1] == 1):
-        raise InputError(f'output="binary" is for one logit a pixel, (B, 1, h, w); the module returned {told(logit)}')
+        raise InputError(
+            f'output="binary" is for one logit a pixel, (B, 1, h, w); the module returned {numbered_classes(logit)}'
+        )
     return torch.cat([torch.zeros_like(logit), logit], 1)
 
 
@@ -80,7 +84,7 @@ def checked(logits: Any, channels: int) -> Tensor:
     if not (isinstance(logits, Tensor) and logits.is_floating_point() and logits.ndim == 4):
         raise InputError(
             "the module must return logits, a float tensor (B, K, h, w) or a dictionary with one under "
-            f"{' or '.join(map(repr, KEYS))}; got {told(logits)}; output= chooses, by a key or a function of the answer"
+            f"{' or '.join(map(repr, KEYS))}; got {numbered_classes(logits)}; output= chooses, by a key or a function of the answer"
         )
     if logits.shape[1] == 1:
         raise InputError(
@@ -332,7 +336,7 @@ def adapt(  # noqa: PLR0913 - public and documented
         module: From normalised images to logits of any resolution, which are resized to that of the image (bilinear): a
             torchvision, transformers or segmentation_models_pytorch model, any nn.Module (wrapped, not copied, and put
             in eval mode), any function, or the path of a TorchScript or `torch.export` (`.pt2`) file.
-        classes: The name of each channel.
+        classes: The name of each channel; a dictionary maps the index to the name.
         mean: Mean of the colours in [0, 1] that the module was trained with; (0, 0, 0) if it normalises by itself.
         std: Their standard deviation; (1, 1, 1) if the module normalises by itself.
         dataset: Predict the classes of this dataset.
@@ -348,6 +352,7 @@ def adapt(  # noqa: PLR0913 - public and documented
         palette: Colours of the resulting classes; by default the dataset's, or generated ones.
         name: The name of the model; by default that of its class or file.
         size: (H, W) of the random picture that the module is tried on now.
+        device: Where to put the model; by default, it stays where it is.
 
     Returns:
         The model, whose `.card` holds its name and classes.

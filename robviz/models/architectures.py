@@ -19,8 +19,8 @@ from robviz.models.checkpoints import (
     Keys,
     State,
     chosen_state,
-    fill,
-    listed,
+    fill_tensors,
+    first_few,
     mismatches,
     renamed,
     state_of,
@@ -60,11 +60,21 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 #: The tensors that an ImageNet classifier has too; the norms after the stages are the segmenter's.
 BACKBONE = re.compile(r"backbone\.(?!norms\.)")
-UNMISTAKABLE = 12347  # a number of classes that no tensor has as a side by chance
+PLACEHOLDER_CLASSES = 12347  # a number of classes that no tensor has as a side by chance
 
 
 def architecture_of(name: str) -> Architecture:
-    """Return the row of a name, or of `upernet/<a backbone of timm>`; raises InputError for an unknown one."""
+    """Return the row of an architecture.
+
+    Args:
+        name: A key of `ARCHITECTURES`, or `upernet/<a backbone of timm>`.
+
+    Returns:
+        The row.
+
+    Raises:
+        InputError: For an unknown name.
+    """
     if found := from_timm.parts(name):
         return Architecture(found[0], load_imagenet=found[1])
     if name not in ARCHITECTURES:
@@ -97,14 +107,24 @@ def build(architecture: str, num_classes: int) -> nn.Module:
 
 
 def load_checkpoint(model: nn.Module, source: str | Path | State, averaged: bool | None = None) -> nn.Module:
-    """Fill a model that `build` made with a checkpoint, under its own keys or the published ones; returns the model.
+    """Fill a model that `build` made with a checkpoint, under its own keys or the published ones.
 
-    source: a path (`.safetensors`, or a `.pth` of tensors alone: code in it is never run) or a state dict. The
-    dictionary may lie under "state_dict", "model" and the like, its keys behind the prefixes of DataParallel,
-    torch.compile, Lightning or AveragedModel. averaged: whether to take the running average of the weights where a
-    checkpoint holds both; a warning says which were taken where nothing is said. Strict: raises InputError that names
-    the first keys that are missing, unknown or of another shape, and what to build instead; only counters of batch norm
-    may be missing.
+    The loading is strict, except that counters of batch norm may be missing.
+
+    Args:
+        model: A model that `build` made.
+        source: A path (`.safetensors`, or a `.pth` of tensors alone; code in it is never executed) or a state dict. The
+            dictionary may lie under "state_dict", "model" and the like, and its keys may have the prefixes of
+            DataParallel, torch.compile, Lightning or AveragedModel.
+        averaged: Whether to take the running average of the weights if a checkpoint holds both; if None, a warning says
+            which weights were taken.
+
+    Returns:
+        The same model.
+
+    Raises:
+        InputError: If keys are missing, unknown or of another shape; the message names the first, and what to build
+            instead.
     """
     name, here = str(model.architecture), model.state_dict()
 
@@ -116,9 +136,9 @@ def load_checkpoint(model: nn.Module, source: str | Path | State, averaged: bool
         warnings.warn(told, stacklevel=2)
     if problems := mismatches(here, with_counters(under_our_keys(state, name, here), here)):
         advice = what_fits(state, model)
-        raise InputError(f"the checkpoint does not hold a {name}: {listed(problems)}; {advice}")
+        raise InputError(f"the checkpoint does not hold a {name}: {first_few(problems)}; {advice}")
     del state  # closes the file
-    fill(here, opened)
+    fill_tensors(here, opened)
     return model
 
 
@@ -147,7 +167,7 @@ def load_backbone(model: nn.Module, source: str | Path | State) -> nn.Module:
     state = convert(state_of(source))
     here = {key: value for key, value in model.state_dict().items() if BACKBONE.match(key)}
     if problems := mismatches(here, state):
-        raise InputError(f"the checkpoint does not hold an ImageNet backbone for {name}: {listed(problems)}")
+        raise InputError(f"the checkpoint does not hold an ImageNet backbone for {name}: {first_few(problems)}")
     model.load_state_dict(state, strict=False)
     return model
 
@@ -175,11 +195,11 @@ def what_fits(state: State, model: nn.Module) -> str:
 def classes_in(state: State, architecture: str) -> int | None:
     """Return the number of classes for which an architecture has exactly these tensors, or None."""
     with torch.device("meta"):
-        here = build(architecture, UNMISTAKABLE).state_dict()
+        here = build(architecture, PLACEHOLDER_CLASSES).state_dict()
     state = with_counters(under_our_keys(state, architecture, here), here)
     if state.keys() != here.keys():
         return None
     sides = {pair for key in here for pair in zip_longest(state[key].shape, here[key].shape)}
-    classes = {side for side, wanted in sides if wanted == UNMISTAKABLE}
-    fits = all(side == wanted or wanted == UNMISTAKABLE for side, wanted in sides)
+    classes = {side for side, wanted in sides if wanted == PLACEHOLDER_CLASSES}
+    fits = all(side == wanted or wanted == PLACEHOLDER_CLASSES for side, wanted in sides)
     return classes.pop() if fits and len(classes) == 1 else None

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from robviz.files.atomic import replacing
 from robviz.files.download import Listener
-from robviz.files.paths import cache_folder, shipped
+from robviz.files.paths import bundled_path, cache_folder
 from robviz.models import hub, published
 from robviz.models.architectures import (
     build,
@@ -23,7 +23,7 @@ from robviz.models.card import Card, card_of
 from robviz.types import InputError
 
 #: What models that a user keeps are called, and how many there may be.
-KEPT_NAME, MOST_KEPT = re.compile(r"[a-z0-9][a-z0-9-]{0,39}"), 50
+KEPT_NAME, MAX_KEPT = re.compile(r"[a-z0-9][a-z0-9-]{0,39}"), 50
 
 
 def shipped_models() -> list[str]:
@@ -32,7 +32,7 @@ def shipped_models() -> list[str]:
     Returns:
         The names, sorted.
     """
-    return sorted(path.stem for path in shipped("checkpoints").glob("*.safetensors"))
+    return sorted(path.stem for path in bundled_path("checkpoints").glob("*.safetensors"))
 
 
 def kept_folder() -> Path:
@@ -66,8 +66,8 @@ def keep_model(path: Path, name: str) -> Path:
         raise InputError(f"a name has 1 to 40 small letters, digits and dashes, such as my-model; got {name!r}")
     if name in available():
         raise InputError(f"there is a model named {name!r} already; choose another name")
-    if len(kept_models()) >= MOST_KEPT:
-        raise InputError(f"{MOST_KEPT} models are kept in {kept_folder()}; delete some of them first")
+    if len(kept_models()) >= MAX_KEPT:
+        raise InputError(f"{MAX_KEPT} models are kept in {kept_folder()}; delete some of them first")
     target = kept_folder() / f"{name}.safetensors"
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as file:
@@ -92,17 +92,17 @@ def card_path(name: str) -> Path:
 
 
 def add_model(name: str, listener: Listener = hub.silent) -> Card:
-    """Download another library's model, try it on a random picture, and list it in `available` from now on.
+    """Download another library's model, try it on a random picture, and list it in `available` from then on.
 
     Args:
-        name: with its prefix, such as `hf/<owner>/<name>`.
-        listener: is told how far the download is: the bytes that are here, and those of the file, where known.
+        name: With its prefix, such as `hf/<owner>/<name>`.
+        listener: Called with the bytes received so far and, if known, those of the file.
 
     Returns:
         Its card.
 
     Raises:
-        InputError: for a name that nothing is under, or a model that cannot be attacked, in one sentence.
+        InputError: For an unknown name, or a model that cannot be attacked.
     """
     card = card_of(hub.load(name, listener))
     added_folder().mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,11 @@ def add_model(name: str, listener: Listener = hub.silent) -> Card:
 
 
 def remove_model(name: str) -> None:
-    """Leave an added model out of `available` again; its files stay in the cache of its library."""
+    """Remove an added model from `available`; its files stay in the cache of its library.
+
+    Args:
+        name: The name of the model.
+    """
     card_path(name).unlink(missing_ok=True)
 
 
@@ -155,9 +159,9 @@ def save_checkpoint(model: nn.Module, card: Card, folder: Path) -> Path:
     return path
 
 
-def path_of(name: str | Path) -> Path:
+def weights_path(name: str | Path) -> Path:
     """Return the path of a model's weights that need no download; raises InputError for an unknown name."""
-    folder = kept_folder() if name in kept_models() else shipped("checkpoints")
+    folder = kept_folder() if name in kept_models() else bundled_path("checkpoints")
     path = Path(name) if str(name).endswith(".safetensors") else folder / f"{name}.safetensors"
     if not path.is_file():
         raise InputError(
@@ -194,7 +198,7 @@ def card_named(name: str | Path) -> Card:
     if is_elsewhere(name):
         path = card_path(str(name))
         return Card.load(path) if path.exists() else card_of(load_elsewhere(name))
-    return Card.load(path_of(name).with_suffix(".json"))
+    return Card.load(weights_path(name).with_suffix(".json"))
 
 
 def load_model(name: str | Path, device: str | torch.device | None = None) -> nn.Module:
@@ -215,7 +219,7 @@ def load_model(name: str | Path, device: str | torch.device | None = None) -> nn
     """
     if is_elsewhere(name):
         return load_elsewhere(name).to(device or "cpu")
-    path = published.download(str(name)) if name in published.CHECKPOINTS else path_of(name)
+    path = published.download(str(name)) if name in published.CHECKPOINTS else weights_path(name)
     card = card_named(name)
     model = build(card.architecture, len(card.classes))
     load_checkpoint(model, path)

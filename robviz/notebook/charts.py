@@ -17,6 +17,8 @@ from matplotlib.patches import Patch
 from robviz.files.images import overlay
 from robviz.types import VOID, Palette
 
+__all__ = ["Chart", "bars", "lines", "masks", "pictures"]
+
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 MARKERS = "osD^vPXh"
 DASHES = ("-", "--", ":", "-.")
@@ -37,7 +39,7 @@ class Chart(Figure):
         return buffer.getvalue(), {"alt": self.alt}
 
 
-def plain(axes: Any, title: str, x: str, y: str) -> None:
+def style_axes(axes: Any, title: str, x: str, y: str) -> None:
     axes.set_title(title, loc="left", fontsize=11)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -67,6 +69,9 @@ def lines(
         title: Above the chart.
         mark: Label -> x of a vertical line.
         level: Label -> y of a horizontal line.
+
+    Returns:
+        The chart, which shows itself at the end of a cell.
     """
     chart = Chart()
     axes = chart.subplots()
@@ -90,7 +95,7 @@ def lines(
     for name, height in (level or {}).items():
         axes.axhline(height, color=GREY, linestyle="--")
         axes.annotate(f" {name}", (1, height), xycoords=("axes fraction", "data"), fontsize=9, color=GREY, va="center")
-    plain(axes, title, x, y)
+    style_axes(axes, title, x, y)
     if mark:
         axes.set_title(title, loc="left", fontsize=11, pad=18)
     if len(curves) > 1:
@@ -105,7 +110,17 @@ def lines(
 def bars(
     groups: Mapping[str, Mapping[str, float]], y: str, title: str = "", level: Mapping[str, float] | None = None
 ) -> Chart:
-    """Draw bars by name within each group, their values written on them. level: label -> y of a horizontal line."""
+    """Draw bars by name within each group, with their values on them.
+
+    Args:
+        groups: Group -> name -> value.
+        y: What the vertical axis shows.
+        title: Above the chart.
+        level: Label -> y of a horizontal line.
+
+    Returns:
+        The chart.
+    """
     chart = Chart()
     axes = chart.subplots()
     names = list(dict.fromkeys(name for group in groups.values() for name in group))
@@ -120,7 +135,7 @@ def bars(
         axes.axhline(height, color=GREY, linestyle="--")
         axes.annotate(f" {name}", (1, height), xycoords=("axes fraction", "data"), fontsize=9, color=GREY, va="center")
     axes.set_xticks(range(len(groups)), list(groups))
-    plain(axes, title, "", y)
+    style_axes(axes, title, "", y)
     axes.margins(y=0.12)
     axes.grid(visible=False, axis="x")
     if len(names) > 1:
@@ -136,8 +151,14 @@ def bars(
 def pictures(shown: Mapping[str, np.ndarray], columns: int = 4, height: float = 2) -> Chart:
     """Draw pictures by title, in rows.
 
-    Each is (H, W, 3) uint8, or (H, W): a map of floats, from dark (low) to bright (high) with its own colour bar, or of
-    booleans, dark and bright.
+    Args:
+        shown: Title -> (H, W, 3) uint8, or (H, W): a map of floats, from dark (low) to bright (high) with its own
+            colour bar, or of booleans, dark and bright.
+        columns: Pictures in a row.
+        height: Of a picture, in inches.
+
+    Returns:
+        The chart.
     """
     columns = min(columns, len(shown))
     rows = -(-len(shown) // columns)
@@ -173,15 +194,18 @@ def masks(
     columns: int = 4,
     height: float = 2,
 ) -> Chart:
-    """Draw label masks by title over one picture, and what each colour means.
+    """Draw label masks by title over one picture, with a legend of the colours.
 
     Args:
         image: (H, W, 3) uint8, shown in grey below the colours.
-        labels: Title -> (H, W) int, `VOID` where there is none.
-        classes: Their names.
-        palette: Their colours.
-        columns: In a row.
-        height: Of a picture, in inches.
+        labels: Title -> (H, W) int, with `VOID` for unlabelled pixels.
+        classes: The name of each class.
+        palette: The RGB colour of each class.
+        columns: Masks in a row.
+        height: Of a mask, in inches.
+
+    Returns:
+        The chart.
     """
     chart = pictures({title: overlay(image, mask, palette) for title, mask in labels.items()}, columns, height)
     present = sorted({int(k) for mask in labels.values() for k in np.unique(mask)} - {VOID})

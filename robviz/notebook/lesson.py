@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from robviz.files.paths import cache_folder, shipped
+from robviz.files.paths import bundled_path, cache_folder
 from robviz.notebook.expect import expect as expect
 from robviz.types import InputError
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from robviz.results.report import Report
     from robviz.types import Dataset, Sample
 
+
+__all__ = ["Folded", "Guess", "Lesson", "begin", "names", "runtimes"]
 
 MODES = ("quick", "full")
 RUNTIMES = "runtimes.json"
@@ -50,7 +52,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Lesson:
-    """One notebook being run: its mode and seed. As the last line of a cell it shows them with the measured runtime."""
+    """Hold a running notebook: its mode and seed. At the end of a cell, it shows them with the measured runtime."""
 
     name: str
     mode: str
@@ -63,11 +65,23 @@ class Lesson:
         return self.pick("cpu", "cuda")
 
     def pick(self, quick: T, full: T) -> T:
-        """The value of this mode."""
+        """Return the value of this mode.
+
+        Args:
+            quick: For quick mode.
+            full: For full mode.
+
+        Returns:
+            One of them.
+        """
         return {"quick": quick, "full": full}[self.mode]
 
     def model(self) -> nn.Module:
-        """Load the robust model that the course attacks, onto the device."""
+        """Load the robust model that the course attacks, onto the device.
+
+        Returns:
+            The model.
+        """
         return self._load(ROBUST[self.mode])
 
     def pair(self) -> dict[str, nn.Module]:
@@ -93,18 +107,40 @@ class Lesson:
         return [photos[i] for i in range(min(len(photos), 16))]
 
     def picture(self, name: str = "chelsea") -> Sample:
-        """Load one photograph by its name; in full mode, the first image of the dataset."""
+        """Load one photograph by its name; in full mode, the first image of the dataset.
+
+        Args:
+            name: The name of the photograph.
+
+        Returns:
+            The labelled picture.
+        """
         photos = self.photographs()
         return next((one for one in photos if one.name == name), photos[0])
 
     def samples(self, quick: int | Sequence[int], full: int = 16) -> list[Sample]:
-        """Load images of `dataset`: the first so many or those of these indices, in full mode the first `full`."""
+        """Load images of `dataset`.
+
+        Args:
+            quick: In quick mode, how many of the first images, or which indices.
+            full: In full mode, how many of the first images.
+
+        Returns:
+            The labelled pictures.
+        """
         data = self.dataset()
         chosen = self.pick(range(quick) if isinstance(quick, int) else quick, range(full))
         return [data[i] for i in chosen]
 
     def batch(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
-        """Stack samples of one size: images (B, 3, H, W) in [0, 1] and labels (B, H, W), on the device."""
+        """Stack samples of one size, on the device.
+
+        Args:
+            samples: Labelled pictures of one size.
+
+        Returns:
+            Images (B, 3, H, W) in [0, 1] and labels (B, H, W).
+        """
         import torch
 
         images, labels = (torch.stack(part) for part in zip(*((one.image, one.labels) for one in samples)))
@@ -113,25 +149,37 @@ class Lesson:
     # -------------------------------------------------------------------------------------- evaluations
 
     def out(self, name: str) -> Path | None:
-        """The folder of an evaluation in full mode, which resumes there; None in quick mode, which keeps nothing.
+        """Return the folder of an evaluation in full mode, which resumes there; None in quick mode.
 
-        Evaluations of other versions of robviz or torch lie in folders of their own: an upgrade begins anew instead of
-        being refused.
+        Evaluations of other versions of robviz or torch have their own folders, so that an upgrade starts over instead
+        of being refused.
+
+        Args:
+            name: The name of the evaluation.
+
+        Returns:
+            The folder or None.
         """
         return self.pick(
             None, cache_folder() / "course" / f"robviz-{version('robviz')}-torch-{version('torch')}" / name
         )
 
     def sea(self, radii: Sequence[int] = (4, 8)) -> list[Report]:
-        """SEA on `model` and `dataset` at these radii in 1/255: the shipped reports, or, in full mode, computed once.
+        """Evaluate `model` on `dataset` with SEA: the shipped reports, or, in full mode, computed once.
 
-        What one notebook evaluated in full mode, another one reads. How long it will take is printed before.
+        What one notebook evaluated in full mode, another one reads. The expected time is printed first.
+
+        Args:
+            radii: In 1/255.
+
+        Returns:
+            One report per radius.
         """
         from robviz import sea
         from robviz.paper.generated_tables import reports_in
 
         if self.mode == "quick":
-            reports = reports_in(shipped("checkpoints/reports"))
+            reports = reports_in(bundled_path("checkpoints/reports"))
             wanted = (ROBUST["quick"], "paper")
             found = [one for one in reports if (one.plan["model"]["name"], one.plan["settings"]["name"]) == wanted]
             return sorted(
@@ -146,7 +194,13 @@ class Lesson:
         ]
 
     def announce(self, model: nn.Module, sample: Sample, steps: int) -> None:
-        """Print how long so many gradient steps on one image each will take, from a few that are timed here."""
+        """Print how long this number of gradient steps will take, by timing a few of them.
+
+        Args:
+            model: The model.
+            sample: The picture.
+            steps: Gradient steps on one image each.
+        """
         import torch
 
         from robviz.attacks import apgd
@@ -164,21 +218,44 @@ class Lesson:
     # -------------------------------------------------------------------------------------- guesses, claims, solutions
 
     def guess(self, *options: str) -> Guess:
-        """A place to write a prediction down before the next cell answers; without options, a number."""
+        """Return a place to write down a prediction before the next cell gives the answer.
+
+        Args:
+            *options: What to choose from; without options, a number.
+
+        Returns:
+            The widget.
+        """
         return Guess(options)
 
     def claim(self, sentence: str, holds: bool) -> None:
         """Print a sentence about the numbers above if it holds.
 
-        Raises AssertionError where it does not: the notebook then says what is not so. In full mode, with other models
-        and data, it says so instead of failing.
+        In full mode, with other models and data, it says so if the sentence does not hold.
+
+        Args:
+            sentence: The claim.
+            holds: Whether it holds.
+
+        Raises:
+            AssertionError: If it does not hold in quick mode.
         """
         if self.mode == "quick":
             assert holds, f"this does not hold: {sentence}"
         print(f"{'✓' if holds else '✗ not so here:'} {sentence}")
 
     def solution(self, number: int) -> Folded:
-        """The solution of an exercise, folded. Raises InputError for a number that the notebook does not have."""
+        """Return the solution of an exercise, folded.
+
+        Args:
+            number: The number of the exercise, from 1.
+
+        Returns:
+            The solution.
+
+        Raises:
+            InputError: For a number that the notebook does not have.
+        """
         solutions = [cell.metadata.robviz.solution for cell in read(self.name).cells if role(cell) == "exercise"]
         if not 1 <= number <= len(solutions):
             raise InputError(f"{self.name} has exercises 1 to {len(solutions)}, got {number}")
@@ -197,7 +274,7 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Folded:
-    """Code behind a triangle."""
+    """Show code behind a triangle."""
 
     title: str
     code: str
@@ -223,7 +300,11 @@ class Guess:
         return self.widget.value or None
 
     def reveal(self, answer: object) -> None:
-        """Print the prediction beside the answer."""
+        """Print the prediction beside the answer.
+
+        Args:
+            answer: What was measured.
+        """
         print(f"You said: {self.said or 'nothing yet'}. Measured: {answer}.")
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
@@ -243,9 +324,17 @@ def require_extra() -> None:
 
 
 def begin(name: str, mode: str | None = None) -> Lesson:
-    """The lesson of a notebook. mode: `quick` or `full`; by default what `ROBVIZ_MODE` says, else quick.
+    """Begin the lesson of a notebook.
 
-    Raises InputError for another mode, for `full` without CUDA, and where the extra `notebooks` is missing.
+    Args:
+        name: The name of the notebook.
+        mode: `quick` or `full`; by default `$ROBVIZ_MODE`, or else quick.
+
+    Returns:
+        The lesson.
+
+    Raises:
+        InputError: For another mode, for `full` without CUDA, and if the extra `notebooks` is missing.
     """
     require_extra()
     mode = mode or os.environ.get("ROBVIZ_MODE", "quick")
@@ -260,8 +349,12 @@ def begin(name: str, mode: str | None = None) -> Lesson:
 
 
 def runtimes() -> dict[str, Any]:
-    """notebook -> mode -> {seconds, machine}, as `robviz course check --write` measured them."""
-    path = shipped("notebooks") / RUNTIMES
+    """Return the run times that `robviz course check --write` measured.
+
+    Returns:
+        notebook -> mode -> {seconds, machine}.
+    """
+    path = bundled_path("notebooks") / RUNTIMES
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
@@ -269,20 +362,24 @@ def runtimes() -> dict[str, Any]:
 
 
 def names() -> list[str]:
-    """The notebooks in their order."""
-    return sorted(path.stem for path in shipped("notebooks").glob("*.ipynb"))
+    """Return the names of the notebooks, in order.
+
+    Returns:
+        The names.
+    """
+    return sorted(path.stem for path in bundled_path("notebooks").glob("*.ipynb"))
 
 
 def read(name: str) -> NotebookNode:
-    """A notebook, the student's copy. Raises InputError for an unknown name."""
+    """Read a notebook, the student's copy; raises InputError for an unknown name."""
     import nbformat
 
     if name not in names():
         raise InputError(f"unknown notebook {name!r}; choose from: {', '.join(names())}")
-    result: NotebookNode = nbformat.read(shipped("notebooks") / f"{name}.ipynb", as_version=4)
+    result: NotebookNode = nbformat.read(bundled_path("notebooks") / f"{name}.ipynb", as_version=4)
     return result
 
 
 def role(cell: NotebookNode) -> str | None:
-    """`exercise`, `check`, `after`, `claim` or None."""
+    """Return the role of a cell: `exercise`, `check`, `after`, `claim` or None."""
     return next((tag for tag in ("exercise", "check", "after", "claim") if tag in cell.metadata.get("tags", [])), None)

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import pandas as pd
 
-from robviz.files.paths import shipped
+from robviz.files.paths import bundled_path
 from robviz.results.report import Report
 
 #: Models that STRONG was measured on, with the radii in 1/255, and its steps an image.
@@ -82,7 +82,7 @@ def winners(reports: list[Report]) -> pd.DataFrame:
 @lru_cache
 def ablation() -> pd.DataFrame:
     """The ablation as it was measured: one line a run, figures in %."""
-    return pd.read_csv(shipped("checkpoints") / "reports" / "ablation" / "strong.csv")
+    return pd.read_csv(bundled_path("checkpoints") / "reports" / "ablation" / "strong.csv")
 
 
 #: Every column of the ablation but those that are varied, at its usual value.

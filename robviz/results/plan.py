@@ -22,7 +22,15 @@ class Run:
         return f"{self.loss}.{self.attack}.{self.steps}"
 
     def spec(self, eps: float, seed: int) -> AttackSpec:
-        """Return the attack at a radius, in [0, 1]."""
+        """Return the attack at a radius.
+
+        Args:
+            eps: The radius, in [0, 1].
+            seed: Of the random start.
+
+        Returns:
+            The attack.
+        """
         return AttackSpec(self.attack, self.loss, eps, self.steps, seed)
 
 
@@ -80,7 +88,7 @@ LOOK = "look"  # the key of what was measured before the first attack
 CLEAN = "clean"  # the key of the unattacked images among the runs
 
 
-def key_of(index: int, run: str) -> str:
+def record_key(index: int, run: str) -> str:
     return f"{index:06d}.{run}"
 
 

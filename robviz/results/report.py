@@ -15,6 +15,8 @@ from robviz.files.atomic import write_atomically
 from robviz.results.plan import Figures, ImageFigures, Plan
 from robviz.types import InputError
 
+__all__ = ["Report", "markdown"]
+
 
 def markdown(frame: pd.DataFrame) -> str:
     """Write a table as Markdown, with empty cells for missing values.
