@@ -182,8 +182,10 @@ LOSSES: dict[str, Loss] = {
     "expected-miou": expected_miou,
     "expected-miou-soft": partial(expected_miou, softest=3.0),
 }
+#: The losses that take, for one row of class weights, two rows of worths as well: of leaving and of entering a class.
+SCORES = ("expected-miou", "expected-miou-soft")
 #: The losses that weigh classes by the weights of a dataset.
-BALANCED = ("mask-ce-bal",)
+BALANCED = ("mask-ce-bal", *SCORES)
 #: Losses whose step size in APGD follows another loss than the plain cross-entropy (appendix B.1): their unmasked form.
 TRACKED: dict[str, Loss] = {"mask-spherical": spherical}
 
@@ -213,10 +215,10 @@ def pixel_loss(
             f"expected logits (B, K, H, W) and labels (B, H, W) of the same B, H, W; "
             f"got {tuple(logits.shape)} and {tuple(labels.shape)}"
         )
-    if class_weights is not None and class_weights.shape != (logits.shape[1],):
-        raise InputError(
-            f"class_weights must be (K,) = ({logits.shape[1]},), one a class, got {tuple(class_weights.shape)}"
-        )
+    classes = logits.shape[1]
+    fitting = ((classes,), (2, classes)) if name in SCORES else ((classes,),)
+    if class_weights is not None and class_weights.shape not in fitting:
+        raise InputError(f"class_weights must be (K,) = ({classes},), one a class, got {tuple(class_weights.shape)}")
     loss = LOSSES[name](logits, labels, class_weights, progress)
     return loss.masked_fill(labels == VOID, 0)
 

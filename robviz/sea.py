@@ -403,10 +403,11 @@ def build_plan(
             f"{dataset.name} has {len(dataset.classes)} ({', '.join(dataset.classes[:3])}, ...); "
             "map them with robviz.models.adapt(model, dataset=..., class_map=...)"
         )
-    is_balanced = any(run.loss in BALANCED for run in settings.runs)
-    if is_balanced and dataset.class_weights is None:
+    setwise = settings.setwise if isinstance(settings, Blockwise) else ()
+    balanced = [run.loss for run in settings.runs if run.loss in BALANCED and run.loss not in setwise]
+    if balanced and dataset.class_weights is None:
         raise InputError(
-            f"{', '.join(run.loss for run in settings.runs if run.loss in BALANCED)} needs class weights, and "
+            f"{', '.join(balanced)} needs class weights, and "
             f"{dataset.name} has none; write `class_weights: [...]` into its dataset.yaml, or name a split `train` "
             "there, whose pixels are then counted"
         )
@@ -421,7 +422,7 @@ def build_plan(
             "name": dataset.name,
             "split": dataset.split,
             "images": images,
-            **dataset_identity(dataset, digests, is_balanced),
+            **dataset_identity(dataset, digests, bool(balanced)),
         },
         "eps": eps,
         "settings": asdict(settings),

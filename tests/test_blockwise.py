@@ -31,7 +31,7 @@ def test_blocks_deal_out_every_image_once_and_none_is_empty():
 def test_the_worths_are_what_one_pixel_takes_from_the_miou():
     worths = a_state().worths().double()
     intersection, union = torch.tensor([40.0, 10.0, 2.0]), torch.tensor([100.0, 20.0, 10.0])
-    exact = torch.stack([1 / union, intersection / union**2])
+    exact = torch.stack([1 / union, intersection / union**2]).double()
     torch.testing.assert_close(worths, exact / exact.max(), atol=1e-6, rtol=1e-6)
     # A pixel labelled 0 that is seen as 1 on top: first order against the quotient itself, far from rounding.
     large = SetState(*(torch.tensor([[part * 10**6 for part in row]]) for row in ([40, 10, 2], [100, 20, 10])), EVERY)

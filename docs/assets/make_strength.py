@@ -8,7 +8,7 @@ import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from robviz.files.paths import shipped
+from robviz.files.paths import bundled_path
 from robviz.paper.generated_tables import reports_in
 from robviz.paper.strength_tables import MODELS, RADII, by_cell
 
@@ -18,7 +18,7 @@ LINES = (("paper", "#0072b2", "o"), ("strong-v1", "#e69f00", "s"), ("strong", "#
 
 def drawn() -> Figure:
     """Worst mIoU by gradient steps an image, a panel for each model and radius."""
-    found = by_cell(reports_in(shipped("checkpoints") / "reports"))
+    found = by_cell(reports_in(bundled_path("checkpoints") / "reports"))
     figure = Figure(figsize=(9, 9), layout="constrained")
     FigureCanvasSVG(figure)
     panels = figure.subplots(len(MODELS), len(RADII), sharex=True)

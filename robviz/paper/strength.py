@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
-from robviz.losses import LOSSES, Loss, expected_score, temperature
+from robviz.losses import LOSSES, Loss
 from robviz.results.plan import Blockwise, Run, SeaSettings
 from robviz.results.report import Report
 from robviz.sea import STRONG, evaluate
@@ -31,13 +30,6 @@ def expected_error_between(
     return result
 
 
-def without_entering(logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float) -> Tensor:
-    """Return the expected mIoU as if it did not matter which class a pixel enters."""
-    assert class_weights is not None
-    leave = class_weights.expand(2, -1)[0]
-    return expected_score(logits, labels, leave, torch.zeros_like(leave), temperature(1.0, progress))
-
-
 #: Losses of the ablation alone: the temperatures they begin and end at.
 TEMPERATURES: dict[str, tuple[float, float]] = {
     "error-1-to-1": (1.0, 1.0),
@@ -48,7 +40,6 @@ TEMPERATURES: dict[str, tuple[float, float]] = {
 }
 VARIANTS: dict[str, Loss] = {
     **{name: partial(expected_error_between, first=a, last=b) for name, (a, b) in TEMPERATURES.items()},
-    "miou-without-entering": without_entering,
 }
 
 #: Each of these alone, for the accuracy: losses, then optimisers, then temperatures.
@@ -74,8 +65,7 @@ ALONE = STRONG.runs[:2]
 
 def setwise(name: str, *last: Run, blocks: int = STRONG.blocks) -> Blockwise:
     """Return the members for the accuracy, then runs on the set."""
-    losses = ("expected-miou", "expected-miou-soft", "miou-without-entering")
-    return Blockwise(f"ablation-{name}", (*ALONE, *last), setwise=losses, blocks=blocks)
+    return Blockwise(f"ablation-{name}", (*ALONE, *last), blocks=blocks)
 
 
 NEAR = Run("expected-miou", "annealed-pgd-near", STEPS)
@@ -83,7 +73,6 @@ NEAR = Run("expected-miou", "annealed-pgd-near", STEPS)
 MIOU: dict[str, SeaSettings] = {
     "static": SeaSettings("ablation-static", (*ALONE, NEAR)),
     "paper-loss": SeaSettings("ablation-paper-loss", (*ALONE, Run("mask-ce-bal", steps=STEPS))),
-    "without-entering": setwise("without-entering", Run("miou-without-entering", "annealed-pgd-near", STEPS)),
     "1-block": setwise("1-block", NEAR, blocks=1),
     "4-blocks": setwise("4-blocks", NEAR),
     "16-blocks": setwise("16-blocks", NEAR, blocks=16),
