@@ -215,7 +215,7 @@ def pixel_loss(
         )
     if class_weights is not None and class_weights.shape != (logits.shape[1],):
         raise InputError(
-            f"class_weights must be (K,) = ({logits.shape[1]},), one a class, got {tuple(class_weights.shape)}"
+            f"class_weights must be (K,) = ({logits.shape[1]},), one per class, got {tuple(class_weights.shape)}"
         )
     loss = LOSSES[name](logits, labels, class_weights, progress)
     return loss.masked_fill(labels == VOID, 0)

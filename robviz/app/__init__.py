@@ -18,7 +18,7 @@ from robviz.models import shipped_models
 from robviz.viewer import SCRIPT, STYLE
 from robviz.viewer.landing import landing_data
 
-LANDING = "robviz.interactive.landing(element.firstChild, props.value);"
+LANDING = "robviz.landing(element.firstChild, props.value);"
 #: title -> what builds the view. To add one, write its file in `robviz/app/views` and add its row.
 VIEWS = {
     "Attack": attack.build,

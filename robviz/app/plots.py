@@ -51,7 +51,7 @@ def training_curves(
     lines = (
         ("mIoU, clean", [clean for _, clean, _ in rounds], {"color": CLEAN, "width": 3}, "circle"),
         ("mIoU, attacked", [attacked for _, _, attacked in rounds], {"color": ATTACKED, "width": 3}, "diamond"),
-        ("pixels right, this picture attacked", accuracy, {"color": ATTACKED, "width": 2, "dash": "dot"}, "square"),
+        ("pixel accuracy, this picture attacked", accuracy, {"color": ATTACKED, "width": 2, "dash": "dot"}, "square"),
     )
     figure = go.Figure(
         [
@@ -96,7 +96,7 @@ def training_curves(
 def attack_curve(accuracy: Sequence[float], steps: int, losses: Sequence[float] = ()) -> go.Figure:
     """Pixel accuracy, in %, and loss of each step's picture; first values the start."""
     lines = (
-        ("pixels right", [100 * value for value in accuracy], "y", {"color": ATTACKED, "width": 3}, "%{y:.1f} %"),
+        ("pixel accuracy", [100 * value for value in accuracy], "y", {"color": ATTACKED, "width": 3}, "%{y:.1f} %"),
         ("loss", list(losses), "y2", {"color": CLEAN, "width": 2, "dash": "dot"}, "%{y:.3g}"),
     )
     figure = go.Figure(
@@ -122,7 +122,7 @@ def attack_curve(accuracy: Sequence[float], steps: int, losses: Sequence[float] 
         margin={"l": 50, "r": 50, "t": 36, "b": 44},
         title={"text": "How the attack went", "font": {"size": 14}},
         xaxis={"title": "step", "range": [0, max(1, steps)], "gridcolor": GRID},
-        yaxis={"title": "pixels right (%)", "range": [0, 101], "gridcolor": GRID},
+        yaxis={"title": "pixel accuracy (%)", "range": [0, 101], "gridcolor": GRID},
         yaxis2={"title": "loss", "overlaying": "y", "side": "right", "showgrid": False, "rangemode": "tozero"},
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.2},
     )

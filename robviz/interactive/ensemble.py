@@ -13,7 +13,7 @@ from robviz.interactive.comparison import Comparison, Subject, compare_steps, ne
 from robviz.metrics import accuracy_per_image, counts, iou, miou
 from robviz.results.plan import SeaSettings
 
-ACCURACY, MIOU = "pixels right", "mIoU"
+ACCURACY, MIOU = "pixel accuracy", "mIoU"
 CLEAN, WORST = "not attacked", "worst case"
 
 

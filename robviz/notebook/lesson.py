@@ -52,7 +52,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Lesson:
-    """Hold a running notebook: its mode and seed. At the end of a cell, it shows them with the measured runtime."""
+    """Hold a running notebook: its mode and seed. As a cell's last line, it shows them with the measured runtime."""
 
     name: str
     mode: str
@@ -149,7 +149,7 @@ class Lesson:
     # -------------------------------------------------------------------------------------- evaluations
 
     def out(self, name: str) -> Path | None:
-        """Return the folder of an evaluation in full mode, which resumes there; None in quick mode.
+        """Return the folder of an evaluation in full mode, which resumes there; None in quick mode keeps nothing.
 
         Evaluations of other versions of robviz or torch have their own folders, so that an upgrade starts over instead
         of being refused.

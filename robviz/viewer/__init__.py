@@ -63,7 +63,11 @@ def viewer_data(shown: Comparison, classes: tuple[str, ...], palette: Palette, n
         "palette": [list(colour) for colour in palette],
         "eps": shown.eps,
         "scores": [
-            {"name": "accuracy", "label": "pixels right", "value": arrow(before.accuracy, after.accuracy, is_attacked)},
+            {
+                "name": "accuracy",
+                "label": "pixel accuracy",
+                "value": arrow(before.accuracy, after.accuracy, is_attacked),
+            },
             {"name": "miou", "label": "mIoU", "value": arrow(before.miou, after.miou, is_attacked)},
             {"name": "change", "label": "largest change, 8-bit L∞", "value": f"{shown.largest_change}/255"},
             {"name": "step", "label": "step", "value": f"{shown.step} of {shown.steps}"},

@@ -76,7 +76,7 @@ def matrix_data(found: Failures, rows: pd.DataFrame) -> MatrixData:
     labels = np.sort(np.argsort(-volume, kind="stable")[:MOST_CLASSES])
     labels = labels[volume[labels] > 0]
     left_out = int((volume > 0).sum() - len(labels))
-    note = f"Pixels that were right and are not any more, {len(rows)} attacked pictures. Click a cell to see them."
+    note = f"Pixels that were correct and no longer are, {len(rows)} attacked pictures. Click a cell to see them."
     return {
         "classes": [found.classes[label] for label in labels],
         "labels": labels.tolist(),
@@ -103,7 +103,7 @@ def heatmap_data(found: Failures) -> HeatmapData:
             for index in in_order
         ],
         "note": "".join(f"{doubt}. " for doubt in found.doubts)
-        + f"{found.name}: pixels right after each attack of {found.plan['settings']['name']}, in %. "
+        + f"{found.name}: pixel accuracy after each attack of {found.plan['settings']['name']}, in %. "
         "◆ marks the worst of a picture. Choose a cell to see it.",
     }
 
@@ -139,10 +139,10 @@ def failure_data(found: Failures, dataset: Dataset, row: int) -> ViewerData:
         "palette": [list(colour) for colour in dataset.palette],
         "eps": found.plan["eps"],
         "scores": [
-            {"name": "accuracy", "label": "pixels right", "value": arrow(was.accuracy, now.accuracy, True)},
+            {"name": "accuracy", "label": "pixel accuracy", "value": arrow(was.accuracy, now.accuracy, True)},
             {"name": "miou", "label": "mIoU", "value": arrow(was.miou, now.miou, True)},
             {"name": "change", "label": "largest change, L∞", "value": change},
-            {"name": "flipped", "label": "pixels that broke", "value": f"{entry['flipped']:,}"},
+            {"name": "flipped", "label": "flipped pixels", "value": f"{entry['flipped']:,}"},
         ],
         "note": note,
         "is_final": True,

@@ -301,7 +301,7 @@ def build() -> None:
         with gr.Column(scale=3, min_width=320, elem_id="result"):
             view = drawn_by(LISTENING, clean_view(start), "view")
             curve = gr.Plot(attack_curve((), start.steps), show_label=False, elem_id="curve")
-            with gr.Accordion("Take it with you", open=False, elem_id="take"):
+            with gr.Accordion("Export", open=False, elem_id="take"):
                 with gr.Row():
                     save_button = gr.Button("Save as zip", size="sm", elem_id="save")
                     open_button = gr.UploadButton("Open a saved zip", file_types=[".zip"], size="sm", elem_id="open")

@@ -40,7 +40,7 @@ STEPS = 30
 #: Whose steps are not its own already.
 ENSEMBLES = [name for name in SETTINGS if name != "quick"]
 ENSEMBLE = """
-const shown = robviz.interactive.ensemble(element.firstChild, props.value);
+const shown = robviz.ensemble(element.firstChild, props.value);
 watch('value', () => shown.update(props.value));
 """
 HEATMAP = """

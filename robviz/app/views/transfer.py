@@ -35,7 +35,7 @@ from robviz.viewer.transfer import transfer_data
 WORK = Work()
 PAIR = ("photos-clean", "photos-robust")
 TRANSFER = """
-const shown = robviz.interactive.transfer(element.firstChild, props.value);
+const shown = robviz.transfer(element.firstChild, props.value);
 watch('value', () => shown.update(props.value));
 """
 

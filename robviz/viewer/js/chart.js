@@ -53,7 +53,7 @@ export function accuracyChart(models, grid) {
       ...lines,
       ...ticks,
       draws("text", { x: width - MARGIN.right, y: HEIGHT - 2, "text-anchor": "end", class: "rv-axis" }, "ε, in 1/255"),
-      draws("text", { x: MARGIN.left, y: HEIGHT - 2, class: "rv-axis" }, "pixels right"),
+      draws("text", { x: MARGIN.left, y: HEIGHT - 2, class: "rv-axis" }, "pixel accuracy"),
     ];
   }
 

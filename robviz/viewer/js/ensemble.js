@@ -42,7 +42,7 @@ export function ensemble(element, data) {
   function draw() {
     const columns = shown.columns.map((name) => heading("col", name));
     table.replaceChildren(
-      make("caption", {}, "pixels right, mIoU, and IoU of each class in the picture, in %"),
+      make("caption", {}, "pixel accuracy, mIoU, and IoU of each class in the picture, in %"),
       make("tr", {}, make("td"), ...columns, make("th", { scope: "col" })),
       ...shown.rows.map(rowOf),
     );

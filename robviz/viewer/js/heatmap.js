@@ -21,7 +21,7 @@ export function heatmap(element, data, chosen) {
    * @param {string} loss
    */
   function cellOf({ row, right, won }, title, loss) {
-    const label = `${title}, ${loss}: ${percent(right, 1)} of pixels right; show it`;
+    const label = `${title}, ${loss}: ${percent(right, 1)} pixel accuracy; show it`;
     const named = { type: "button", "aria-label": label, "aria-pressed": "false", dataset: { row } };
     const button = shade(make("button", named), right, won);
     button.onclick = () => {

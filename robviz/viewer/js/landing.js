@@ -185,7 +185,7 @@ class Landing {
     const at = this.nearest();
     this.range.value = String(eps);
     this.radius.replaceChildren("ε = ", make("b", {}, String(grid[at])), "/255");
-    const words = models.map(({ name, title }) => `${title}: ${percent(photo.accuracy[name][at])} of the pixels right`);
+    const words = models.map(({ name, title }) => `${title}: ${percent(photo.accuracy[name][at])} pixel accuracy`);
     this.range.setAttribute("aria-valuetext", `${grid[at]} / 255. ${words.join(". ")}`);
     if (!this.current) return;
     const high = Math.max(
@@ -221,7 +221,7 @@ class Landing {
 function modelPane(model) {
   const canvas = make("canvas", { role: "img" });
   const number = make("b");
-  const right = make("span", { className: "rv-right" }, number, " of pixels right");
+  const right = make("span", { className: "rv-right" }, number, " pixel accuracy");
   const caption = make("figcaption", {}, make("strong", {}, model.title), right);
   const stage = make("div", { className: "rv-stage" }, canvas);
   const figure = make("figure", { dataset: { model: model.name } }, caption, stage);

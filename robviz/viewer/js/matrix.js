@@ -51,7 +51,7 @@ export function matrix(element, data, chosen) {
       const cells = classes.map((_, column) => cell(next, row, column, largest));
       return make("tr", {}, heading("row", name), ...cells);
     });
-    const caption = make("caption", {}, "was right as ↓ · seen as →");
+    const caption = make("caption", {}, "ground truth ↓ · predicted as →");
     table.replaceChildren(caption, make("tr", {}, make("td"), ...columns), ...rows);
     table.hidden = !classes.length;
     note.textContent = next.note;

@@ -40,7 +40,7 @@ export function transfer(element, data) {
       onclick: () => choose(name),
       dataset: { cell: name },
       "aria-pressed": String(name === (views.chosen ?? shown.first)),
-      "aria-label": `${row.name}, ${title}: ${percent(right, 1)} of pixels right; show it`,
+      "aria-label": `${row.name}, ${title}: ${percent(right, 1)} pixel accuracy; show it`,
     };
     const what = state || (row.name === source ? "own attack" : "right");
     if (name in views.known) paintMask(canvas, views.known[name]);
