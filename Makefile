@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 p
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& echo $$p && break; done)
 
-.PHONY: app notebooks test test-fast lint format lint-js format-js bench failures screenshot clean gif docs space
+.PHONY: app notebooks test test-fast lint format lint-js format-js bench failures screenshot clean gif docs course space
 
 app: $(VENV)/.app-ready
 	$(BIN)/robviz app --port $(PORT)
@@ -59,6 +59,10 @@ gif: $(VENV)/.app-ready
 	$(BIN)/python docs/assets/make_gif.py
 
 # The documentation, as a site in site/.
+# The solved notebooks as pages of the documentation; takes minutes, so `docs` builds without them as well.
+course: $(VENV)/.notebooks-ready
+	$(BIN)/robviz course render docs/course
+
 docs: $(VENV)/.docs-ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 

@@ -4,8 +4,8 @@ Each attack comes as two functions: `apgd_steps` yields an `AttackResult` at the
 complete and valid, so that you can stop early and keep the best result so far; `apgd` runs it to its end. All share one
 signature, explained at `attack_steps`. `spec_steps` takes the same facts as one record, an `AttackSpec`.
 
-Internally, an optimiser is a coroutine about one image: it yields the point that it wants evaluated (`Ask`) and
-receives what the model says there (`Answer`). `search` evaluates all images of the batch at once. To add an attack,
+Internally, an optimiser is a coroutine about one image: it yields the point that it wants evaluated (`Query`) and
+receives what the model says there (`Feedback`). `search` evaluates all images of the batch at once. To add an attack,
 write its optimiser and add its row to `OPTIMISERS`; both functions follow from the row.
 """
 
@@ -133,6 +133,10 @@ def predicted(model: nn.Module, images: Tensor) -> Tensor:
     return checked_logits(model, images).max(1).indices  # seven times faster on CPUs than argmax over channels
 
 
+#: How far beyond [0, 1] an image may lie that was normalised and brought back.
+ROUNDING = 1e-5
+
+
 def check_images(images: Tensor, labels: Tensor) -> None:
     """Require that images and labels can be attacked.
 
@@ -152,10 +156,11 @@ def check_images(images: Tensor, labels: Tensor) -> None:
         raise InputError(f"images must be float in [0, 1], got {images.dtype}; use images.float() / 255")
     if not images.isfinite().all():
         raise InputError("images hold NaN or infinity; expected RGB in [0, 1]")
-    if images.min() < 0 or images.max() > 1:
+    if images.min() < -ROUNDING or images.max() > 1 + ROUNDING:
+        advice = "undo the normalisation" if images.min() < 0 else "divide by 255"
         raise InputError(
-            f"images must lie in [0, 1], got {images.min():.3g} .. {images.max():.3g}; "
-            "divide by 255 and leave normalisation to the model"
+            f"images must lie in [0, 1], got {images.min():.3g} .. {images.max():.3g}; {advice} and leave "
+            "normalisation to the model"
         )
     if labels.dtype != torch.int64:
         raise InputError(f"labels must be int64, got {labels.dtype}; use labels.long()")
@@ -335,7 +340,7 @@ class Task:
         if aimed is not None:
             labels = labels.masked_fill(~aimed, VOID)
             target = None if target is None else target.masked_fill(~aimed, VOID)
-        return cls(spec, model, images.detach(), labels, target, changeable, class_weights)
+        return cls(spec, model, images.detach().clamp(0, 1), labels, target, changeable, class_weights)
 
     def rows(self, keep: list[int]) -> Task:
         """Return the same task for some of its images."""
@@ -387,7 +392,7 @@ def share_equal(predictions: Tensor, labels: Tensor) -> Tensor:
     return accuracy_per_image(correct, is_valid.flatten(1).sum(1))
 
 
-def probe(task: Task, x: Tensor, progress: float, with_gradient: bool = True) -> Probe:
+def evaluate_point(task: Task, x: Tensor, progress: float, with_gradient: bool = True) -> Probe:
     """Run the model on x (B, 3, H, W) and measure what the attack needs to know."""
     sign = 1 if task.target is None else -1
     gradient = None
@@ -451,7 +456,7 @@ def trouble_of(task: Task, gradient: Tensor, loss: Tensor, predictions: Tensor) 
     return torch.stack([~is_finite, is_blind, ~loss.isfinite()], 1)
 
 
-class Ask(NamedTuple):
+class Query(NamedTuple):
     """Name a point that an optimiser wants evaluated."""
 
     x: Tensor  # (3, H, W)
@@ -460,7 +465,7 @@ class Ask(NamedTuple):
     step_size: float  # of the step that led to it
 
 
-class Answer(NamedTuple):
+class Feedback(NamedTuple):
     """Hold the model's response at that point."""
 
     gradient: Tensor  # (3, H, W), of the loss to raise
@@ -468,14 +473,14 @@ class Answer(NamedTuple):
     survives: float  # to be minimised: pixel accuracy, or the share of pixels not at the target
 
 
-Optimiser = Generator[Ask, Answer, Tensor]
+Optimiser = Generator[Query, Feedback, Tensor]
 Direction = Callable[[Tensor], Tensor]  # gradient -> a step of norm 1 along it
 Start = Callable[[float], Tensor]  # radius -> a point (3, H, W) within it
 Project = Callable[[Tensor, float], Tensor]  # (point, radius) -> the closest point within it
 OptimiserOf = Callable[[Start, Project, float, int], Optimiser]  # (start, project, eps, steps) -> about one image
 
 
-class StepSizeChecks:
+class StepSizeSchedule:
     """Schedule when APGD reconsiders its step size: after 22 % of the run, then after ever shorter spans."""
 
     def __init__(self, steps: int) -> None:
@@ -500,7 +505,7 @@ def oscillates(losses: list[float], span: int, share: float = 0.75) -> bool:
     return rises <= span * share
 
 
-def climb(
+def apgd_run(
     start: Tensor, project: Project, radius: float, steps: int, made: int = 0, direction: Direction = torch.sign
 ) -> Optimiser:
     """Run APGD within one radius and return the point where the fewest pixels survive.
@@ -509,15 +514,15 @@ def climb(
     (ICML 2020), Algorithm 1. made: steps of the run before these.
     """
     x = x_before = best = lowest = start
-    gradient, loss, survives = yield Ask(x, radius, made, 0)
+    gradient, loss, survives = yield Query(x, radius, made, 0)
     best_gradient, losses, best_loss, least = gradient, [loss], loss, survives
     best_loss_at_check, halved_at_check = best_loss, True
-    step_size, checks = 2 * radius, StepSizeChecks(steps)
+    step_size, checks = 2 * radius, StepSizeSchedule(steps)
     for t in range(steps):
         momentum = 0.25 if t > 0 else 0.0
         straight = project(x + step_size * direction(gradient), radius)
         x, x_before = project(x + (1 - momentum) * (straight - x) + momentum * (x - x_before), radius), x
-        gradient, loss, survives = yield Ask(x, radius, made + t + 1, step_size)
+        gradient, loss, survives = yield Query(x, radius, made + t + 1, step_size)
         losses.append(loss)
         if survives <= least:
             lowest, least = x, survives
@@ -537,25 +542,25 @@ Radii = tuple[tuple[float, float], ...]
 REDUCED_RADII: Radii = ((2.0, 0.3), (1.5, 0.3), (1.0, 0.4))
 
 
-def climb_within(
-    start: Start, project: Project, eps: float, steps: int, direction: Direction = torch.sign
-) -> Optimiser:
+def apgd_within(start: Start, project: Project, eps: float, steps: int, direction: Direction = torch.sign) -> Optimiser:
     """Run APGD within eps."""
-    return climb(start(eps), project, eps, steps, direction=direction)
+    return apgd_run(start(eps), project, eps, steps, direction=direction)
 
 
 def climb_within_l2(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
     """Run APGD within a root mean square of eps, the L2 norm."""
-    return climb_within(start, project, eps, steps, L2.direction)
+    return apgd_within(start, project, eps, steps, L2.direction)
 
 
-def climb_inwards(start: Start, project: Project, eps: float, steps: int, radii: Radii = REDUCED_RADII) -> Optimiser:
+def apgd_reduced_radius(
+    start: Start, project: Project, eps: float, steps: int, radii: Radii = REDUCED_RADII
+) -> Optimiser:
     """Run APGD within shrinking radii, each starting from the projected best point of the one before (section 3.5)."""
     ends = [round(share * steps) for share in accumulate(share for _, share in radii)]
     x, made = start(radii[0][0] * eps), 0
     for (factor, _), end in zip(radii, ends):
         if end > made:
-            x = yield from climb(project(x, factor * eps), project, factor * eps, end - made, made)
+            x = yield from apgd_run(project(x, factor * eps), project, factor * eps, end - made, made)
             made = end
     return x
 
@@ -565,21 +570,21 @@ PGD_RADII = np.array([0.25, 0.5, 1, 2, 4, 8, 12]) / 255
 PGD_STEP_SIZES = np.array([8e-4, 9e-4, 1e-3, 2e-3, 3e-3, 5e-3, 6e-3])
 
 
-def walk(start: Start, project: Project, eps: float, steps: int, direction: Direction = torch.sign) -> Optimiser:
+def pgd_run(start: Start, project: Project, eps: float, steps: int, direction: Direction = torch.sign) -> Optimiser:
     """Run plain PGD with the paper's step size for the radius, interpolated between the published ones."""
     step_size, x = float(np.interp(eps, PGD_RADII, PGD_STEP_SIZES)), start(eps)
     for step in range(steps + 1):
-        gradient, _, _ = yield Ask(x, eps, step, step_size if step else 0)
+        gradient, _, _ = yield Query(x, eps, step, step_size if step else 0)
         x = project(x + step_size * direction(gradient), eps)
     return x
 
 
 def walk_l2(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
     """Run PGD within a root mean square of eps, the L2 norm, with the same step sizes, as root mean squares."""
-    return walk(start, project, eps, steps, L2.direction)
+    return pgd_run(start, project, eps, steps, L2.direction)
 
 
-def anneal(start: Start, project: Project, eps: float, steps: int, reach: float = 2.0) -> Optimiser:
+def annealed_pgd_run(start: Start, project: Project, eps: float, steps: int, reach: float = 2.0) -> Optimiser:
     """Take sign steps with momentum while radius and step size shrink.
 
     This attack is robviz's own, for models on which APGD stalls. The radius falls linearly from `reach` eps to eps over
@@ -591,7 +596,7 @@ def anneal(start: Start, project: Project, eps: float, steps: int, reach: float 
     for step in range(steps + 1):
         radius = eps * max(1.0, reach - (reach - 1) * step / (0.6 * steps))
         x = project(x, radius)
-        gradient, _, _ = yield Ask(x, radius, step, step_size)
+        gradient, _, _ = yield Query(x, radius, step, step_size)
         step_size = radius * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
         x, x_before = project(x + step_size * gradient.sign() + 0.75 * (x - x_before), radius), x
     return x
@@ -599,11 +604,11 @@ def anneal(start: Start, project: Project, eps: float, steps: int, reach: float 
 
 #: name -> optimiser. To add an attack, write its optimiser and add its row.
 OPTIMISERS: dict[str, OptimiserOf] = {
-    "pgd": walk,
-    "apgd": climb_within,
-    "red-eps-apgd": climb_inwards,
-    "annealed-pgd": anneal,
-    "annealed-pgd-near": partial(anneal, reach=1.5),
+    "pgd": pgd_run,
+    "apgd": apgd_within,
+    "red-eps-apgd": apgd_reduced_radius,
+    "annealed-pgd": annealed_pgd_run,
+    "annealed-pgd-near": partial(annealed_pgd_run, reach=1.5),
     "pgd-l2": walk_l2,
     "apgd-l2": climb_within_l2,
 }
@@ -729,11 +734,11 @@ class Runs:
             del self.asks[row]
             if not self.best[row].is_done:
                 with suppress(StopIteration):  # the optimiser is through
-                    self.asks[row] = self.optimisers[row].send(Answer(*answer))
+                    self.asks[row] = self.optimisers[row].send(Feedback(*answer))
 
 
 #: Number of times per run that an iterate outside the budget is projected and evaluated.
-LOOKS = 20
+PROJECTION_PROBES = 20
 
 
 def consider_within(best: list[Best], task: Task, x: Tensor, found: Probe, radius: float, step: int) -> None:
@@ -743,9 +748,9 @@ def consider_within(best: list[Best], task: Task, x: Tensor, found: Probe, radiu
         for one in best:
             one.enter()
         consider(best, x, found)
-    elif step % max(1, spec.steps // LOOKS) == 0:
+    elif step % max(1, spec.steps // PROJECTION_PROBES) == 0:
         inside = spec.norm.project(x, task.images, spec.eps, task.changeable)
-        consider(best, inside, probe(task, inside, step / spec.steps, with_gradient=False))
+        consider(best, inside, evaluate_point(task, inside, step / spec.steps, with_gradient=False))
 
 
 def search(task: Task, best: list[Best], random_start: bool) -> Generator[AttackResult, None, None]:
@@ -754,7 +759,7 @@ def search(task: Task, best: list[Best], random_start: bool) -> Generator[Attack
     while runs.asks:
         rows, x, radius, step = runs.ask()
         live, candidates = task.rows(rows), [best[row] for row in rows]
-        found = probe(live, x, step / task.spec.steps)
+        found = evaluate_point(live, x, step / task.spec.steps)
         consider_within(candidates, live, x, found, radius, step)
         assert found.trouble is not None
         measured = zip(found.accuracy.tolist(), found.loss.tolist(), runs.step_sizes(), found.trouble.cpu())

@@ -34,8 +34,8 @@ __all__ = [
     "TopLogits",
     "attribute",
     "attribute_steps",
-    "compare",
-    "compare_steps",
+    "contrast",
+    "contrast_steps",
     "estimate",
     "grad_cam",
     "integrated_gradients",
@@ -105,7 +105,7 @@ class Question:
         return torch.from_numpy(smooth).to(self.image)
 
 
-class Part(NamedTuple):
+class MapPart(NamedTuple):
     """Hold what a method has found so far."""
 
     map: Tensor  # (H, W)
@@ -114,7 +114,7 @@ class Part(NamedTuple):
     delta: float | None = None
 
 
-Parts = Generator[Part, None, None]
+Parts = Generator[MapPart, None, None]
 #: The parts of a model that Grad-CAM looks for, and the coarsest features that it uses, in pixels per cell.
 BACKBONES, COARSEST = ("backbone", "encoder"), 16
 
@@ -182,7 +182,7 @@ def grad_cam(question: Question, layer: str | None = None) -> Parts:
     from captum.attr import LayerGradCam
 
     chosen = feature_layer(question.model, question.image) if layer is None else named_layer(question.model, layer)
-    yield Part(torch.zeros_like(question.image[0, 0]), 0, 1)
+    yield MapPart(torch.zeros_like(question.image[0, 0]), 0, 1)
     try:
         cells = LayerGradCam(question.score, chosen).attribute(question.image)
     except AssertionError as error:
@@ -193,7 +193,7 @@ def grad_cam(question: Question, layer: str | None = None) -> Parts:
     height, width = question.image.shape[2:]
     side = max(height / cells.shape[2], width / cells.shape[3])
     pixels = resize(cells.detach(), torch.Size([round(side * count) for count in cells.shape[2:]]))
-    yield Part(pixels[0, 0, :height, :width], 1, 1)
+    yield MapPart(pixels[0, 0, :height, :width], 1, 1)
 
 
 POINTS = 2  # quadrature points in each piece of the path
@@ -226,7 +226,7 @@ def integrated_gradients(question: Question, steps: int = 32, samples: int = 1, 
     pieces = -(-steps // POINTS)
     baseline, total, expected = question.blurred, torch.zeros_like(question.image[0, 0]), 0.0
     generator = image_generator(question.seed, "integrated-gradients", question.image)
-    yield Part(total, 0, samples * pieces * POINTS)
+    yield MapPart(total, 0, samples * pieces * POINTS)
     for sample in range(samples):
         image = question.image
         if samples > 1:
@@ -240,7 +240,7 @@ def integrated_gradients(question: Question, steps: int = 32, samples: int = 1, 
                 end, start, n_steps=POINTS, internal_batch_size=question.batch_size
             )
             total = total + found[0].sum(0).detach() / samples
-            yield Part(total, piece * POINTS, samples * pieces * POINTS, total.sum().item() - expected)
+            yield MapPart(total, piece * POINTS, samples * pieces * POINTS, total.sum().item() - expected)
 
 
 Cover = Tensor | tuple[slice, slice]  # what selects pixels of (H, W)
@@ -255,7 +255,7 @@ def ablated(question: Question, covers: Sequence[Cover]) -> Parts:
     order = sorted(range(len(covers)), key=lambda i: i * GOLDEN % 1)
     lost, times = (torch.zeros_like(question.image[0, 0]) for _ in range(2))
     blurred = question.blurred
-    yield Part(lost, 0, len(covers))
+    yield MapPart(lost, 0, len(covers))
     for done in range(0, len(covers), question.batch_size):
         some = order[done : done + question.batch_size]
         is_hidden = torch.zeros(len(some), *lost.shape, dtype=torch.bool, device=lost.device)
@@ -265,7 +265,7 @@ def ablated(question: Question, covers: Sequence[Cover]) -> Parts:
             values = question.score(torch.where(is_hidden[:, None], blurred, question.image))
         lost = lost + (is_hidden * (question.value - values).view(-1, 1, 1)).sum(0)
         times = times + is_hidden.sum(0)
-        yield Part(lost / times.clamp_min(1), done + len(some), len(covers))
+        yield MapPart(lost / times.clamp_min(1), done + len(some), len(covers))
 
 
 def occlusion(question: Question, across: int = 6) -> Parts:
@@ -485,7 +485,7 @@ class Contrast:
         return (self.clean.done + (self.attacked.done if self.attacked is not None else 0)) / 2
 
 
-def compare_steps(
+def contrast_steps(
     model: nn.Module,
     clean: Tensor,
     attacked: Tensor,
@@ -527,7 +527,7 @@ def compare_steps(
             yield Contrast(before, after)
 
 
-def compare(
+def contrast(
     model: nn.Module,
     clean: Tensor,
     attacked: Tensor,
@@ -538,7 +538,7 @@ def compare(
     seed: int = 0,
     **options: Any,
 ) -> Contrast:
-    """Explain the same number in a picture and in its attacked version: run `compare_steps` to its end.
+    """Explain the same number in a picture and in its attacked version: run `contrast_steps` to its end.
 
     Args:
         model: As in `attribute`.
@@ -557,7 +557,7 @@ def compare(
     Raises:
         ValueError: For pictures of two sizes, and as `attribute`.
     """
-    return last_of(compare_steps(model, clean, attacked, region, target, method, batch_size, seed, **options))
+    return last_of(contrast_steps(model, clean, attacked, region, target, method, batch_size, seed, **options))
 
 
 class TopLogits(NamedTuple):

@@ -301,5 +301,22 @@ def bench_finetune() -> str:
     return as_table(rows)
 
 
+def bench_course() -> str:
+    """Run every notebook of the course once, solved, in quick mode; return a table of their seconds."""
+    from robviz.notebook import lesson, runner
+
+    rows = []
+    for name in lesson.names():
+        outcome = runner.run_notebook(lesson.read(name), try_mistakes=False)
+        rows.append((name, f"{outcome.seconds:.1f} s", f"at most {runner.LIMIT} s on 2 idle cores"))
+    return as_table(rows)
+
+
 #: What `robviz bench` takes.
-BENCHES = {"app": bench, "load": bench_load, "attacks": bench_attacks, "finetune": bench_finetune}
+BENCHES = {
+    "app": bench,
+    "load": bench_load,
+    "attacks": bench_attacks,
+    "finetune": bench_finetune,
+    "course": bench_course,
+}

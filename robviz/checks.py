@@ -75,6 +75,8 @@ def train_mode(case: Case) -> str | None:
 
 #: The change of the largest logit between two passes that rounding explains.
 SAME = 1e-4
+#: The change that another order of sums explains when a picture lies in a larger batch.
+BESIDE = 1e-2
 
 
 def relative_change(first: Tensor, second: Tensor) -> float:
@@ -89,6 +91,19 @@ def random_outputs(case: Case) -> str | None:
         return None
     change = (first - second).abs().max().item()
     return f"two passes over the same images differ by {change:.3g} in the logits; attack the mean of several"
+
+
+def batch_dependence(case: Case) -> str | None:
+    """Report a model whose answer to a picture depends on the others in the batch, as with statistics of the batch."""
+    beside = torch.cat([case.images[:1], 1 - case.images[:1]])
+    alone, together = checked_logits(case.model, case.images[:1]), checked_logits(case.model, beside)[:1]
+    change = relative_change(alone, together)
+    if change <= BESIDE:
+        return None
+    return (
+        f"the logits of a picture change by {100 * change:.2g} % when another one lies beside it in the batch; is "
+        "there a batch norm without running statistics?"
+    )
 
 
 def probabilities(case: Case) -> str | None:
@@ -174,6 +189,7 @@ def squares(case: Case) -> str | None:
 CHECKS: dict[str, Callable[[Case], str | None]] = {
     "train mode": train_mode,
     "random outputs": random_outputs,
+    "batch dependence": batch_dependence,
     "probabilities": probabilities,
     "vanishing gradient": vanishing_gradient,
     "huge radius": huge_radius,
@@ -239,9 +255,14 @@ def require_answer(model: nn.Module, image: Tensor, num_classes: int) -> Tensor:
             raise
         except Exception as error:
             said = (str(error).splitlines() or [""])[0]
+            advice = (
+                "it changes the picture in place; expected a copy, such as x = x - mean"
+                if "in-place" in said
+                else f"expected pictures of any size to be taken: {ADAPT}, multiple_of=32) pads them"
+            )
             raise InputError(
                 f"the model failed on a picture of {image.shape[2]} x {image.shape[3]}: {type(error).__name__}: "
-                f"{said}; expected pictures of any size to be taken: {ADAPT}, multiple_of=32) pads them"
+                f"{said}; {advice}"
             ) from error
         logits = logits_of(answer, point, num_classes)
     check_finite(logits)

@@ -46,12 +46,12 @@ from robviz.models.layers import device_of
 from robviz.models.precision import InBfloat16, chosen_precision
 from robviz.models.prepared import prepared
 from robviz.norms import L2, LINF, Norm
-from robviz.results.images import KINDS, Kept, kept_of
-from robviz.results.plan import CLEAN, LOOK, Blockwise, ImageRecord, Plan, Run, SeaSettings, key_of
+from robviz.results.images import KINDS, ImageStore, stored_kinds
+from robviz.results.plan import CLEAN, LOOK, Blockwise, ImageRecord, Plan, Run, SeaSettings, record_key
 from robviz.results.records import Records
 from robviz.results.report import Report
 from robviz.results.samples import keep_samples
-from robviz.results.summary import gathered, measured, record_of, report_of, seconds_of
+from robviz.results.summary import build_report, image_record, record_of, seconds_by_run, stacked_records
 from robviz.types import Dataset, InputError, Sample, check_whole
 
 __all__ = ["PAPER", "PAPER_V1", "QUICK", "SETTINGS", "STRONG", "Run", "SeaSettings", "evaluate"]
@@ -107,7 +107,7 @@ STRONG = Blockwise(
 SETTINGS = {settings.name: settings for settings in (PAPER, PAPER_V1, QUICK, STRONG, STRONG_V1)}
 
 
-class Outcome(NamedTuple):
+class ImageOutcome(NamedTuple):
     """Hold what one run did to one image: its counts, and what may be kept beside them."""
 
     record: ImageRecord
@@ -125,7 +125,7 @@ class Evaluation:
     settings: SeaSettings
     plan: Plan
     records: Records
-    kept: Kept
+    kept: ImageStore
     batch_size: int  # images side by side
 
     @property
@@ -147,12 +147,12 @@ class Evaluation:
 
     def is_there(self, index: int, run: str) -> bool:
         """Return True if the record of an image under a run exists, with the files to keep."""
-        key, kinds = key_of(index, run), [kind for kind in kept_of(run) if kind in self.kept.kinds]
+        key, kinds = record_key(index, run), [kind for kind in stored_kinds(run) if kind in self.kept.kinds]
         return all(self.kept.has(kind, key) for kind in kinds) and self.records.read(key) is not None
 
-    def write(self, index: int, run: str, sample: Sample, outcome: Outcome) -> None:
+    def write(self, index: int, run: str, sample: Sample, outcome: ImageOutcome) -> None:
         """Keep what one run did to one image."""
-        key, kept = key_of(index, run), self.kept
+        key, kept = record_key(index, run), self.kept
         if "masks" in kept.kinds:
             kept.write_mask(key, outcome.predictions, self.dataset.palette)
         if "pictures" in kept.kinds and outcome.images is not None:
@@ -162,17 +162,17 @@ class Evaluation:
         self.records.write(key, outcome.record)
 
 
-def clean_outcomes(work: Evaluation, samples: list[Sample]) -> list[Outcome]:
+def clean_outcomes(work: Evaluation, samples: list[Sample]) -> list[ImageOutcome]:
     """Predict unattacked images of one size."""
     images = torch.stack([sample.image for sample in samples]).to(device_of(work.model))
     classes = len(work.dataset.classes)
     found = predicted(work.model, images).cpu()
-    return [Outcome(measured(sample, one, classes), one) for sample, one in zip(samples, found)]
+    return [ImageOutcome(image_record(sample, one, classes), one) for sample, one in zip(samples, found)]
 
 
 def attacked_outcomes(
     work: Evaluation, samples: list[Sample], run: Run, aim: tuple[SetState, list[int]] | None = None
-) -> list[Outcome]:
+) -> list[ImageOutcome]:
     """Attack images of one size with one run. aim: for runs on the mIoU of a set, the set and their numbers in it."""
     device, eps, classes = device_of(work.model), work.plan["eps"], len(work.dataset.classes)
     images, labels = (torch.stack(part).to(device) for part in zip(*((s.image, s.labels) for s in samples)))
@@ -193,7 +193,7 @@ def attacked_outcomes(
         for gradients, trouble in zip(result.gradients.tolist(), result.trouble.tolist())
     ]
     return [
-        Outcome(cast(ImageRecord, measured(sample, one, classes) | cost), one, image, spec.norm)
+        ImageOutcome(cast(ImageRecord, image_record(sample, one, classes) | cost), one, image, spec.norm)
         for sample, one, image, cost in zip(samples, predictions.cpu(), result.images, costs)
     ]
 
@@ -203,7 +203,7 @@ def weights_for(loss: str, dataset: Dataset) -> Tensor | None:
     return dataset.class_weights if loss in BALANCED else None
 
 
-def complete(work: Evaluation, runs: Sequence[Run], indices: list[int], bar: tqdm) -> None:
+def complete_records(work: Evaluation, runs: Sequence[Run], indices: list[int], bar: tqdm) -> None:
     """Attack those of these images, each by itself, that have no record yet."""
     wanted: dict[str, Run | None] = {CLEAN: None, **{run.name: run for run in runs}}
     missing = {name: {i for i in indices if not work.is_there(i, name)} for name in wanted}
@@ -227,7 +227,7 @@ def state_of_set(work: Evaluation, before: Sequence[Run], run: Run, finished: li
     finished: the images that the run has been through, in its order.
     """
     count, records = work.plan["dataset"]["images"], work.records
-    tables = [gathered(records, name, count) for name in [CLEAN, *(one.name for one in before)]]
+    tables = [stacked_records(records, name, count) for name in [CLEAN, *(one.name for one in before)]]
     intersection, union = (torch.stack([table[part] for table in tables]) for part in ("intersection", "union"))
     choice = worst_case_miou(intersection, union, work.plan["seed"]).choice
     each = torch.arange(count)
@@ -273,7 +273,7 @@ def complete_all(work: Evaluation, processes: PartialState) -> None:
     with tqdm(
         total=attacks, desc=f"{settings.name}, {255 * work.plan['eps']:g}/255", unit="attack", disable=None
     ) as bar:
-        complete(work, alone, mine, bar)
+        complete_records(work, alone, mine, bar)
         for number, run in enumerate(later):
             finished: list[int] = []
             for block in blocks:
@@ -342,7 +342,7 @@ def evaluate(  # noqa: PLR0913 - public and documented
         check_whole("limit", limit, 1)
     check_whole("batch_size", batch_size, 1)
     count = min(len(dataset), len(dataset) if limit is None else limit)
-    plan, samples = plan_of(model, dataset, eps, settings, count, chosen_precision(precision, device_of(model)), eot)
+    plan, samples = build_plan(model, dataset, eps, settings, count, chosen_precision(precision, device_of(model)), eot)
     plan["prepared"] = prepare
     with contextlib.ExitStack() as stack:
         # On GPUs, compute float32 as float32, and choose kernels deterministically.
@@ -352,19 +352,19 @@ def evaluate(  # noqa: PLR0913 - public and documented
             goes_on = resume or not processes.is_main_process
             records = Records(folder, plan, goes_on, samples)
             kinds = tuple(kind for kind, wanted in zip(KINDS, (keep_masks, keep_pictures)) if wanted)
-            kept = Kept(folder, kinds, resume=goes_on)
+            kept = ImageStore(folder, kinds, resume=goes_on)
             look_first(records, model, dataset, settings, eot)
             if kinds and processes.is_main_process and dataset.name not in available():
                 keep_samples(folder, dataset, count)
         side_by_side = 1 if device_of(model).type == "cpu" else batch_size
         complete_all(Evaluation(model, dataset, settings, plan, records, kept, side_by_side), processes)
-        report = report_of(records, cast(Plan, records.plan), dataset.classes)
+        report = build_report(records, cast(Plan, records.plan), dataset.classes)
         for doubt in report.doubts if processes.is_main_process else ():
             warnings.warn(doubt, stacklevel=2)
         if out is not None and processes.is_main_process:
             for suffix in ("json", "csv", "md"):
                 report.save(folder / f"report.{suffix}")
-            write_atomically(folder / "seconds.json", json.dumps(seconds_of(records, plan), indent=1) + "\n")
+            write_atomically(folder / "seconds.json", json.dumps(seconds_by_run(records, plan), indent=1) + "\n")
         return report
 
 
@@ -382,7 +382,7 @@ def look_first(records: Records, model: nn.Module, dataset: Dataset, settings: S
     records.write(LOOK, found)
 
 
-def plan_of(
+def build_plan(
     model: nn.Module,
     dataset: Dataset,
     eps: float,

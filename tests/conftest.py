@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from robviz.files.paths import shipped
+from robviz.files.paths import bundled_path
 from tests.chromium import find
 from tests.server import PATIENCE, connect
 from tests.small import Bends, PixelwiseLinear
@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def evaluations(tmp_path_factory) -> Path:
     """What the server shows: the shipped evaluations, one of them with a hostile name, and a link out of the folder."""
     root, outside = tmp_path_factory.mktemp("evaluations"), tmp_path_factory.mktemp("outside") / "c"
-    source = shipped("checkpoints") / "failures"
+    source = bundled_path("checkpoints") / "failures"
     for name, copy in (
         ("photos-clean", root / "photos-clean"),
         ("photos-robust", root / "photos-robust"),

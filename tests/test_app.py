@@ -17,8 +17,8 @@ from PIL import Image
 
 from robviz.app.work import Work
 from robviz.attacks import predicted
-from robviz.interactive.bundle import unpack
-from robviz.interactive.scenario import Setting
+from robviz.interactive.bundle import load_bundle
+from robviz.interactive.scenario import Scenario
 from robviz.losses import LOSSES
 from robviz.models import Card
 from tests.server import LONG, PATIENCE, Effort, connect, until, wait_until_idle
@@ -90,8 +90,8 @@ def test_a_model_of_other_classes_is_judged_against_its_own_mask(bends):
     sample, note = setting.sample_of("chelsea", None, model)
     assert note == setting.OWN_NOTE
     assert sample.labels.equal(predicted(model, sample.image[None])[0])
-    assert len(setting.class_weights("voc")) == 21
-    assert setting.class_weights("my own") is None
+    assert len(setting.known_class_weights("voc")) == 21
+    assert setting.known_class_weights("my own") is None
 
 
 def write(tmp_path, kind: str):
@@ -216,14 +216,14 @@ def test_a_client_attacks_saves_opens_and_links_as_the_browser_does(client):
     shown = client.predict(*arguments, api_name="/attack")[0]
     path, verdict = client.predict(api_name="/save")
     assert "still fools the model" in verdict
-    saved = unpack(path)
-    assert saved.setting == Setting("coffee", eps_255=4, loss="ce", steps=4, seed=7, **EXTRA)
+    saved = load_bundle(path)
+    assert saved.setting == Scenario("coffee", eps_255=4, loss="ce", steps=4, seed=7, **EXTRA)
     opened = client.predict(handle_file(path), api_name="/reopen")
     assert opened[0]["scores"] == shown["scores"]
     assert opened[0]["pictures"] == shown["pictures"]
     assert opened[2] == "coffee"
     query, cell = client.predict(*arguments, api_name="/link")
-    assert Setting.parse(dict(parse_qsl(query))) == saved.setting
+    assert Scenario.parse(dict(parse_qsl(query))) == saved.setting
     assert "target='cup', region='40, 30, 120, 90'" in cell
 
 

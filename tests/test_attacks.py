@@ -22,9 +22,9 @@ from robviz.attacks import (
     annealed_pgd,
     apgd,
     apgd_l2,
+    apgd_reduced_radius,
     apgd_steps,
     attack_steps,
-    climb_inwards,
     last_of,
     norm_of,
     pgd,
@@ -101,7 +101,7 @@ def test_every_step_equals_the_official_code(official, loss):
 def test_the_reduced_radius_equals_the_official_code(official, loss, monkeypatch):
     """The golden run spent ten steps at each of its three radii."""
     values, model = official
-    thirds = partial(climb_inwards, radii=((2.0, 1 / 3), (1.5, 1 / 3), (1.0, 1 / 3)))
+    thirds = partial(apgd_reduced_radius, radii=((2.0, 1 / 3), (1.5, 1 / 3), (1.0, 1 / 3)))
     monkeypatch.setitem(OPTIMISERS, "red-eps-apgd", thirds)
     eps, weights, key = float(values["eps"]), values["class_weights"], loss.replace("-", "_")
     result = red_eps_apgd(model, values["x"], values["y"], eps, 30, loss, weights, random_start=False)
@@ -503,7 +503,7 @@ SHORT = AttackSpec(eps=0.1, steps=1)
 #: By name: every way from pictures to what a model sees in them.
 LOOKS = {
     "predicted": lambda model, images, labels: predicted(model, images),
-    "the app": lambda model, images, labels: comparison.seen(model, images[0]),
+    "the app": lambda model, images, labels: comparison.predict_with_confidence(model, images[0]),
     "checks": lambda model, images, labels: checks.random_outputs(checks.Case(model, images, labels, SHORT)),
     "top logits": lambda model, images, labels: attribution.top_logits(model, images, 0, 0),
     "attribution": lambda model, images, labels: attribution.attribute(model, images[0], labels[0] == labels[0], 0),

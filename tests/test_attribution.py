@@ -18,8 +18,8 @@ from robviz.attribution import (
     METHODS,
     attribute,
     attribute_steps,
-    compare,
-    compare_steps,
+    contrast,
+    contrast_steps,
     estimate,
     feature_layer,
     region_at,
@@ -241,13 +241,13 @@ def test_noise_depends_on_the_seed_alone(bends, image, left):
 
 def test_comparing_is_explaining_both_on_one_scale(bends, image, left):
     attacked = (image + 0.1).clamp(0, 1)
-    found = compare(bends, image, attacked, left, 2, "occlusion", across=3)
+    found = contrast(bends, image, attacked, left, 2, "occlusion", across=3)
     maps = [attribute(bends, one, left, 2, "occlusion", across=3).map for one in (image, attacked)]
     assert np.array_equal(found.clean.map, maps[0])
     assert np.array_equal(found.attacked.map, maps[1])
     assert found.scale == pytest.approx(np.quantile(np.abs(maps), 0.99))
-    assert compare(bends, attacked, image, left, 2, "occlusion", across=3).scale == found.scale
-    shares = [part.done for part in compare_steps(bends, image, attacked, left, 2, "segments", count=6)]
+    assert contrast(bends, attacked, image, left, 2, "occlusion", across=3).scale == found.scale
+    shares = [part.done for part in contrast_steps(bends, image, attacked, left, 2, "segments", count=6)]
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0, 1)
 
@@ -341,7 +341,7 @@ def test_wrong_calls_are_answered_in_one_sentence(bends, image, left):
         with pytest.raises(ValueError, match=says):
             attribute(bends, image, left, 2, "grad-cam", layer=layer)
     with pytest.raises(ValueError, match="clean and attacked must be of one size"):
-        compare(bends, image, image[:, 1:], left, 2)
+        contrast(bends, image, image[:, 1:], left, 2)
     with pytest.raises(ValueError, match="k must be at least 1, got 0"):
         top_logits(bends, image[None], 0, 0, k=0)
     with pytest.raises(ValueError, match=r"y in 0 \.\. 11"):
@@ -349,6 +349,6 @@ def test_wrong_calls_are_answered_in_one_sentence(bends, image, left):
 
 
 def test_the_functions_are_called_by_their_names_and_take_the_arguments_of_their_generators():
-    for function, generator in ((attribute, attribute_steps), (compare, compare_steps)):
+    for function, generator in ((attribute, attribute_steps), (contrast, contrast_steps)):
         assert inspect.signature(function).parameters == inspect.signature(generator).parameters
         assert pydoc.plain(pydoc.render_doc(function)).count(f"{function.__name__}(model: ") == 1

@@ -12,8 +12,8 @@ from PIL import Image
 from robviz.attacks import AttackSpec, predicted
 from robviz.datasets import load_dataset
 from robviz.files.images import largest_change, to_bytes, to_tensor
-from robviz.interactive.comparison import Subject, unattacked
-from robviz.interactive.landing import PHOTOS
+from robviz.interactive.comparison import Subject, clean_comparison
+from robviz.interactive.landing import LANDING_PHOTOS
 from robviz.models import load_model
 from robviz.types import Sample
 from robviz.viewer import viewer_data
@@ -100,7 +100,7 @@ def hover(page, pane: int, x: float, y: float) -> None:
 
 
 def test_the_first_view_shows_both_models_before_anything_is_clicked(page):
-    assert page.locator("#landing .rv-thumb").count() == len(PHOTOS)
+    assert page.locator("#landing .rv-thumb").count() == len(LANDING_PHOTOS)
     ordinary, robust = right(page)
     assert ordinary < 20 < 60 < robust
     assert "precomputed" in page.inner_text("#landing .rv-note")
@@ -263,7 +263,7 @@ def test_512_pixels_are_drawn_and_names_stay_text(page):
     labels = np.kron(rng.integers(0, 9, (64, 64)), np.ones((8, 8), int))
     image = to_tensor(Image.fromarray(rng.integers(0, 256, (512, 512, 3), np.uint8)))
     model = load_model("photos-clean")
-    shown = unattacked(Subject(model, Sample("noise", image, torch.from_numpy(labels)), model.card), AttackSpec())
+    shown = clean_comparison(Subject(model, Sample("noise", image, torch.from_numpy(labels)), model.card), AttackSpec())
     data = viewer_data(shown, ("<img src=x onerror=alert(1)>", *model.card.classes[1:]), model.card.palette, "<b>")
     colours, images = page.evaluate(
         """async data => {

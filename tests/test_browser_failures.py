@@ -9,8 +9,8 @@ import zipfile
 import pytest
 from gradio_client.exceptions import AppError
 
-from robviz.files.paths import shipped
-from robviz.results.annotations import notes_path, read_notes, write_note
+from robviz.files.paths import bundled_path
+from robviz.results.annotations import annotations_path, read_annotations, write_annotation
 from robviz.results.failures import failures, select
 from tests.browser import keep, open_tab, watched
 from tests.conftest import HOSTILE
@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
 ]
-SHIPPED = shipped("checkpoints/failures")
+SHIPPED = bundled_path("checkpoints/failures")
 FILTERS = ["accuracy drop", "", -1, -1, "", False]
 
 
@@ -132,7 +132,7 @@ def test_a_note_is_kept_beside_the_evaluation_and_comes_back(page, evaluations):
     page.locator("#note textarea").fill(note)
     page.locator("#note textarea").blur()
     index = select(failures(evaluations / "photos-clean"))["index"].iloc[4]
-    until(lambda: read_notes(evaluations / "photos-clean").get(str(index)) == note)
+    until(lambda: read_annotations(evaluations / "photos-clean").get(str(index)) == note)
     page.locator("#cards .rv-card").first.click()
     shown(page, names[0])
     page.locator("#cards .rv-card").nth(4).click()
@@ -178,13 +178,13 @@ def test_only_numbers_of_served_evaluations_open_anything(client):
 def test_notes_on_what_may_not_be_written_to_go_to_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("ROBVIZ_CACHE", str(tmp_path / "cache"))
     folder = SHIPPED / "photos-clean"
-    write_note(folder, 3, "look")
-    assert read_notes(folder) == {"3": "look"}
-    assert notes_path(folder).is_relative_to(tmp_path / "cache")
-    write_note(folder, 3, "  ")
-    assert read_notes(folder) == {}
+    write_annotation(folder, 3, "look")
+    assert read_annotations(folder) == {"3": "look"}
+    assert annotations_path(folder).is_relative_to(tmp_path / "cache")
+    write_annotation(folder, 3, "  ")
+    assert read_annotations(folder) == {}
     with pytest.raises(ValueError, match="at most 2000 characters"):
-        write_note(folder, 3, "x" * 2001)
-    notes_path(folder).write_text("[1]")
+        write_annotation(folder, 3, "x" * 2001)
+    annotations_path(folder).write_text("[1]")
     with pytest.raises(ValueError, match="does not hold notes"):
-        read_notes(folder)
+        read_annotations(folder)

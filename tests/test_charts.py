@@ -10,7 +10,7 @@ from robviz.notebook import charts
 
 def test_a_chart_shows_itself_as_png():
     chart = charts.lines({"a": ([0, 1, 2], [3, 2, 1]), "b": ([0, 1], [1, 1])}, "x", "y", "title", {"here": 1.0})
-    assert Image.open(io.BytesIO(chart._repr_png_())).format == "PNG"
+    assert Image.open(io.BytesIO(chart._repr_png_()[0])).format == "PNG"
     drawn = chart.axes[0].lines
     assert drawn[0].get_ydata().tolist() == [3, 2, 1]
     assert drawn[0].get_marker() != drawn[1].get_marker()  # told apart without colours
@@ -26,4 +26,4 @@ def test_bars_stand_at_their_values_and_a_missing_one_leaves_its_place():
 
 def test_pictures_come_in_rows_under_their_titles():
     chart = charts.pictures({str(i): np.zeros((4, 8)) for i in range(5)}, columns=2)
-    assert [axes.get_title() for axes in chart.axes] == ["0", "1", "2", "3", "4", ""]
+    assert [axes.get_title() for axes in chart.axes if axes.get_title()] == ["0", "1", "2", "3", "4"]

@@ -47,6 +47,10 @@ class Rounded(torch.autograd.Function):
 DEFECTS = {
     "train mode": (Wrapped().train(), "the model is in train mode"),
     "random outputs": (Wrapped(before=noisy).eval(), "differ by"),
+    "batch dependence": (
+        Wrapped(before=lambda x: x - x.mean(0, keepdim=True) + 0.5).eval(),
+        "when another one lies beside",
+    ),
     "probabilities": (Wrapped(after=lambda x: x.softmax(1)).eval(), "return logits"),
     "vanishing gradient": (Wrapped(before=lambda x: (x * 8).round() / 8).eval(), "100 % of the input gradient is"),
     "huge radius": (Wrapped(after=lambda x: x.detach() + 0 * x).eval(), "still correct at eps 128/255"),

@@ -11,17 +11,18 @@ import pytest
 
 from robviz.cli import main
 from robviz.datasets import load_dataset
-from robviz.files.paths import shipped
+from robviz.files.paths import bundled_path
 from robviz.losses import LOSSES
 from robviz.models import available
 from robviz.notebook import lesson, runner
 
 NAMES = lesson.names()
 every_notebook = pytest.mark.parametrize("name", NAMES)
-#: What may hold digits in prose: code, links, tags, and places in the paper and in the notebook.
+#: What may hold digits in prose: code, formulas, links, tags, references, and places in the paper and the notebook.
 PLACES = re.compile(
-    r"`[^`]*`|\]\([^)]*\)|<[^>]*>"
-    r"|\b(?:Tables?|Figures?|Exercise|[Ss]ections?|[Aa]ppendix|version) \d[\d.]*(?:(?:, | and | to )\d[\d.]*)*"
+    r"`[^`]*`|\$\$[^$]+\$\$|\$[^$]+\$|\[\d\d_\w+\]\([^)]*\)|\]\([^)]*\)|<[^>]*>|## References.*?(?=\n## )"
+    r"|\b(?:Tables?|Figures?|Exercise|[Ss]ections?|[Aa]ppendix|version) \d[\d.]*(?:(?:, | and | to )\d[\d.]*)*",
+    re.DOTALL,
 )
 
 
@@ -38,7 +39,7 @@ def prose(notebook: nbformat.NotebookNode) -> list[str]:
 
 @every_notebook
 def test_outputs_are_stripped(name):
-    notebook = nbformat.read(shipped("notebooks") / f"{name}.ipynb", as_version=4)
+    notebook = nbformat.read(bundled_path("notebooks") / f"{name}.ipynb", as_version=4)
     nbformat.validate(notebook)
     assert notebook == runner.student(notebook)
 
@@ -48,10 +49,10 @@ def test_it_says_its_goals_prerequisites_mode_and_summary(name):
     notebook = lesson.read(name)
     texts, cells = prose(notebook), code(notebook)
     assert notebook.cells[0].source.startswith("# ")
-    for part in ("**Goals**", "**Prerequisites**"):
+    for part in ("**Goals**", "**Prerequisites**", "**Time**"):
         assert part in notebook.cells[0].source
-    assert any("**Predict:**" in text for text in texts)
-    assert "## Summary" in texts[-1]
+    for part in ("**Open task**", "**Stretch task**", "## References", "## Summary"):
+        assert part in texts[-1]
     assert cells[0].metadata.tags == ["parameters"]
     assert cells[0].source.startswith("MODE = None")
     assert cells[1].source.endswith(f'lesson = course.begin("{name}", MODE)\nlesson')
@@ -78,9 +79,38 @@ def test_code_cells_are_short_and_only_students_write_functions(name):
 
 
 @every_notebook
-def test_prose_leaves_numbers_to_the_cells(name):
-    for text in prose(lesson.read(name)):
-        assert not re.search(r"\d", PLACES.sub("", text)), text
+def test_prose_leaves_numbers_to_cells_but_right_below_a_claim(name):
+    cells = lesson.read(name).cells
+    for before, cell in zip([None, *cells], cells):
+        if cell.cell_type == "markdown" and not (before and lesson.role(before) == "claim"):
+            assert not re.search(r"\d", PLACES.sub("", cell.source)), cell.source
+
+
+@every_notebook
+def test_claims_say_a_sentence_and_a_prediction_has_a_place(name):
+    cells = code(lesson.read(name))
+    claims = [cell for cell in cells if lesson.role(cell) == "claim"]
+    assert claims
+    assert all("lesson.claim(" in cell.source for cell in claims)
+    assert not any("lesson.claim(" in cell.source for cell in cells if lesson.role(cell) != "claim")
+    guesses = sum(
+        cell.source.startswith("guess = lesson.guess(") or "guess = lesson.guess(" in cell.source for cell in cells
+    )
+    predictions = sum(text.count("**Predict:**") for text in prose(lesson.read(name)))
+    assert 1 <= predictions == guesses <= sum("guess.reveal(" in cell.source for cell in cells)
+
+
+@every_notebook
+def test_run_all_goes_on_behind_what_fails_without_an_answer(name):
+    for cell in code(lesson.read(name)):
+        assert ("raises-exception" in cell.metadata.get("tags", [])) == (lesson.role(cell) is not None)
+
+
+@every_notebook
+def test_links_between_notebooks_lead_somewhere(name):
+    linked = re.findall(r"\]\((\d\d_\w+)\.ipynb\)", "\n".join(prose(lesson.read(name))))
+    assert linked
+    assert set(linked) <= set(NAMES)
 
 
 @every_notebook
@@ -92,6 +122,7 @@ def test_every_exercise_has_a_check_a_solution_and_mistakes(name):
         if roles[index] == "exercise":
             assert roles[index + 1] == "check"
             assert "assert " in cells[index + 1].source
+            assert "course.expect(" in cells[index + 1].source
             assert "NotImplementedError" in cell.source
             assert "NotImplementedError" not in cell.metadata.robviz.solution
             assert cell.metadata.robviz.wrong
@@ -105,7 +136,7 @@ def test_every_exercise_has_a_check_a_solution_and_mistakes(name):
 @pytest.mark.notebook
 @every_notebook
 def test_it_runs_and_explains_unsolved_exercises_and_mistakes(name):
-    outcome = runner.run(lesson.read(name))
+    outcome = runner.run_notebook(lesson.read(name))
     assert outcome.problems == []
 
 
@@ -127,15 +158,15 @@ TODO, CHECK = "raise NotImplementedError('Exercise 1')", "assert a == 1, 'The nu
 
 @pytest.mark.notebook
 def test_what_breaks_the_rules_is_told():
-    runs = runner.run(notebook_of(TODO, "a = 1", "a = 1", CHECK)).problems
+    runs = runner.run_notebook(notebook_of(TODO, "a = 1", "a = 1", CHECK)).problems
     assert len(runs) == 1
     assert "answers the wrong solution 1 of cell 1 with nothing" in runs[0]
-    assert "fails: AssertionError" in runner.run(notebook_of(TODO, "a = 2", "a = 3", CHECK)).problems[0]
-    assert runner.run(notebook_of("a = 1", "a = 1", "a = 2", CHECK)).problems == [
+    assert "fails: AssertionError" in runner.run_notebook(notebook_of(TODO, "a = 2", "a = 3", CHECK)).problems[0]
+    assert runner.run_notebook(notebook_of("a = 1", "a = 1", "a = 2", CHECK)).problems == [
         "cell 1, an exercise, must raise NotImplementedError, not nothing"
     ]
     talks = notebook_of(TODO, "a = 1", "a = 2", CHECK, "import warnings; warnings.warn('careful')")
-    assert "writes to stderr" in runner.run(talks).problems[0]
+    assert "writes to stderr" in runner.run_notebook(talks).problems[0]
 
 
 @pytest.mark.parametrize("more", ["print(b)", "[b(n) for n in (1, 2)]", "c = {n: [b] for n in (1, 2)}"])
@@ -150,7 +181,7 @@ def test_a_cell_that_needs_an_answer_must_say_so(more):
 @pytest.mark.notebook
 def test_nothing_outside_is_asked():
     asks = notebook_of(TODO, "a = 1", "a = 2", CHECK, "import socket; socket.create_connection(('192.0.2.1', 80), 1)")
-    assert "the course runs offline, but a cell asked 192.0.2.1" in runner.run(asks).problems[0]
+    assert "the course runs offline, but a cell asked 192.0.2.1" in runner.run_notebook(asks).problems[0]
 
 
 # ------------------------------------------------------------------------------------------ the commands
@@ -176,18 +207,39 @@ def test_the_solved_copy_holds_the_solutions(tmp_path):
             assert cell.source not in sources
 
 
-def test_rendered_pages_hold_still_pictures_and_ask_nobody(tmp_path):
-    picture = {"image/png": "aGVsbG8=", "application/vnd.jupyter.widget-view+json": {"model_id": "1"}}
+def test_rendered_pages_hold_live_viewers_and_formulas_and_ask_nobody(tmp_path):
+    widget = {
+        "image/png": "aGVsbG8=",
+        "application/vnd.jupyter.widget-view+json": {"model_id": "1"},
+        "application/vnd.robviz.viewer+json": {"classes": ["cat </script>"]},
+    }
     notebook = notebook_of(TODO, "a = 1", "a = 2", CHECK)
-    notebook.cells[0].outputs = [nbformat.v4.new_output("display_data", picture)]
-    html = runner.write_html(notebook, tmp_path / "page.html").read_text()
-    assert "data:image/png;base64,aGVsbG8=" in html
+    told = {"image/png": {"alt": "a cat"}}
+    notebook.cells[0].outputs = [nbformat.v4.new_output("display_data", widget, metadata=told)]
+    text = "The radius $\\varepsilon$, and `$HOME`:\n\n$$\\|\\delta\\|_\\infty \\le \\varepsilon$$"
+    notebook.cells.insert(0, nbformat.v4.new_markdown_cell(text))
+    html = runner.write_html(notebook, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert html.count("<math") == 2
+    assert "$HOME" in html
+    assert '<img alt="a cat" src="data:image/png;base64,aGVsbG8="' in html
+    assert "cat <\\/script>" in html
+    assert "window.robviz.viewer(place" in html
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", html)
+
+
+def test_run_all_goes_on_past_an_exercise_that_is_not_solved():
+    from nbclient import NotebookClient
+
+    notebook = notebook_of(TODO, "a = 1", "a = 2", CHECK, "print('reached')")
+    for cell in notebook.cells[1:3]:
+        cell.metadata["tags"] = [*cell.metadata["tags"], "raises-exception"]
+    done = NotebookClient(notebook, kernel_name="python3").execute()
+    assert done.cells[-1].outputs[0].text == "reached\n"
 
 
 def test_unknown_notebooks_and_modes_are_refused(monkeypatch):
     with pytest.raises(ValueError, match="unknown notebook '99'; choose from: 00_start_here"):
-        runner.check(["99"])
+        runner.check_notebooks(["99"])
     monkeypatch.setenv("ROBVIZ_MODE", "fast")
     with pytest.raises(ValueError, match="unknown mode 'fast'; choose from: quick, full"):
         lesson.begin(NAMES[0])

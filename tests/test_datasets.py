@@ -26,14 +26,19 @@ from torch.nn import functional as F
 
 from robviz import cli
 from robviz.datasets import DATASETS, augmented, camvid, check, class_weights, load_dataset, voc
-from robviz.datasets.custom import Card, colour_map, pairs_of
+from robviz.datasets.custom import FolderCard, colour_map, pairs_of
 from robviz.datasets.labels import read_table
 from robviz.datasets.pairs import fit
-from robviz.files.archives import require_sha1, unpack
+from robviz.files.archives import extract_archive, require_sha1
 from robviz.types import VOID, Dataset, Sample
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 real = pytest.mark.skipif(not DATA.exists(), reason="the real images lie beside the development checkout only")
+
+
+def stops(dataset):
+    """The problems that keep a dataset from being used; a tiny one lacks most of its classes."""
+    return [problem for problem in check(dataset) if problem.stops]
 
 
 def write(path: Path, array, **options) -> Path:
@@ -96,7 +101,7 @@ def card(tmp_path):
 @pytest.mark.parametrize(("name", "size"), [("ade20k", 512), ("ade20k-full", None)])
 def test_real_ade20k_images_come_as_the_protocol_says(name, size):
     dataset = load_dataset(name, "val", DATA / "samples/ade20k")
-    assert check(dataset) == []
+    assert stops(dataset) == []
     shapes = [tuple(sample.labels.shape) for sample in dataset]
     assert shapes == ([(size, size)] * 3 if size else [(512, 683), (364, 500), (300, 400)])
     labels = torch.cat([sample.labels.flatten() for sample in dataset])
@@ -115,7 +120,7 @@ def test_real_voc_masks_lose_their_outlines_to_background_in_the_papers_protocol
     (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
     (tmp_path / "ImageSets/Segmentation/val.txt").write_text("\n".join(names))
     paper, full = (load_dataset(name, "val", tmp_path) for name in ("voc", "voc-full"))
-    assert check(paper) == check(full) == []
+    assert stops(paper) == stops(full) == []
     assert all(sample.labels.shape == (473, 473) and sample.labels.min() == 0 for sample in paper)
     assert [tuple(sample.labels.shape) for sample in full] == [(338, 500), (375, 500), (375, 500)]
     assert any((sample.labels == VOID).any() for sample in full)
@@ -132,7 +137,7 @@ def test_camvid_has_its_published_splits_and_weights_of_its_training_masks():
     names = [sample.name for sample in load_dataset("camvid", "test", root)]
     few = [sample.name for sample in load_dataset("camvid", "test-16", root)]
     assert {b - a for a, b in pairwise(map(names.index, few))} == {14, 15}
-    assert check(load_dataset("camvid", "val", root), limit=10) == []
+    assert [problem for problem in check(load_dataset("camvid", "val", root), limit=10) if problem.stops] == []
     masks = (np.asarray(Image.open(path)) for path in (root / "train/labels").glob("*.png"))
     pixels = sum(np.bincount(labels.ravel(), minlength=12) for labels in masks)[:11]
     expected = torch.from_numpy(1 / pixels / (1 / pixels).sum()).float()
@@ -170,9 +175,9 @@ def test_the_augmented_training_set_leaves_out_every_validation_image(tiny_voc):
     assert [sample.name for sample in dataset] == ["a", "b", "e", "f"]
     assert [pair.mask.suffix for pair in dataset.pairs] == [".png", ".png", ".mat", ".mat"]
     assert dataset[2].labels.unique().tolist() == [0, 20]
-    assert check(dataset) == []
+    assert stops(dataset) == []
     dataset.pairs[3].mask.write_bytes(b"no matrix")
-    (problem,) = check(dataset)
+    (problem,) = stops(dataset)
     assert "f.mat is not a mask of SBD" in problem.reason
 
 
@@ -231,7 +236,7 @@ def test_a_folder_with_a_card_is_a_dataset(card):
     expected = np.asarray(Image.open(folder / "masks/one.png")).astype(int)
     assert torch.equal(dataset[0].labels, torch.from_numpy(np.where(expected == 255, VOID, expected)))
     assert dataset.class_weights is None
-    assert check(dataset) == []
+    assert stops(dataset) == []
 
 
 def test_patterns_pair_pictures_and_masks_by_what_the_stars_stand_for(tmp_path):
@@ -483,8 +488,17 @@ def test_check_survives_datasets_that_break_every_promise():
             return 8
 
     problems = check(Broken())
-    assert [problem.name for problem in problems] == ["grey", "bytes", "nan", "floats", "outside", "fine", "sample 7"]
-    assert "IndexError" in problems[-1].reason
+    assert [problem.name for problem in problems] == [
+        "grey",
+        "bytes",
+        "nan",
+        "floats",
+        "outside",
+        "fine",
+        "sample 7",
+        "labelled",
+    ]
+    assert "IndexError" in problems[-2].reason
     (empty,) = check(Labelled())
     assert empty.reason == "the split 'train' has no sample"
 
@@ -510,7 +524,7 @@ def test_own_pictures_are_turned_upright_and_published_ones_stay_as_their_masks_
     write(folder / "masks/one.png", mask(12, 16))
     assert load_dataset(folder)[0].image.shape == (3, 12, 16)
     write(tiny_voc / "VOCdevkit/VOC2012/JPEGImages/c.jpg", noise(), exif=exif)
-    assert check(load_dataset("voc-full", "val", tiny_voc)) == []
+    assert stops(load_dataset("voc-full", "val", tiny_voc)) == []
 
 
 def test_an_evaluation_refuses_broken_samples_before_it_starts(card, capsys):
@@ -561,7 +575,7 @@ def test_a_dataset_is_downloaded_unpacked_and_found(server, tmp_path, monkeypatc
     cli.main(["data", "get", "camvid"])
     cli.main(["data"])
     assert re.search(rf"^camvid +found +{tmp_path / 'home/camvid'}", capsys.readouterr().out, re.MULTILINE)
-    assert check(load_dataset("camvid")) == []
+    assert stops(load_dataset("camvid")) == []
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["camvid"]
     (folder / "master.zip").unlink()
     cli.main(["data", "get", "camvid"])  # it is there: nothing is downloaded
@@ -593,7 +607,7 @@ def test_archives_that_lead_out_of_their_folder_are_refused(tmp_path, name):
     fine, bad = tarfile.TarInfo("fine"), tarfile.TarInfo(name)
     for archive in (tmp_path / "bad.zip", tar_of(tmp_path / "bad.tar", fine, bad)):
         with pytest.raises(ValueError, match="which lies outside its folder; nothing was unpacked"):
-            unpack(archive, tmp_path / "into")
+            extract_archive(archive, tmp_path / "into")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.tar", "bad.zip"]
 
 
@@ -603,10 +617,10 @@ def test_links_out_of_the_folder_damaged_archives_and_taken_folders_are_refused(
     (tmp_path / "cut.tgz").write_bytes(b"\x1f\x8b no gzip")
     for archive in (tar_of(tmp_path / "link.tar", link), tmp_path / "cut.tgz"):
         with pytest.raises(ValueError, match=f"could not unpack {archive.name}: "):
-            unpack(archive, tmp_path / "into")
+            extract_archive(archive, tmp_path / "into")
     (tmp_path / "into").mkdir()
     with pytest.raises(ValueError, match="into exists already; move it away"):
-        unpack(tmp_path / "link.tar", tmp_path / "into")
+        extract_archive(tmp_path / "link.tar", tmp_path / "into")
 
 
 #: What file names may hold and patterns must not give a meaning to: of a shell, of a regular expression.
@@ -627,7 +641,7 @@ def test_the_stars_of_a_pattern_are_found_in_pictures_and_filled_into_masks(name
         for drive, frame in names:
             write(base / f"{before}{drive}/in{between}{frame}.png", noise(2, 2))
         write(base / f"{before}a/deeper/in{between}b.png", noise(2, 2))
-        card = Card(
+        card = FolderCard(
             base / "dataset.yaml",
             "own",
             ("a", "b"),

@@ -63,7 +63,13 @@ def test_masks_of_fewer_bits_than_8_give_the_numbers_in_the_file(tmp_path, bits,
     assert (found == np.where(np.isin(labels, void), -1, labels)).all()
 
 
-@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_a_mask_of_black_and_white_is_said_to_be_taken_as_void_where_void_is_255(tmp_path):
+    path = packed_png(tmp_path / "mask.png", np.array([[0, 1], [1, 0]]), 1)
+    with pytest.warns(UserWarning, match=r"mask.png is a mask of black and white, .* if it is class 1, save it with"):
+        assert numbers(path, (255,)).tolist() == [[0, -1], [-1, 0]]
+
+
+@pytest.mark.parametrize("bits", [2, 4])
 def test_where_white_may_be_void_or_a_class_a_packed_mask_is_refused_with_its_bits(tmp_path, bits):
     path = packed_png(tmp_path / "mask.png", np.array([[0, 2**bits - 1]]), bits)
     with pytest.raises(ValueError, match=rf"mask.png is a grey mask of {bits} bits .* save it with 8 bits a pixel"):

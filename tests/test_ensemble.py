@@ -6,9 +6,9 @@ import pytest
 import torch
 from gradio_client.exceptions import AppError
 
-from robviz.files.paths import shipped
+from robviz.files.paths import bundled_path
 from robviz.interactive.comparison import Subject
-from robviz.interactive.ensemble import ACCURACY, CLEAN, MIOU, WORST, breakdown, ensemble_steps
+from robviz.interactive.ensemble import ACCURACY, MIOU, NOT_ATTACKED, WORST, breakdown, ensemble_steps
 from robviz.models import Card
 from robviz.results.failures import failures
 from robviz.sea import PAPER
@@ -54,9 +54,9 @@ def test_stop_ends_the_run_and_begins_no_other(sample):
 def test_the_worst_case_is_the_least_of_each_column(sample):
     shown = steps_of(sample)[-1]
     table = breakdown(shown, CLASSES)
-    assert list(table.index) == [CLEAN, *NAMES, WORST]
+    assert list(table.index) == [NOT_ATTACKED, *NAMES, WORST]
     assert list(table.columns[:2]) == [ACCURACY, MIOU]
-    assert table.loc[CLEAN, ACCURACY] == 1
+    assert table.loc[NOT_ATTACKED, ACCURACY] == 1
     for name, one in shown.items():
         assert table.loc[name, ACCURACY] == pytest.approx(one.scores_after.accuracy)
         assert table.loc[name, MIOU] == pytest.approx(one.scores_after.miou)
@@ -98,7 +98,7 @@ def test_in_the_app_an_ensemble_runs_and_a_row_opens_its_attack(server, chromium
 @pytest.mark.browser
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 def test_a_cell_of_pictures_by_attacks_opens_what_that_attack_left(server, chromium):
-    found = failures(shipped("checkpoints") / "failures" / "photos-robust")
+    found = failures(bundled_path("checkpoints") / "failures" / "photos-robust")
     worst = found.rows.loc[found.rows["attacked"].idxmin()]
     for page in watched(chromium.new_page(viewport={"width": 1440, "height": 950}), server[0]):
         open_tab(page, "SEA")

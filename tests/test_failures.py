@@ -16,8 +16,8 @@ from PIL import Image
 
 from robviz.files.images import largest_change, to_bytes
 from robviz.results.failures import export, failures, flip_matrix, select, to_csv
-from robviz.results.images import Kept
-from robviz.results.plan import Run, SeaSettings, key_of
+from robviz.results.images import ImageStore
+from robviz.results.plan import Run, SeaSettings, record_key
 from robviz.sea import evaluate
 from tests.small import Bends, Noise
 
@@ -45,7 +45,7 @@ def found(folder):
 
 
 def mask(folder, i, run):
-    return Kept(folder).read("masks", key_of(i, run))
+    return ImageStore(folder).read("masks", record_key(i, run))
 
 
 def test_keeping_masks_changes_no_byte_of_the_report_and_completes_a_folder_without(folder, tmp_path):
@@ -69,14 +69,14 @@ def test_keeping_masks_changes_no_byte_of_the_report_and_completes_a_folder_with
 
 def test_a_kept_picture_stays_within_eps_and_changes_what_the_model_sees(folder):
     for i, sample in enumerate(Named()):
-        attacked = Kept(folder).read("pictures", key_of(i, RUNS[0].name))
+        attacked = ImageStore(folder).read("pictures", record_key(i, RUNS[0].name))
         assert 0 < largest_change(attacked, to_bytes(sample.image)) <= 8
-    assert not Kept(folder).has("pictures", key_of(0, "clean"))
+    assert not ImageStore(folder).has("pictures", record_key(0, "clean"))
 
 
 @pytest.mark.parametrize("classes", [4, 255, 300])
 def test_masks_of_many_classes_come_back_as_they_were(tmp_path, classes):
-    kept = Kept(tmp_path, ("masks",))
+    kept = ImageStore(tmp_path, ("masks",))
     predictions = torch.arange(12 * classes).view(12, classes) % classes
     kept.write_mask("x", predictions, ((1, 2, 3),) * classes)
     assert (kept.read("masks", "x") == predictions.numpy()).all()
@@ -222,9 +222,9 @@ def test_the_zip_holds_the_selection_under_names_of_ours(found, folder):
         names = set(archive.namelist())
         assert archive.testzip() is None
         for index, run in zip(rows["index"], rows["run"]):
-            expected = (folder / "masks" / f"{key_of(index, run)}.png").read_bytes()
-            assert archive.read(f"masks/{key_of(index, run)}.png") == expected
-            assert {f"pictures/{index:06d}.png", f"pictures/{key_of(index, run)}.png"} <= names
+            expected = (folder / "masks" / f"{record_key(index, run)}.png").read_bytes()
+            assert archive.read(f"masks/{record_key(index, run)}.png") == expected
+            assert {f"pictures/{index:06d}.png", f"pictures/{record_key(index, run)}.png"} <= names
             with Image.open(io.BytesIO(archive.read(f"pictures/{index:06d}.png"))) as image:
                 assert (np.array(image) == to_bytes(Named()[index].image)).all()
     assert {"selection.csv", "plan.json"} <= names

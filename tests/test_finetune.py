@@ -537,7 +537,7 @@ def test_another_seed_is_that_of_the_first_stage_too(folder, tmp_path, monkeypat
 def test_a_classifier_sees_whole_pictures_and_lends_its_backbone(tmp_path, monkeypatch):
     tiny = {"iterations": 2, "batch_size": 2, "sizes": (32,)}
     monkeypatch.setitem(RECIPES, "mini-classifier", replace(RECIPES["mini-classifier"], **tiny))
-    monkeypatch.setattr("robviz.finetune.follow.measured", lambda *_: {})
+    monkeypatch.setattr("robviz.finetune.follow.validation_metrics", lambda *_: {})
     recipe = replace(RECIPES["mini-at-2-300"], **tiny)
     evaluations = miniature(tmp_path, [recipe], [0], PAPER.with_steps(1), images=1, probe_images=1, workers=0)
     (report,) = islice(evaluations, 1)

@@ -15,7 +15,7 @@ import torch
 
 from robviz.attacks import apgd
 from robviz.datasets import load_dataset
-from robviz.interactive.training import PICTURE_STEPS, heal_apart, heal_steps, small, small_recipes
+from robviz.interactive.training import PICTURE_STEPS, small, small_recipes, train_in_subprocess, training_steps
 from robviz.models import available, card_of, fingerprint, keep_model, load_model
 from robviz.models.zoo import kept_folder
 from robviz.types import Sample
@@ -37,7 +37,7 @@ def sample():
 
 @pytest.fixture(scope="module")
 def healed(sample, tmp_path_factory):
-    return list(heal_steps(RECIPE, sample, tmp_path_factory.mktemp("healed"), rounds=2))
+    return list(training_steps(RECIPE, sample, tmp_path_factory.mktemp("healed"), rounds=2))
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +82,7 @@ def test_the_last_weights_are_those_of_the_last_round(healed, sample):
 
 def test_apart_it_goes_the_same_way_and_the_process_ends(healed, sample, tmp_path):
     before = children()
-    apart = list(heal_apart(RECIPE, sample, tmp_path, rounds=2))
+    apart = list(train_in_subprocess(RECIPE, sample, tmp_path, rounds=2))
     assert children() <= before
     assert [step.loss for step in apart[1:]] == pytest.approx([step.loss for step in healed[1:]], rel=1e-3)
     assert (tmp_path / "photos-onestep.safetensors").exists()
@@ -91,19 +91,19 @@ def test_apart_it_goes_the_same_way_and_the_process_ends(healed, sample, tmp_pat
 def test_closing_or_stopping_ends_the_process_at_once(sample, tmp_path):
     endless = replace(RECIPE, iterations=10_000)
     before = children()
-    run = heal_apart(endless, sample, tmp_path, rounds=2)
+    run = train_in_subprocess(endless, sample, tmp_path, rounds=2)
     next(run)
     assert children() - before
     run.close()
     assert children() <= before
     stops = iter([False, False, True])
-    assert list(heal_apart(endless, sample, tmp_path, is_stopped=lambda: next(stops))) == []
+    assert list(train_in_subprocess(endless, sample, tmp_path, is_stopped=lambda: next(stops))) == []
     assert children() <= before
 
 
 def test_a_process_that_is_killed_is_one_sentence_here(sample, tmp_path):
     before = children()
-    run = heal_apart(replace(RECIPE, iterations=10_000), sample, tmp_path, rounds=2)
+    run = train_in_subprocess(replace(RECIPE, iterations=10_000), sample, tmp_path, rounds=2)
     next(run)
     for pid in children() - before:
         os.kill(pid, signal.SIGKILL)
@@ -113,7 +113,7 @@ def test_a_process_that_is_killed_is_one_sentence_here(sample, tmp_path):
 
 def test_what_cannot_be_trained_is_one_sentence_here(sample, tmp_path):
     with pytest.raises(ValueError, match="unknown model 'nothing'"):
-        list(heal_apart(replace(RECIPE, initial="nothing"), sample, tmp_path))
+        list(train_in_subprocess(replace(RECIPE, initial="nothing"), sample, tmp_path))
 
 
 def test_a_kept_model_opens_by_its_name_and_is_listed(healed):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robviz.files.images import index_picture, picture
+from robviz.files.images import index_png_url, png_url
 from robviz.viewer import SCRIPT, payloads
 from robviz.viewer.bundle import MODULES, bundle, script
 
@@ -165,7 +165,7 @@ def cards() -> payloads.GalleryData:
 
 
 def frame() -> payloads.ViewerData:
-    image, labels = picture(np.full((2, 3, 3), 100, np.uint8)), index_picture(np.array([[0, 1, -1], [1, 1, 0]]))
+    image, labels = png_url(np.full((2, 3, 3), 100, np.uint8)), index_png_url(np.array([[0, 1, -1], [1, 1, 0]]))
     return {
         "pictures": {"image": image, "before": labels, "after": labels, "reference": labels},
         "trail": None,

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from robviz.attacks import share_equal
-from robviz.files.paths import shipped
-from robviz.interactive.landing import ATTACK, EPS_255, FOLDER, MODELS, attacked_mask, compute, samples
+from robviz.files.paths import bundled_path
+from robviz.interactive.landing import ATTACK, EPS_255, FOLDER, LANDING_MODELS, attacked_mask, compute, samples
 from robviz.models import fingerprint, load_model
 from robviz.viewer.landing import landing_data
 
@@ -31,8 +31,8 @@ def mask(data, photo: int, model: str, eps: float) -> np.ndarray:
 
 
 def test_the_masks_were_made_with_the_shipped_models_and_these_settings():
-    plan = json.loads((shipped(FOLDER) / "plan.json").read_text())
-    assert plan["models"] == {name: fingerprint(load_model(name)) for name in MODELS}
+    plan = json.loads((bundled_path(FOLDER) / "plan.json").read_text())
+    assert plan["models"] == {name: fingerprint(load_model(name)) for name in LANDING_MODELS}
     assert {**plan, **ATTACK.numbers(), "eps": list(EPS_255)} == plan
 
 
@@ -49,7 +49,7 @@ def test_a_cell_of_the_grid_comes_out_again(data):
 
 def test_the_curves_are_those_of_the_masks(data):
     for photo, sample in enumerate(samples().values()):
-        for model in MODELS:
+        for model in LANDING_MODELS:
             masks = [torch.from_numpy(mask(data, photo, model, eps)).long() for eps in EPS_255]
             accuracy = [share_equal(one[None], sample.labels[None]).item() for one in masks]
             assert accuracy == pytest.approx(data["photos"][photo]["accuracy"][model])

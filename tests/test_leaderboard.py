@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from robviz.files.paths import shipped
+from robviz.files.paths import bundled_path
 from robviz.paper.leaderboard import (
     PAPER_RUNS,
     frame_of,
@@ -150,7 +150,7 @@ def test_a_model_at_several_radii_has_a_curve():
 
 
 def test_the_shipped_reports_make_a_leaderboard(tmp_path):
-    lines = lines_of(reports_at([shipped("checkpoints") / "reports"]))
+    lines = lines_of(reports_at([bundled_path("checkpoints") / "reports"]))
     frame = frame_of(lines)
     assert set(frame["model"]) >= {"camvid-at", "photos-robust"}
     for suffix in (".html", ".md"):

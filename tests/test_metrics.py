@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from robviz.attacks import AttackSpec
 from robviz.finetune.evaluation import measure_clean
-from robviz.interactive.comparison import Subject, unattacked
+from robviz.interactive.comparison import Subject, clean_comparison
 from robviz.interactive.ensemble import ACCURACY, breakdown
 from robviz.metrics import (
     accuracy_per_image,
@@ -104,7 +104,7 @@ def test_an_image_of_void_alone_counts_in_no_mean_and_reads_the_same_everywhere(
     assert list(broken.rows["drop"]) == [pytest.approx(labelled["clean"] - labelled["worst"]), 0]
     assert report.rows[name]["accuracy_mean"] == labelled["worst"] == report.rows[name]["accuracy_pooled"]
     card = Card("bends", "", HalfVoid.name, HalfVoid.classes, HalfVoid.palette, "")
-    shown = unattacked(Subject(Bends().eval(), HalfVoid()[1], card), AttackSpec(eps=0.05, steps=2))
+    shown = clean_comparison(Subject(Bends().eval(), HalfVoid()[1], card), AttackSpec(eps=0.05, steps=2))
     assert shown.scores_before.accuracy == 1
     table = breakdown({name: shown}, HalfVoid.classes)
     assert set(table[ACCURACY]) == {1}

@@ -265,14 +265,14 @@ def test_the_shipped_models_are_clean_and_robust_ones_of_both_datasets():
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_model_is_frozen_small_and_says_what_it_is(name):
-    from robviz.files.paths import shipped
+    from robviz.files.paths import bundled_path
 
     model = robviz.load_model(name)
     assert not model.training
     assert not any(p.requires_grad for p in model.parameters())
     assert model.card.name == name
     assert len(model.card.classes) == len(model.card.palette) == {"photos": 9, "camvid": 11}[model.card.dataset]
-    assert (shipped("checkpoints") / f"{name}.safetensors").stat().st_size < 10e6
+    assert (bundled_path("checkpoints") / f"{name}.safetensors").stat().st_size < 10e6
 
 
 @pytest.mark.parametrize("name", SHIPPED)

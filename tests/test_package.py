@@ -67,9 +67,9 @@ def test_a_wrong_command_ends_in_one_sentence():
 
 @pytest.mark.parametrize("page", ["README.md", "docs/results.md", "docs/models.md", "checkpoints/reports/README.md"])
 def test_the_tables_of_the_documentation_are_what_cards_and_reports_say(page):
-    from robviz.paper.generated_tables import shipped_tables
+    from robviz.paper.generated_tables import generated_tables
 
-    text, tables = (ROOT / page).read_text(encoding="utf-8"), shipped_tables()
+    text, tables = (ROOT / page).read_text(encoding="utf-8"), generated_tables()
     names = re.findall(r"<!-- ([\w-]+): begin -->", text)
     assert names
     for name in names:
@@ -79,19 +79,19 @@ def test_the_tables_of_the_documentation_are_what_cards_and_reports_say(page):
 
 
 def test_every_generated_table_has_a_place():
-    from robviz.paper.generated_tables import shipped_tables
+    from robviz.paper.generated_tables import generated_tables
 
     pages = [ROOT / "README.md", ROOT / "checkpoints/reports/README.md", *(ROOT / "docs").glob("*.md")]
     text = "".join(page.read_text(encoding="utf-8") for page in pages)
-    assert all(f"<!-- {name}: begin -->" in text for name in shipped_tables())
+    assert all(f"<!-- {name}: begin -->" in text for name in generated_tables())
 
 
 def test_a_file_without_a_place_for_a_table_is_left_alone(tmp_path):
-    from robviz.paper.generated_tables import fill
+    from robviz.paper.generated_tables import write_tables
 
     (tmp_path / "notes.md").write_text("mine")
     with pytest.raises(ValueError, match="has no place for a table"):
-        fill(tmp_path / "notes.md")
+        write_tables(tmp_path / "notes.md")
     assert (tmp_path / "notes.md").read_text() == "mine"
 
 
@@ -137,7 +137,7 @@ photos = robviz.load_dataset("photos", "photographs")
 sample = photos[0]
 model = robviz.load_model("photos-robust")
 result = robviz.attacks.apgd(model, sample.image[None], sample.labels[None], eps=4 / 255, steps=2)
-print(len(photos), result.images.shape[1], robviz.files.paths.shipped("checkpoints").is_dir())
+print(len(photos), result.images.shape[1], robviz.files.paths.bundled_path("checkpoints").is_dir())
 """
     done = run(sys.executable, "-c", code, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(wheel)})
     where, facts = done.stdout.splitlines()
@@ -169,13 +169,13 @@ def evaluated(name: str, steps: int, eps: float, miou: float):
 
 
 def test_the_readme_names_the_fewest_steps_that_reach_the_papers_figure():
-    from robviz.paper.generated_tables import enough
+    from robviz.paper.generated_tables import steps_to_match_paper
 
     reports = [evaluated("paper", 300, eps, 0.4) for eps in (1, 4, 8)]
     reports += [evaluated(f"strong-{n}", n, 4, miou) for n, miou in ((30, 0.45), (100, 0.4), (200, 0.38), (300, 0.37))]
     reports += [evaluated("strong-300", 300, 8, 0.41), evaluated("strong-30", 30, 2, 0.1)]
     reports += [evaluated("strong-30", 30, 1, 0.41)]  # too few to tell
-    rows = enough(reports).to_dict("records")
+    rows = steps_to_match_paper(reports).to_dict("records")
     assert [row["radius"] for row in rows] == ["4/255", "8/255"]
     assert [row["`strong` is there"] for row in rows] == ["after 200", "not within the steps tried"]
     assert rows[0]["with"] == "40.00 %"

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from robviz.files.paths import shipped
+from robviz.files.paths import bundled_path
 from robviz.models.precision import chosen_precision
 from robviz.results.plan import Run, SeaSettings
 from robviz.results.records import Records
 from robviz.results.report import Report
-from robviz.results.summary import report_of
+from robviz.results.summary import build_report
 from robviz.sea import PAPER, PAPER_V1, QUICK, STRONG, STRONG_V1, evaluate
 from robviz.types import Sample
 from tests.small import Bends, Noise
@@ -360,7 +360,7 @@ def test_a_record_is_there_whole_or_not_at_all(tmp_path):
 
 @pytest.mark.parametrize("name", ["photos-clean", "photos-robust"])
 def test_a_shipped_report_is_what_its_records_give_to_the_last_digit(name):
-    folder = shipped("checkpoints") / "failures" / name
+    folder = bundled_path("checkpoints") / "failures" / name
     written = Report.load(folder / "report.json")
     classes = tuple(written.rows["clean"]["iou_by_class"])
-    assert report_of(Records(folder, written.plan), written.plan, classes) == written
+    assert build_report(Records(folder, written.plan), written.plan, classes) == written

@@ -14,20 +14,20 @@ from PIL import Image
 
 from robviz.attacks import AttackSpec, predicted
 from robviz.files.images import to_tensor
-from robviz.interactive.bundle import pack, unpack, unzipped
-from robviz.interactive.scenario import BREAK, CHANGE, Setting, compare, model_of, setting_steps, subject_for
+from robviz.interactive.bundle import load_bundle, save_bundle, unzipped
+from robviz.interactive.scenario import BREAK, CHANGE, Scenario, cached_model, run_scenario, scenario_steps, subject_for
 
 BOX = "40, 30, 120, 90"
 
 
 @pytest.fixture(scope="module")
 def setting():
-    return Setting(photo="coffee", eps_255=4, steps=3, seed=5, loss="ce", target="cat", region=BOX)
+    return Scenario(photo="coffee", eps_255=4, steps=3, seed=5, loss="ce", target="cat", region=BOX)
 
 
 @pytest.fixture(scope="module")
 def packed(setting):
-    return pack(setting, compare(setting))
+    return save_bundle(setting, run_scenario(setting))
 
 
 def rezipped(packed: bytes, **changes) -> io.BytesIO:
@@ -42,14 +42,14 @@ def rezipped(packed: bytes, **changes) -> io.BytesIO:
 
 
 def test_an_address_holds_what_differs_from_the_defaults_and_gives_the_same_setting(setting):
-    assert Setting().query() == ""
-    assert Setting.parse(dict(parse_qsl(setting.query()))) == setting
+    assert Scenario().query() == ""
+    assert Scenario.parse(dict(parse_qsl(setting.query()))) == setting
 
 
 def test_the_radius_is_eps_in_addresses_and_files_eps_255_in_python_and_in_0_to_1_for_the_attack(packed):
-    setting = Setting(eps_255=2)
+    setting = Scenario(eps_255=2)
     assert setting.query() == "eps=2"
-    assert Setting.parse({"eps": "2"}) == setting
+    assert Scenario.parse({"eps": "2"}) == setting
     assert json.loads(unzipped(io.BytesIO(packed))["config.json"])["setting"]["eps"] == 4
     assert setting.spec() == AttackSpec("apgd", "mask-ce", 2 / 255, 20, 0)
 
@@ -89,41 +89,41 @@ def test_a_spec_holds_the_target_and_the_region_of_its_subject(setting):
 )
 def test_a_forged_address_is_refused_in_one_sentence(values, says):
     with pytest.raises(ValueError, match=says) as refused:
-        Setting.parse(values)
+        Scenario.parse(values)
     assert len(str(refused.value)) < 400
 
 
 def test_the_lines_of_python_give_the_same_result(setting):
     names: dict = {}
     exec(setting.cell(), names)
-    again = compare(setting)
+    again = run_scenario(setting)
     assert np.array_equal(names["shown"].attacked, again.attacked)
     assert names["shown"].scores_after == again.scores_after
 
 
 def test_only_the_region_changes_or_only_there_the_mask_is_aimed_at():
     left, top, right, bottom = map(int, BOX.split(","))
-    changed = compare(Setting(steps=3, region=BOX, where=CHANGE))
+    changed = run_scenario(Scenario(steps=3, region=BOX, where=CHANGE))
     moved = (changed.attacked != changed.image).any(-1)
     assert moved[top:bottom, left:right].any()
     moved[top:bottom, left:right] = False
     assert not moved.any()
-    aimed = compare(Setting(steps=10, eps_255=2, region=BOX, where=BREAK))
+    aimed = run_scenario(Scenario(steps=10, eps_255=2, region=BOX, where=BREAK))
     inside = (aimed.after != aimed.reference)[top:bottom, left:right].mean()
     assert inside > 0.9
 
 
 def test_a_targeted_attack_leads_to_the_class_and_names_the_losses_it_takes():
-    shown = compare(Setting(steps=20, eps_255=8, loss="ce", target="cup"))
-    assert (shown.after == model_of("photos-clean")[1].classes.index("cup")).mean() > 0.5
+    shown = run_scenario(Scenario(steps=20, eps_255=8, loss="ce", target="cup"))
+    assert (shown.after == cached_model("photos-clean")[1].classes.index("cup")).mean() > 0.5
     with pytest.raises(ValueError, match="targeted attack takes one of the losses"):
-        compare(Setting(target="cup"))
+        run_scenario(Scenario(target="cup"))
     with pytest.raises(ValueError, match="must be a class of the model"):
-        compare(Setting(loss="ce", target="<b>"))
+        run_scenario(Scenario(loss="ce", target="<b>"))
 
 
 def test_the_moments_of_an_attack_go_from_the_clean_mask_to_the_last_and_never_get_better():
-    shown = compare(Setting(steps=40))
+    shown = run_scenario(Scenario(steps=40))
     assert shown.trail[0].step == 0
     assert shown.trail[-1].step == shown.step
     assert np.array_equal(shown.trail[0].mask, shown.before)
@@ -140,23 +140,23 @@ def test_a_stopped_attack_ends_measured_and_with_its_last_moment():
         asked.append(None)
         return len(asked) == 3
 
-    *on_the_way, last = setting_steps(Setting(steps=40), is_stopped=is_stopped)
+    *on_the_way, last = scenario_steps(Scenario(steps=40), is_stopped=is_stopped)
     assert [shown.is_final for shown in on_the_way] == [False]
     assert last.is_final
     assert last.step == last.trail[-1].step == 2
-    seen = predicted(model_of("photos-clean")[0], to_tensor(Image.fromarray(last.attacked))[None])
+    seen = predicted(cached_model("photos-clean")[0], to_tensor(Image.fromarray(last.attacked))[None])
     assert (seen[0].numpy() == last.after).all()
 
 
 def test_a_zip_gives_back_the_setting_and_the_view_and_says_that_its_picture_fools_the_model(setting, packed):
-    found, shown = unpack(io.BytesIO(packed)), compare(setting)
+    found, shown = load_bundle(io.BytesIO(packed)), run_scenario(setting)
     assert found.setting == setting
     assert found.agrees
     assert "still fools the model" in found.verdict
     for name in ("image", "attacked", "before", "after", "reference", "confidence_after", "curve", "losses"):
         assert np.array_equal(getattr(found.shown, name), getattr(shown, name)), name
     assert found.shown.scores_after == shown.scores_after
-    assert pack(setting, shown) == packed
+    assert save_bundle(setting, shown) == packed
 
 
 def test_the_perturbation_in_the_zip_is_what_was_added(packed):
@@ -171,7 +171,7 @@ def test_the_perturbation_in_the_zip_is_what_was_added(packed):
 
 def test_a_zip_whose_masks_are_not_the_models_says_so(packed):
     files = unzipped(io.BytesIO(packed))
-    assert not unpack(rezipped(packed, **{"mask_attacked.png": files["mask_clean.png"]})).agrees
+    assert not load_bundle(rezipped(packed, **{"mask_attacked.png": files["mask_clean.png"]})).agrees
 
 
 def bomb(packed: bytes) -> io.BytesIO:
@@ -210,9 +210,9 @@ def config(packed: bytes, **changes) -> io.BytesIO:
 )
 def test_a_hostile_zip_is_refused_in_one_sentence(packed, hostile, says):
     with pytest.raises(ValueError, match=says):
-        unpack(hostile(packed))
+        load_bundle(hostile(packed))
 
 
 def test_an_unfinished_attack_is_not_saved(setting):
     with pytest.raises(ValueError, match="no finished attack"):
-        pack(setting, replace(compare(setting), is_final=False))
+        save_bundle(setting, replace(run_scenario(setting), is_final=False))

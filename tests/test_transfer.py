@@ -9,8 +9,8 @@ import torch
 from gradio_client.exceptions import AppError
 
 from robviz.attacks import AttackSpec
-from robviz.interactive.comparison import Subject, finalise, unattacked
-from robviz.interactive.ensemble import CLEAN
+from robviz.interactive.comparison import Subject, clean_comparison, finalise
+from robviz.interactive.ensemble import NOT_ATTACKED
 from robviz.interactive.transfer import transfer_steps
 from robviz.models import Card
 from robviz.types import Sample
@@ -40,8 +40,8 @@ def last_of(*names: str, spec: AttackSpec = SPEC):
 
 def test_each_model_looks_at_the_picture_and_at_the_attack_on_each():
     found = last_of("one", "apart")
-    assert list(found) == [(source, looker) for source in (CLEAN, "one", "apart") for looker in ("one", "apart")]
-    assert all(shown.is_final == (source != CLEAN) for (source, _), shown in found.items())
+    assert list(found) == [(source, looker) for source in (NOT_ATTACKED, "one", "apart") for looker in ("one", "apart")]
+    assert all(shown.is_final == (source != NOT_ATTACKED) for (source, _), shown in found.items())
 
 
 def test_both_see_the_same_attacked_picture_and_it_keeps_the_budget():
@@ -56,8 +56,8 @@ def test_what_a_model_sees_is_what_it_says_of_the_shown_picture():
     *_, found = transfer_steps(there, SPEC)
     for (source, looker), shown in found.items():
         subject = there[looker]
-        assert (shown.before == unattacked(subject, SPEC).before).all()
-        if source != CLEAN:
+        assert (shown.before == clean_comparison(subject, SPEC).before).all()
+        if source != NOT_ATTACKED:
             assert (shown.after == finalise(subject, shown).after).all()
             assert (shown.reference == subject.sample.labels.numpy()).all()
 
@@ -83,7 +83,7 @@ def test_stop_ends_the_attack_and_begins_no_other():
 def test_the_page_gets_what_changed_and_in_the_end_all_with_a_verdict():
     frames = list(transfer_steps(subjects("one", "apart"), SPEC))
     sent = [transfer_data(frame, dict.fromkeys(("one", "apart"), CARD), {"one": "n", "apart": "n"}) for frame in frames]
-    assert list(sent[0]["views"]) == [f"one/{CLEAN}", f"apart/{CLEAN}"]
+    assert list(sent[0]["views"]) == [f"one/{NOT_ATTACKED}", f"apart/{NOT_ATTACKED}"]
     assert list(sent[1]["views"]) == ["one/one"]
     assert [cell["state"] for cell in sent[1]["rows"][0]["cells"]] == ["", "step 1 of 8", "waiting"]
     assert len(sent[-1]["views"]) == 6

@@ -13,7 +13,7 @@ from robviz.app.plots import attack_curve
 from robviz.attacks import AttackSpec
 from robviz.datasets import load_dataset
 from robviz.files.images import overlay, to_tensor
-from robviz.interactive.comparison import Comparison, Moment, Scores, Subject, compare_steps
+from robviz.interactive.comparison import Comparison, Scores, Snapshot, Subject, compare_steps
 from robviz.models import card_of, load_model
 from robviz.notebook.widget import Explorer, Viewer, show, still
 from robviz.viewer import viewer_data
@@ -40,7 +40,10 @@ def shown() -> Comparison:
         scores_after=Scores(0.25, 0.125),
         curve=(0.9, 0.5),
         losses=(0.1, 0.7),
-        trail=(Moment(0, 0.9, labels.clip(0).astype(np.uint8)), Moment(1, 0.5, 1 - labels.clip(0).astype(np.uint8))),
+        trail=(
+            Snapshot(0, 0.9, labels.clip(0).astype(np.uint8)),
+            Snapshot(1, 0.5, 1 - labels.clip(0).astype(np.uint8)),
+        ),
         step=1,
         steps=20,
         eps=2 / 255,
@@ -107,8 +110,9 @@ def test_the_widget_carries_the_apps_script_and_a_still_picture(shown):
     mime, _ = widget._repr_mimebundle_()
     assert str(Viewer._esm) == bundle("widget.js")
     assert "application/vnd.jupyter.widget-view+json" in mime
-    assert base64.b64decode(mime["image/png"]) == still(data)
-    assert Image.open(io.BytesIO(still(data))).width > 3 * 100
+    drawn, _ = still(data)._repr_png_()
+    assert base64.b64decode(mime["image/png"]) == drawn
+    assert Image.open(io.BytesIO(drawn)).width > 3 * 100
 
 
 def test_a_moved_control_attacks_anew():
@@ -121,7 +125,7 @@ def test_a_moved_control_attacks_anew():
     assert explorer.comparison.largest_change == 0
     assert explorer.comparison.scores_after.accuracy > before
     assert "mask-ce-bal" not in explorer.loss.options
-    assert "image/png" in explorer._repr_mimebundle_()
+    assert "image/png" in explorer._repr_mimebundle_()[0]
     again = show(explorer.comparison, model).data
     assert again["pictures"] == explorer.viewer.data["pictures"]
 

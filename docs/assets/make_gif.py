@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from robviz.files.paths import shipped
+from robviz.files.paths import bundled_path
 from robviz.interactive.landing import FOLDER, MODELS, samples
 from robviz.models import Card
 from robviz.results.records import Records
@@ -29,7 +29,7 @@ MILLISECONDS = 130
 
 def masks_and_accuracies(name: str) -> tuple[list[np.ndarray], list[float]]:
     """Read the masks of one model, each (H, W), and its pixel accuracies, one for each radius of the plan."""
-    folder = shipped(FOLDER)
+    folder = bundled_path(FOLDER)
     cell = Records(folder, json.loads((folder / "plan.json").read_text())).read(f"{PHOTO}.{name}")
     assert cell is not None
     strip = np.asarray(Image.open(io.BytesIO(base64.b64decode(cell["masks"].split(",")[1]))))
@@ -79,9 +79,9 @@ def frame(
 
 def main(path: Path) -> None:
     """Write the animation as a GIF."""
-    radii = json.loads((shipped(FOLDER) / "plan.json").read_text())["eps"]
+    radii = json.loads((bundled_path(FOLDER) / "plan.json").read_text())["eps"]
     photo = samples()[PHOTO].image.mean(0).numpy()[..., None].repeat(3, 2)
-    palette = np.asarray(Card.load(shipped("checkpoints") / f"{next(iter(MODELS))}.json").palette) / 255
+    palette = np.asarray(Card.load(bundled_path("checkpoints") / f"{next(iter(MODELS))}.json").palette) / 255
     models = {}
     for name in MODELS:
         masks, accuracies = masks_and_accuracies(name)

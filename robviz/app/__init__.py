@@ -13,7 +13,7 @@ from robviz.app.serving import ON_THIS_MACHINE, QUEUE, ServeOptions, launch_argu
 from robviz.app.views import attack, failures, models, sea, transfer
 from robviz.app.views import explain as why
 from robviz.app.views import training as robust
-from robviz.app.work import drawn_by, leave, model_of
+from robviz.app.work import cached_model, drawn_by, leave
 from robviz.models import shipped_models
 from robviz.viewer import SCRIPT, STYLE
 from robviz.viewer.landing import landing_data
@@ -34,7 +34,7 @@ VIEWS = {
 
 def build_app(options: ServeOptions = ON_THIS_MACHINE) -> gr.Blocks:
     for name in shipped_models():
-        model_of(name)  # the first visitor of each should not wait for it
+        cached_model(name)  # the first visitor of each should not wait for it
     with gr.Blocks(title="robviz", analytics_enabled=False, delete_cache=(600, 3600)) as demo:
         gr.Markdown(
             "# robviz\nWatch a segmentation model break: no pixel changes by more than ε, too little to see, "

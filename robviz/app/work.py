@@ -16,8 +16,8 @@ import gradio as gr
 from gradio.context import Context, get_blocks_context
 
 from robviz.interactive.scenario import UPLOAD as UPLOAD
-from robviz.interactive.scenario import class_weights as class_weights
-from robviz.interactive.scenario import model_of as model_of
+from robviz.interactive.scenario import cached_model as cached_model
+from robviz.interactive.scenario import known_class_weights as known_class_weights
 from robviz.interactive.scenario import photos as photos
 from robviz.interactive.scenario import sample_of as sample_of
 from robviz.interactive.scenario import subject_for as subject_for

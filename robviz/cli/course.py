@@ -23,7 +23,7 @@ def check(
     """Run the notebooks offline with unsolved, wrong and solved exercises, as the tests do."""
     from robviz.notebook import runner
 
-    if problems := runner.check(names or [], write):
+    if problems := runner.check_notebooks(names or [], write):
         sys.exit("\n".join(problems))
 
 
@@ -32,10 +32,18 @@ def render(
     out: Annotated[Path, Argument(help="Folder to write to.", show_default=False)],
     names: Names = None,
 ) -> None:
-    """Run the solved notebooks and write them as HTML with pictures."""
+    """Run the solved notebooks and write them as HTML with live viewers."""
     from robviz.notebook import runner
 
     runner.render(out, names or [])
+
+
+@commands.command()
+def record() -> None:
+    """Compute the long runs that the notebooks show, where they are missing; best on a GPU."""
+    from robviz.notebook import recorded
+
+    recorded.record(recorded.folder())
 
 
 @commands.command()

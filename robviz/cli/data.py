@@ -91,13 +91,13 @@ def download(
     from robviz.models import published
 
     rows = {**published.CHECKPOINTS, **published.BACKBONES}
-    here = [name for name in rows if published.path_of(name).exists()]
+    here = [name for name in rows if published.cached_path(name).exists()]
     for name in names or []:
         print(published.download(name))
     for name in here if verify else []:
         published.verify(name)
         print(f"{name}: intact")
     if not names and not verify:
-        sizes = {name: f"{published.path_of(name).stat().st_size / 1e6:.0f} MB" for name in here}
+        sizes = {name: f"{published.cached_path(name).stat().st_size / 1e6:.0f} MB" for name in here}
         states = [(name, sizes.get(name, "not downloaded")) for name in rows]
         print_table(("checkpoint", "in the cache"), states, f"Kept in {cache_folder()}.\n")

@@ -83,7 +83,11 @@ def require_usable(dataset: Dataset, limit: int | None, command: list[str]) -> N
     """
     from robviz.datasets import check
 
-    if broken := [problem for problem in check(dataset, limit) if problem.stops]:
+    problems = check(dataset, limit)
+    for problem in problems if limit is None else ():
+        if not problem.stops:
+            print(f"robviz: {problem.name}: {problem.reason}", file=sys.stderr)
+    if broken := [problem for problem in problems if problem.stops]:
         raise InputError(
             f"{len(broken)} samples cannot be used, first {broken[0].name}: {broken[0].reason}; "
             f"see `{shlex.join(command)}` for all"

@@ -35,17 +35,17 @@ def tables(
 ) -> None:
     """Print a table of the paper beside our results."""
     from robviz import paper
-    from robviz.files.paths import shipped
-    from robviz.paper.generated_tables import fill, reports_in, shipped_tables
+    from robviz.files.paths import bundled_path
+    from robviz.paper.generated_tables import generated_tables, reports_in, write_tables
     from robviz.paper.ours import OURS
     from robviz.results.report import markdown
 
     if write is not None:
-        fill(write)
+        write_tables(write)
     elif number is None:
-        print_markdown("\n".join(shipped_tables().values()))
+        print_markdown("\n".join(generated_tables().values()))
     else:
-        here = shipped("checkpoints/reports")
+        here = bundled_path("checkpoints/reports")
         folders = reports or [here, *([here / "miniature"] if number == 3 else [])]
         found = [report for folder in folders for report in reports_in(folder)]
         text = f"Table {number}: {paper.TABLES[number]}\n\n{markdown(paper.table(number))}\n"
@@ -71,10 +71,10 @@ def leaderboard(
     published: Annotated[bool, Option(help="Add the figures of the paper, marked as published.")] = True,
 ) -> None:
     """Compare evaluations, and say which of them are comparable."""
-    from robviz.files.paths import shipped
+    from robviz.files.paths import bundled_path
     from robviz.paper.leaderboard import lines_of, published_lines, reports_at, save, to_markdown
 
-    lines = lines_of(reports_at(reports or [shipped("checkpoints") / "reports"]))
+    lines = lines_of(reports_at(reports or [bundled_path("checkpoints") / "reports"]))
     if published:
         lines += published_lines()
     if out is None:

@@ -10,7 +10,7 @@ from robviz.datasets import ade20k, camvid, photos, voc
 from robviz.datasets import custom as folder
 from robviz.datasets.augment import augmented as augmented
 from robviz.datasets.sources import Source
-from robviz.datasets.validation import check as check
+from robviz.datasets.validation import validate as validate
 from robviz.datasets.weights import class_weights as class_weights
 from robviz.types import Dataset, InputError
 
@@ -66,7 +66,7 @@ def entry_of(name: str) -> Entry:
     if name not in DATASETS:
         raise InputError(
             f"unknown dataset {name!r}; choose from: {', '.join(DATASETS)}, "
-            f"or give the path of your own folder with its {folder.CARD}"
+            f"or give the path of your own folder with its {folder.FOLDER_CARD}"
         )
     return DATASETS[name]
 

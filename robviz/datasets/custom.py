@@ -41,13 +41,13 @@ from robviz.files.decoding import decoded, is_system_file, upright
 from robviz.files.images import Range, to_rgb
 from robviz.types import VOID, InputError
 
-CARD = "dataset.yaml"
+FOLDER_CARD = "dataset.yaml"
 PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Card:
+class FolderCard:
     """Hold the checked contents of a `dataset.yaml`."""
 
     path: Path
@@ -175,9 +175,9 @@ def read_splits(path: Path, value: Any) -> dict[str, dict[str, str]]:
     return value
 
 
-def read_card(path: Path) -> Card:
+def read_card(path: Path) -> FolderCard:
     """Read the `dataset.yaml` of a folder or at a path; raises InputError for the first mistake in it."""
-    path = path / CARD if path.is_dir() else path
+    path = path / FOLDER_CARD if path.is_dir() else path
     if not path.is_file():
         raise InputError(f"{path} is missing: a folder of your own needs this card, see robviz.datasets.custom")
     try:
@@ -203,7 +203,7 @@ def read_card(path: Path) -> Card:
         raise InputError(
             f"{path}: two classes, or a class and void, have the same colour; masks of colours need others"
         )
-    return Card(
+    return FolderCard(
         path=path,
         name=name,
         classes=classes,
@@ -243,7 +243,7 @@ def by_folder(folder: Path) -> dict[str, Path]:
     return pictures
 
 
-def pairs_of(card: Card, split: str) -> list[Pair]:
+def pairs_of(card: FolderCard, split: str) -> list[Pair]:
     """Pair the pictures of a split with their masks, which may be missing; raises InputError if there is no picture."""
     base, places = card.path.parent, card.splits[split]
     images, masks = places["images"], places["masks"]
@@ -311,7 +311,7 @@ def own_picture(image: Image.Image, name: str, limits: Range | None = None) -> I
 class Folder(Pairs):
     """Open one split of a user's folder."""
 
-    def __init__(self, card: Card, split: str) -> None:
+    def __init__(self, card: FolderCard, split: str) -> None:
         read = (
             partial(colours, palette=card.palette, void=card.void)
             if card.has_colours

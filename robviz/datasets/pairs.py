@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,30 +39,41 @@ def read_indices(path: Path, void: tuple[int, ...] = ()) -> np.ndarray:
         (H, W) int64.
 
     Raises:
-        InputError: If the file is missing, damaged or has several channels, or if its white may be a class or void: an
-            8-bit mask of 0 and 255 that was packed into fewer bits is the same file as one of class numbers.
+        InputError: The file is missing, damaged or has several channels, or nobody can say whether its white is a class
+            or void (`white_as_void`).
     """
 
-    def indices(image: Image.Image) -> np.ndarray:
+    def indices(image: Image.Image) -> tuple[np.ndarray, int]:
         if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
             raise InputError(
                 f"{path} is a mask in {image.mode}: expected one channel of class numbers, palette or grey"
             )
         labels, highest = samples(image)
-        if (
-            highest is not None
-            and highest in PACKED.values()
-            and image.format != "PPM"
-            and 255 in void
-            and (labels == highest).any()
-        ):
-            raise InputError(
-                f"{path} is a grey mask of {highest.bit_length()} bits a pixel, in which white may be class {highest} "
-                "or void 255; save it with 8 bits a pixel"
-            )
-        return labels
+        is_packed = highest in PACKED.values() and image.format != "PPM"
+        return labels, int(highest or 0) if is_packed else 0
 
-    return decoded(path, indices)
+    labels, white = decoded(path, indices)
+    return white_as_void(path, labels, white) if white and 255 in void and (labels == white).any() else labels
+
+
+def white_as_void(path: Path, labels: np.ndarray, white: int) -> np.ndarray:
+    """Decide what white is in a packed mask where void is 255.
+
+    An 8-bit mask of 0 and 255 that an optimiser packed into 1 bit is the same file as one of the classes 0 and 1: white
+    is taken as void, and a warning says so. With 2 and 4 bits both are odd, and the mask is refused.
+    """
+    bits = white.bit_length()
+    if bits > 1:
+        raise InputError(
+            f"{path} is a grey mask of {bits} bits a pixel, in which white may be class {white} or void 255; save it "
+            "with 8 bits a pixel"
+        )
+    warnings.warn(
+        f"{path} is a mask of black and white, and void is 255: white is taken as void; if it is class 1, save it "
+        "with 8 bits a pixel",
+        stacklevel=2,
+    )
+    return np.where(labels == white, 255, labels)
 
 
 def names_in(path: Path) -> list[str]:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from robviz.files.archives import require_sha1, unpack
+from robviz.files.archives import extract_archive, require_sha1
 from robviz.files.download import fetch
 from robviz.files.paths import cache_folder
 from robviz.types import InputError
@@ -59,7 +59,7 @@ class Source:
             try:
                 if self.sha1 is not None:
                     require_sha1(archive, self.sha1)
-                unpack(archive, base / self.name)
+                extract_archive(archive, base / self.name)
             finally:
                 archive.unlink(missing_ok=True)
         return self.locate(base)

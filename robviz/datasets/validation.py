@@ -42,7 +42,7 @@ def problem_of(sample: Sample, num_classes: int) -> str | None:
     return None
 
 
-def check(dataset: Dataset, limit: int | None = None) -> list[Problem]:
+def validate(dataset: Dataset, limit: int | None = None) -> list[Problem]:
     """Read the samples and report what is wrong; never raises for what it finds.
 
     It reports missing, damaged and mismatched files, labels that are not a class, samples with equal names, samples
@@ -59,7 +59,7 @@ def check(dataset: Dataset, limit: int | None = None) -> list[Problem]:
     count = most if limit is None else min(limit, len(dataset))
     if len(dataset) == 0:
         return [Problem(dataset.name, f"the split {dataset.split!r} has no sample")]
-    found, seen = [], set()
+    found, seen, labelled = [], set(), set[int]()
     for index in tqdm(range(count), desc=f"checking {dataset.name}", unit="image", disable=None):
         try:
             sample = dataset[index]
@@ -74,5 +74,17 @@ def check(dataset: Dataset, limit: int | None = None) -> list[Problem]:
             found.append(Problem(sample.name, "another sample has the same name"))
         elif (sample.labels == VOID).all():
             found.append(Problem(sample.name, "no pixel is labelled", stops=False))
+        if reason is None:
+            labelled.update(sample.labels.unique().tolist())
         seen.add(sample.name)
+    absent = [name for number, name in enumerate(dataset.classes) if number not in labelled]
+    if labelled - {VOID} and absent:
+        found.append(Problem(dataset.name, never_labelled(absent, len(dataset.classes)), stops=False))
     return found
+
+
+def never_labelled(absent: list[str], count: int) -> str:
+    """Say which classes no pixel is labelled as, which happens when void or a shift of the numbers takes one away."""
+    names = f"{', '.join(absent[:5])}{', ...' if len(absent) > 5 else ''}"
+    which = f"{len(absent)} of the {count} classes: {names}"
+    return f"no pixel is labelled as {which}; are void and the numbers in the masks right?"

@@ -31,7 +31,7 @@ def require_inside(member: str) -> None:
         raise InputError(f"the archive holds {member!r}, which lies outside its folder; nothing was unpacked")
 
 
-def unpack(archive: Path, folder: Path) -> None:
+def extract_archive(archive: Path, folder: Path) -> None:
     """Unpack a zip or tar archive into a new folder, whole or not at all.
 
     Raises InputError for a damaged archive, for one with paths or links out of the folder, and if the folder exists.

@@ -17,7 +17,7 @@ from robviz.files.decoding import decoded, upright
 from robviz.types import VOID, InputError, Palette
 
 #: A picture of more pixels than this is refused from its header, before it is decoded.
-MOST_PIXELS = 50_000_000
+MAX_PIXELS = 50_000_000
 #: The longer side that uploads are shrunk to, and the shorter side that models can take.
 LONGER_SIDE, SHORTEST_SIDE = 256, 32
 
@@ -44,10 +44,9 @@ def read_picture(path: str | Path, longer_side: int = LONGER_SIDE) -> Image.Imag
 
 def check_size(width: int, height: int, name: str = "this picture") -> None:
     """Raise InputError for a picture of too many or too few pixels."""
-    if width * height > MOST_PIXELS:
+    if width * height > MAX_PIXELS:
         raise InputError(
-            f"{name} has {width} x {height} pixels, at most {MOST_PIXELS // 10**6} megapixels are taken; "
-            "shrink it first"
+            f"{name} has {width} x {height} pixels, at most {MAX_PIXELS // 10**6} megapixels are taken; shrink it first"
         )
     if min(width, height) < 8:
         raise InputError(f"{name} has only {width} x {height} pixels, at least 8 x 8 are needed to see anything")
@@ -154,7 +153,7 @@ def largest_change(a: np.ndarray, b: np.ndarray) -> int:
     return int(np.abs(a.astype(int) - b.astype(int)).max())
 
 
-def png(array: np.ndarray) -> bytes:
+def png_bytes(array: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(array).save(file, "PNG")
     return file.getvalue()
@@ -191,15 +190,15 @@ def attribution_overlay(image: np.ndarray, attribution: np.ndarray, scale: float
 VOID_BYTE = 255  # void in an index PNG
 
 
-def picture(array: np.ndarray, compress_level: int = 1) -> str:
+def png_url(array: np.ndarray, compress_level: int = 1) -> str:
     """Encode (H, W, 3) or (H, W) uint8 as a data URL of a PNG; lossy formats would drown the perturbation."""
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, "PNG", compress_level=compress_level)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def index_picture(labels: np.ndarray) -> str:
+def index_png_url(labels: np.ndarray) -> str:
     """Encode (H, W) labels below 255 as a grey PNG, with void as 255; raises InputError for larger labels."""
     if labels.max() >= VOID_BYTE:
         raise InputError(f"the viewer shows at most {VOID_BYTE} classes, got label {labels.max()}; merge some")
-    return picture(np.where(labels == VOID, VOID_BYTE, labels).astype(np.uint8))
+    return png_url(np.where(labels == VOID, VOID_BYTE, labels).astype(np.uint8))

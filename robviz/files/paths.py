@@ -9,7 +9,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent
 
 
-def shipped(name: str) -> Path:
+def bundled_path(name: str) -> Path:
     """Return the path of a shipped file or folder, such as `checkpoints` or `notebooks`."""
     inside = PACKAGE / name
     return inside if inside.exists() else PACKAGE.parent / name

@@ -85,8 +85,12 @@ def run(  # noqa: PLR0913 - public and documented
     is_main = training.accelerator.is_main_process
     folder = out / f"{recipe.name}.training"
     with training.accelerator.main_process_first():
-        begin(folder, recipe, images, resume or not is_main)
-    probe = probe_of(recipe, held_out["val"], probe_images, eps) if recipe.trains != "backbone" and is_main else None
+        start_training(folder, recipe, images, resume or not is_main)
+    probe = (
+        validation_probe(recipe, held_out["val"], probe_images, eps)
+        if recipe.trains != "backbone" and is_main
+        else None
+    )
     card = Card(
         name=recipe.name,
         architecture=recipe.architecture,
@@ -102,7 +106,7 @@ def run(  # noqa: PLR0913 - public and documented
     if is_main:
         with must_fit(out):
             save_checkpoint(training.averaged.module, card, out)
-        metrics = measured(recipe, path, held_out, spec, limit) if recipe.trains != "backbone" else {}
+        metrics = validation_metrics(recipe, path, held_out, spec, limit) if recipe.trains != "backbone" else {}
         publish(replace(card, metrics=metrics, training=history(training, probe_images)), path, folder)
     return path
 
@@ -150,7 +154,7 @@ def held_out_of(recipe: Recipe, root: Path | None) -> dict[str, Dataset]:
     return {split: load_dataset(recipe.held_out or recipe.dataset, split, root) for split in splits}
 
 
-def begin(folder: Path, recipe: Recipe, images: TrainingImages, resume: bool) -> None:
+def start_training(folder: Path, recipe: Recipe, images: TrainingImages, resume: bool) -> None:
     """Create the folder of a training, or check that it belongs to this one; raises InputError otherwise."""
     if not resume:
         shutil.rmtree(folder, ignore_errors=True)
@@ -164,7 +168,9 @@ def first(dataset: Dataset, count: int) -> list[Sample]:
     return [dataset[i] for i in range(min(len(dataset), count))]
 
 
-def probe_of(recipe: Recipe, dataset: Dataset, count: int, eps: float) -> Callable[[nn.Module], tuple[float, float]]:
+def validation_probe(
+    recipe: Recipe, dataset: Dataset, count: int, eps: float
+) -> Callable[[nn.Module], tuple[float, float]]:
     """Return a function that measures clean and robust mIoU of a model on a few images."""
     samples, classes = first(dataset, count), len(dataset.classes)
     spec = AttackSpec(eps=eps, steps=PROBE_STEPS)
@@ -177,7 +183,9 @@ def probe_of(recipe: Recipe, dataset: Dataset, count: int, eps: float) -> Callab
     return probe
 
 
-def measured(recipe: Recipe, path: Path, held_out: dict[str, Dataset], spec: AttackSpec, limit: int) -> dict[str, Any]:
+def validation_metrics(
+    recipe: Recipe, path: Path, held_out: dict[str, Dataset], spec: AttackSpec, limit: int
+) -> dict[str, Any]:
     """Measure the figures of a card, of the weights as written: by split, and the attack."""
     model = answering(load_model(path, PartialState().device), recipe)
     metrics: dict[str, Any] = {"attack": spec.numbers()}

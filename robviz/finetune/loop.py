@@ -206,7 +206,7 @@ def train(
     for batch, labels in read_by_workers(loader(images, resumed, process, processes, workers)):
         watch.lap("waiting")
         into_training_mode(model, recipe)
-        part = Part(batch.to(device), labels.to(device), numbers_of(training.iteration, recipe, process, processes))
+        part = StepPart(batch.to(device), labels.to(device), numbers_of(training.iteration, recipe, process, processes))
         with seeded(generator_of(recipe.seed, DROPOUT, training.iteration, process), device):
             loss = backpropagate(training, network, part, images.iterations, micro_batch, watch)
         update(training, loss, images.iterations)
@@ -243,7 +243,7 @@ def train(
         watch.start()
 
 
-class Part(NamedTuple):
+class StepPart(NamedTuple):
     """Hold the share of a batch that one process takes."""
 
     images: Tensor
@@ -252,7 +252,7 @@ class Part(NamedTuple):
 
 
 def backpropagate(
-    training: Training, network: nn.Module, part: Part, iterations: int, micro_batch: int | None, watch: Stopwatch
+    training: Training, network: nn.Module, part: StepPart, iterations: int, micro_batch: int | None, watch: Stopwatch
 ) -> float:
     """Accumulate the gradients of the mean loss over the batch of all processes, and return that loss."""
     accelerator, recipe, objective = training.accelerator, training.recipe, training.objective

@@ -300,7 +300,7 @@ def changed(recipe: Recipe, changes: list[str]) -> Recipe:
 
 def meant(name: str, value: Any, kind: str) -> Any:
     """Read a setting as its kind: `4/255` and `1e-3` as numbers, `1e3` as a whole one, one size as the only one."""
-    value = plain(value)
+    value = recipe_values(value)
     if name == "sizes" and isinstance(value, int):
         return (value,)
     if isinstance(value, str) and kind.startswith(("int", "float")):
@@ -314,6 +314,6 @@ def meant(name: str, value: Any, kind: str) -> Any:
     return value
 
 
-def plain(value: Any) -> Any:
+def recipe_values(value: Any) -> Any:
     """Turn lists into tuples."""
-    return tuple(map(plain, value)) if isinstance(value, list) else value
+    return tuple(map(recipe_values, value)) if isinstance(value, list) else value

@@ -21,10 +21,10 @@ from torch import nn
 from robviz.attacks import AttackSpec, predicted
 from robviz.datasets.pairs import read_indices
 from robviz.files.atomic import replacing, write_atomically
-from robviz.files.images import LONGER_SIDE, overlay, png, read_picture, to_tensor
+from robviz.files.images import LONGER_SIDE, overlay, png_bytes, read_picture, to_tensor
 from robviz.files.provenance import versions
 from robviz.interactive.comparison import Comparison, Subject, compare
-from robviz.interactive.scenario import class_weights
+from robviz.interactive.scenario import known_class_weights
 from robviz.models import Card, card_of, fingerprint
 from robviz.models.layers import device_of
 from robviz.types import VOID, InputError, Sample
@@ -129,7 +129,7 @@ def truth_for(picture: Path, masks: Path | None, size: tuple[int, int], num_clas
 
 def write_png(path: Path, array: np.ndarray) -> None:
     with replacing(path) as file:
-        file.write(png(array))
+        file.write(png_bytes(array))
 
 
 def write_mask(path: Path, labels: np.ndarray, card: Card) -> None:
@@ -195,7 +195,7 @@ def attack_pictures(
             raise InputError(f"{picture}: {error}") from error
         truth = truth_for(picture, masks, (image.shape[1], image.shape[2]), len(card.classes))
         labels = predicted(model, image[None].to(device_of(model)))[0].cpu() if truth is None else truth
-        subject = Subject(model, Sample(name, image, labels), card, class_weights(card.dataset))
+        subject = Subject(model, Sample(name, image, labels), card, known_class_weights(card.dataset))
         found = Attacked(name, picture, compare(subject, spec), truth is not None)
         write_attacked(out / name, found, card)
         finished.append(found)

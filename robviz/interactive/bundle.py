@@ -17,19 +17,19 @@ import numpy as np
 import torch
 from PIL import Image
 
-from robviz.files.images import DAMAGED, LONGER_SIDE, largest_change, png, to_tensor
+from robviz.files.images import DAMAGED, LONGER_SIDE, largest_change, png_bytes, to_tensor
 from robviz.files.provenance import versions
-from robviz.interactive.comparison import Comparison, Subject, finalise, unattacked
-from robviz.interactive.scenario import Setting, model_of
+from robviz.interactive.comparison import Comparison, Subject, clean_comparison, finalise
+from robviz.interactive.scenario import Scenario, cached_model
 from robviz.models import fingerprint
 from robviz.types import VOID, InputError, Sample
 
 VOID_BYTE = 255
-PICTURES = {"picture.png": "image", "attacked.png": "attacked"}
-MASKS = {"mask_clean.png": "before", "mask_attacked.png": "after", "reference.png": "reference"}
-NAMES = {*PICTURES, *MASKS, "perturbation.npy", "config.json"}
+PICTURE_FILES = {"picture.png": "image", "attacked.png": "attacked"}
+MASK_FILES = {"mask_clean.png": "before", "mask_attacked.png": "after", "reference.png": "reference"}
+NAMES = {*PICTURE_FILES, *MASK_FILES, "perturbation.npy", "config.json"}
 #: The largest size of a file in the zip, packed and unpacked.
-MOST_BYTES = 4 * 2**20
+MAX_BYTES = 4 * 2**20
 
 
 def perturbation(image: np.ndarray, attacked: np.ndarray) -> bytes:
@@ -39,11 +39,11 @@ def perturbation(image: np.ndarray, attacked: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def pack(setting: Setting, shown: Comparison) -> bytes:
+def save_bundle(setting: Scenario, shown: Comparison) -> bytes:
     """Write a finished attack as a zip; equal attacks give equal bytes. Raises InputError for an unfinished one."""
     if not shown.is_final:
         raise InputError("there is no finished attack to save yet; press Attack first")
-    model, card = model_of(setting.model)
+    model, card = cached_model(setting.model)
     config = {
         "setting": setting.values(),
         "model": {"name": card.name, "sha256": fingerprint(model)},
@@ -56,10 +56,10 @@ def pack(setting: Setting, shown: Comparison) -> bytes:
         "loss_of_each_step": shown.losses,
         "versions": versions(),
     }
-    files = {name: png(getattr(shown, field)) for name, field in PICTURES.items()}
-    for name, field in MASKS.items():
+    files = {name: png_bytes(getattr(shown, field)) for name, field in PICTURE_FILES.items()}
+    for name, field in MASK_FILES.items():
         labels = getattr(shown, field)
-        files[name] = png(np.where(labels == VOID, VOID_BYTE, labels).astype(np.uint8))
+        files[name] = png_bytes(np.where(labels == VOID, VOID_BYTE, labels).astype(np.uint8))
     files["perturbation.npy"] = perturbation(shown.image, shown.attacked)
     files["config.json"] = (json.dumps(config, indent=1) + "\n").encode()
     out = io.BytesIO()
@@ -70,7 +70,7 @@ def pack(setting: Setting, shown: Comparison) -> bytes:
 
 
 def unzipped(file: str | Path | io.BytesIO) -> dict[str, bytes]:
-    """Return the files of a zip that `pack` made; raises InputError for others, before anything large is unpacked."""
+    """Return the files of a saved zip; raises InputError for others, before anything large is unpacked."""
     try:
         with zipfile.ZipFile(file) as packed:
             entries = packed.infolist()
@@ -78,17 +78,17 @@ def unzipped(file: str | Path | io.BytesIO) -> dict[str, bytes]:
                 raise InputError(
                     f"this zip was not saved by robviz: expected {', '.join(sorted(NAMES))} in it, no more"
                 )
-            if any(entry.file_size > MOST_BYTES for entry in entries):
+            if any(entry.file_size > MAX_BYTES for entry in entries):
                 raise InputError(
-                    f"a file in this zip is larger than {MOST_BYTES // 2**20} MiB; robviz saves none of that size"
+                    f"a file in this zip is larger than {MAX_BYTES // 2**20} MiB; robviz saves none of that size"
                 )
-            found = {entry.filename: packed.open(entry).read(MOST_BYTES + 1) for entry in entries}
+            found = {entry.filename: packed.open(entry).read(MAX_BYTES + 1) for entry in entries}
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
         raise InputError("this file is not a zip, or it is damaged; choose one that robviz saved") from error
     return found
 
 
-def decoded(name: str, content: bytes, mode: str) -> np.ndarray:
+def decode_png(name: str, content: bytes, mode: str) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as opened:
             if opened.mode != mode or max(opened.size) > LONGER_SIDE:
@@ -104,10 +104,10 @@ def decoded(name: str, content: bytes, mode: str) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class AttackBundle:
     """Hold the contents of a zip, re-checked: `shown` has the model's current predictions on its pictures."""
 
-    setting: Setting
+    setting: Scenario
     shown: Comparison
     agrees: bool  # the masks in the zip are those seen now
 
@@ -123,13 +123,13 @@ class Evidence:
         )
 
 
-def unpack(file: str | Path | io.BytesIO) -> Evidence:
-    """Read a zip that `pack` made and run the model on its pictures again; raises InputError for others."""
+def load_bundle(file: str | Path | io.BytesIO) -> AttackBundle:
+    """Read a zip that `save_bundle` made and run the model on its pictures again; raises InputError for others."""
     files = unzipped(file)
-    setting, steps_made, curve, losses = settings_of(files["config.json"])
-    model, card = model_of(setting.model)
-    pictures = {field: decoded(name, files[name], "RGB") for name, field in PICTURES.items()}
-    masks = {field: decoded(name, files[name], "L").astype(np.int64) for name, field in MASKS.items()}
+    setting, steps_made, curve, losses = parse_config(files["config.json"])
+    model, card = cached_model(setting.model)
+    pictures = {field: decode_png(name, files[name], "RGB") for name, field in PICTURE_FILES.items()}
+    masks = {field: decode_png(name, files[name], "L").astype(np.int64) for name, field in MASK_FILES.items()}
     image, attacked = pictures["image"], pictures["attacked"]
     if any(part.shape[:2] != image.shape[:2] for part in (attacked, *masks.values())) or min(image.shape[:2]) < 8:
         raise InputError("the pictures and masks in this zip differ in size; save the attack again")
@@ -149,7 +149,7 @@ def unpack(file: str | Path | io.BytesIO) -> Evidence:
     sample = Sample(setting.photo, to_tensor(Image.fromarray(image)), torch.from_numpy(masks["reference"]))
     subject = Subject(model, sample, card)
     kept = replace(
-        unattacked(subject, setting.spec()),
+        clean_comparison(subject, setting.spec()),
         attacked=attacked,
         curve=curve,
         losses=losses,
@@ -158,14 +158,14 @@ def unpack(file: str | Path | io.BytesIO) -> Evidence:
     )
     shown = finalise(subject, kept)
     agrees = np.array_equal(masks["before"], shown.before) and np.array_equal(masks["after"], shown.after)
-    return Evidence(setting, shown, agrees)
+    return AttackBundle(setting, shown, agrees)
 
 
-def settings_of(config: bytes) -> tuple[Setting, int, tuple[float, ...], tuple[float, ...]]:
+def parse_config(config: bytes) -> tuple[Scenario, int, tuple[float, ...], tuple[float, ...]]:
     """Read setting, number of steps and both curves from a `config.json`; raises InputError."""
     try:
         values: dict[str, Any] = json.loads(config)
-        setting = Setting.parse(dict(values["setting"]))
+        setting = Scenario.parse(dict(values["setting"]))
         curves = [tuple(map(float, values[f"{name}_of_each_step"])) for name in ("accuracy", "loss")]
         made = int(values["steps_made"])
     except (KeyError, TypeError, UnicodeDecodeError, RecursionError, json.JSONDecodeError, OverflowError) as error:

@@ -23,16 +23,16 @@ from robviz.types import Sample
 
 __all__ = [
     "Comparison",
-    "Moment",
     "Scores",
+    "Snapshot",
     "Subject",
+    "clean_comparison",
     "compare",
     "compare_steps",
     "finalise",
+    "predict_with_confidence",
     "scores",
-    "seen",
     "step_seconds",
-    "unattacked",
 ]
 
 
@@ -75,7 +75,7 @@ class Scores:
     miou: float
 
 
-class Moment(NamedTuple):
+class Snapshot(NamedTuple):
     """Hold one step on the way: the best pixel accuracy so far, and the prediction there."""
 
     step: int
@@ -84,7 +84,7 @@ class Moment(NamedTuple):
 
 
 #: How many moments of an attack are kept.
-MOMENTS = 24
+SNAPSHOTS = 24
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Comparison:
     scores_after: Scores
     curve: tuple[float, ...]
     losses: tuple[float, ...]
-    trail: tuple[Moment, ...]
+    trail: tuple[Snapshot, ...]
     step: int
     steps: int
     eps: float
@@ -149,7 +149,7 @@ def scores(predictions: Tensor, reference: Tensor, num_classes: int) -> Scores:
     return Scores(accuracy_per_image(found.correct, found.valid).item(), miou(found.intersection[0], found.union[0]))
 
 
-def seen(model: nn.Module, image: Tensor) -> tuple[Tensor, np.ndarray]:
+def predict_with_confidence(model: nn.Module, image: Tensor) -> tuple[Tensor, np.ndarray]:
     """Predict labels and their confidence.
 
     Args:
@@ -165,7 +165,7 @@ def seen(model: nn.Module, image: Tensor) -> tuple[Tensor, np.ndarray]:
     return labels, (255 * confidence).round().byte().numpy()
 
 
-def unattacked(subject: Subject, spec: AttackSpec) -> Comparison:
+def clean_comparison(subject: Subject, spec: AttackSpec) -> Comparison:
     """Return the comparison before the first step of an attack, with nothing changed.
 
     Args:
@@ -176,7 +176,7 @@ def unattacked(subject: Subject, spec: AttackSpec) -> Comparison:
         The comparison.
     """
     sample = subject.sample
-    before, confidence = seen(subject.model, sample.image)
+    before, confidence = predict_with_confidence(subject.model, sample.image)
     found = scores(before, sample.labels, subject.num_classes)
     image, labels = to_bytes(sample.image), before.numpy()
     return Comparison(
@@ -211,7 +211,7 @@ def finalise(subject: Subject, shown: Comparison) -> Comparison:
     Returns:
         The comparison that `is_final`.
     """
-    after, confidence = seen(subject.model, to_tensor(Image.fromarray(shown.attacked)))
+    after, confidence = predict_with_confidence(subject.model, to_tensor(Image.fromarray(shown.attacked)))
     found = scores(after, subject.sample.labels, subject.num_classes)
     return replace(shown, after=after.numpy(), confidence_after=confidence, scores_after=found, is_final=True)
 
@@ -221,8 +221,8 @@ class Trail:
 
     def __init__(self, start: Comparison) -> None:
         self.reference = torch.from_numpy(start.reference)
-        self.moments = [Moment(0, start.scores_before.accuracy, start.before.astype(np.uint8))]
-        self.wanted = set(np.linspace(0, start.steps, MOMENTS, dtype=int).tolist()) - {0}
+        self.moments = [Snapshot(0, start.scores_before.accuracy, start.before.astype(np.uint8))]
+        self.wanted = set(np.linspace(0, start.steps, SNAPSHOTS, dtype=int).tolist()) - {0}
 
     def pass_by(self, result: AttackResult) -> None:
         """Keep this step if it is one of the evenly spread ones."""
@@ -237,7 +237,7 @@ class Trail:
     def keep(self, result: AttackResult) -> None:
         predictions = result.predictions.cpu()
         accuracy = share_equal(predictions, self.reference[None]).item()
-        self.moments.append(Moment(result.step, accuracy, predictions[0].numpy().astype(np.uint8)))
+        self.moments.append(Snapshot(result.step, accuracy, predictions[0].numpy().astype(np.uint8)))
 
 
 def progressed(subject: Subject, start: Comparison, result: AttackResult, trail: Trail) -> Comparison:
@@ -261,7 +261,7 @@ def frame_of(subject: Subject, start: Comparison, result: AttackResult, trail: T
     return replace(
         progressed(subject, start, result, trail),
         after=predictions.numpy(),
-        confidence_after=seen(subject.model, result.images[0])[1],
+        confidence_after=predict_with_confidence(subject.model, result.images[0])[1],
         scores_after=scores(predictions, subject.sample.labels, subject.num_classes),
     )
 
@@ -285,7 +285,7 @@ def compare_steps(
         Comparisons on the way, which show the float picture, and last, also of a stopped attack, the one that
             `is_final`.
     """
-    device, start = device_of(subject.model), unattacked(subject, spec)
+    device, start = device_of(subject.model), clean_comparison(subject, spec)
     trail, due = Trail(start), 0.0
     images, labels = (part[None].to(device) for part in (subject.sample.image, subject.sample.labels))
     with closing(spec_steps(spec, subject.model, images, labels, subject.class_weights)) as running:

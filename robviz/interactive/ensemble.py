@@ -14,7 +14,7 @@ from robviz.metrics import accuracy_per_image, counts, iou, miou
 from robviz.results.plan import SeaSettings
 
 ACCURACY, MIOU = "pixel accuracy", "mIoU"
-CLEAN, WORST = "not attacked", "worst case"
+NOT_ATTACKED, WORST = "not attacked", "worst case"
 
 
 def ensemble_steps(
@@ -60,7 +60,7 @@ def breakdown(shown: Mapping[str, Comparison], classes: tuple[str, ...]) -> pd.D
             **{classes[number]: of_class[number].item() for number in there},
         }
 
-    rows = {CLEAN: row(first.before), **{name: row(one.after) for name, one in shown.items()}}
+    rows = {NOT_ATTACKED: row(first.before), **{name: row(one.after) for name, one in shown.items()}}
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.loc[WORST] = table.loc[list(shown)].min()
     return table

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robviz.attacks import AttackSpec, last_of, predicted, share_equal, spec_steps
 from robviz.datasets import load_dataset
-from robviz.files.images import picture
+from robviz.files.images import png_url
 from robviz.files.provenance import versions
 from robviz.models import fingerprint, load_model
 from robviz.results.records import Records
@@ -18,7 +18,7 @@ from robviz.types import Sample
 
 FOLDER = "checkpoints/landing"
 #: name in `photos` -> how the page calls it
-PHOTOS = {
+LANDING_PHOTOS = {
     "chelsea": "cat",
     "motorcycle_right": "motorbike",
     "coffee": "cup of coffee",
@@ -26,7 +26,7 @@ PHOTOS = {
     "astronaut": "astronaut",
 }
 #: name -> how the page calls it, and the colour of its curve in `style.css`
-MODELS = {"photos-clean": ("ordinary model", "ordinary"), "photos-robust": ("robust model", "robust")}
+LANDING_MODELS = {"photos-clean": ("ordinary model", "ordinary"), "photos-robust": ("robust model", "robust")}
 EPS_255 = (0, 0.5, 1, 2, 3, 4, 6, 8, 10, 12)
 ATTACK = AttackSpec("red-eps-apgd", "mask-ce", steps=50)  # at each of these radii
 
@@ -42,7 +42,7 @@ def attacked_mask(model: nn.Module, sample: Sample, eps: float) -> Tensor:
 def samples() -> dict[str, Sample]:
     """Return the photographs of the view by name, without those that the installed packages no longer have."""
     found = {sample.name: sample for sample in load_dataset("photos", "photographs")}
-    return {name: found[name] for name in PHOTOS if name in found}
+    return {name: found[name] for name in LANDING_PHOTOS if name in found}
 
 
 def compute(folder: Path, resume: bool = True) -> None:
@@ -50,7 +50,7 @@ def compute(folder: Path, resume: bool = True) -> None:
 
     Raises InputError if the folder holds masks of other models, settings or versions, unless resume is False.
     """
-    models = {name: load_model(name) for name in MODELS}
+    models = {name: load_model(name) for name in LANDING_MODELS}
     fingerprints = {name: fingerprint(model) for name, model in models.items()}
     plan = {**ATTACK.numbers(), "models": fingerprints, "eps": list(EPS_255), "versions": versions()}
     records = Records(folder, plan, resume)
@@ -61,4 +61,4 @@ def compute(folder: Path, resume: bool = True) -> None:
                 masks = [attacked_mask(model, sample, eps / 255) for eps in EPS_255]
                 accuracy = [share_equal(mask[None], sample.labels[None]).item() for mask in masks]
                 strip = np.concatenate([mask.numpy() for mask in masks]).astype(np.uint8)  # one below the other
-                records.write(key, {"accuracy": accuracy, "masks": picture(strip, compress_level=9)})
+                records.write(key, {"accuracy": accuracy, "masks": png_url(strip, compress_level=9)})

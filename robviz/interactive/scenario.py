@@ -27,25 +27,25 @@ TRUTH_NOTE = "Scores compare with the drawn label mask."
 OWN_NOTE = (
     "This picture has no label mask in the model's classes: scores compare with its own mask of the unattacked picture."
 )
-MOST_EPS, MOST_STEPS, MOST_SEED = 16, 300, 2**31 - 1
-TABLES = ("voc", "ade20k", "camvid")  # whose class weights are on file
+MAX_EPS, MAX_STEPS, MAX_SEED = 16, 300, 2**31 - 1
+WEIGHT_TABLES = ("voc", "ade20k", "camvid")  # whose class weights are on file
 BREAK, CHANGE = "break", "change"
 
 
 @lru_cache
-def model_of(name: str) -> tuple[nn.Module, Card]:
+def cached_model(name: str) -> tuple[nn.Module, Card]:
     """Open a model by name, and its card; both stay in memory."""
     model = load_model(name)
     return model, card_of(model)
 
 
 @lru_cache
-def class_weights(dataset: str) -> Tensor | None:
+def known_class_weights(dataset: str) -> Tensor | None:
     """Return the weights of a dataset's classes, even if its pictures are not on this machine; None if unknown."""
     if dataset == "photos":
         return load_dataset("photos").class_weights
     table = dataset.partition("-")[0]  # two protocols, one table
-    return read_table(table)["weights"] if table in TABLES else None
+    return read_table(table)["weights"] if table in WEIGHT_TABLES else None
 
 
 @lru_cache
@@ -70,17 +70,17 @@ def sample_of(photo: str, upload: str | Path | None, model: nn.Module) -> tuple[
 
 def subject_for(photo: str, upload: str | Path | None, model: str) -> tuple[Subject, str]:
     """Return the chosen model and picture, and a note on what the picture's labels are."""
-    network, card = model_of(model)
+    network, card = cached_model(model)
     sample, note = sample_of(photo, upload, network)
-    return Subject(network, sample, card, class_weights(card.dataset)), note
+    return Subject(network, sample, card, known_class_weights(card.dataset)), note
 
 
-#: Fields of `Setting` whose key in addresses and files is another name.
+#: Fields of `Scenario` whose key in addresses and files is another name.
 KEYS = {"eps_255": "eps"}
 
 
 @dataclass(frozen=True)
-class Setting:
+class Scenario:
     """Hold everything that decides an attack on a picture; the defaults are the app's first view.
 
     Attributes:
@@ -105,9 +105,9 @@ class Setting:
         """Raise InputError for what the widgets do not offer: fields may be empty, requests come from anywhere."""
         if None in (self.eps_255, self.steps, self.seed):
             raise InputError("ε, steps and seed must each hold a number")
-        if not (0 <= self.eps_255 <= MOST_EPS and 1 <= self.steps <= MOST_STEPS and 0 <= self.seed <= MOST_SEED):
+        if not (0 <= self.eps_255 <= MAX_EPS and 1 <= self.steps <= MAX_STEPS and 0 <= self.seed <= MAX_SEED):
             raise InputError(
-                f"ε must lie in 0 .. {MOST_EPS}, steps in 1 .. {MOST_STEPS} and the seed in 0 .. {MOST_SEED}, "
+                f"ε must lie in 0 .. {MAX_EPS}, steps in 1 .. {MAX_STEPS} and the seed in 0 .. {MAX_SEED}, "
                 f"got {self.eps_255}, {self.steps} and {self.seed}"
             )
         choices = {
@@ -185,11 +185,11 @@ class Setting:
 
     def query(self) -> str:
         """Return the query of an address: everything that differs from the defaults."""
-        start = Setting().values()
+        start = Scenario().values()
         return urlencode({key: value for key, value in self.values().items() if value != start[key]})
 
     @classmethod
-    def parse(cls, values: Mapping[str, Any]) -> Setting:
+    def parse(cls, values: Mapping[str, Any]) -> Scenario:
         """Read a setting from an address or a file of anyone; raises InputError for bad values, ignores other names."""
         kinds = {"float": float, "int": int, "str": str}
         found: dict[str, Any] = {}
@@ -210,15 +210,15 @@ class Setting:
         """Return the same attack as a few lines of Python."""
         upload = ', upload="my_picture.png"' if self.photo == UPLOAD else ""
         return (
-            "from robviz.interactive.scenario import Setting, compare\n\n"
-            f"setting = {self!r}\n"
-            f"shown = compare(setting{upload})\n"
+            "from robviz.interactive.scenario import Scenario, run_scenario\n\n"
+            f"scenario = {self!r}\n"
+            f"shown = run_scenario(scenario{upload})\n"
             "print(shown.scores_before, shown.scores_after, shown.largest_change)\n"
         )
 
 
-def setting_steps(
-    setting: Setting,
+def scenario_steps(
+    setting: Scenario,
     upload: str | Path | None = None,
     *,
     frame_seconds: float = 0.0,
@@ -230,6 +230,6 @@ def setting_steps(
     yield from compare_steps(subject, setting.spec(subject), frame_seconds=frame_seconds, is_stopped=is_stopped)
 
 
-def compare(setting: Setting, upload: str | Path | None = None) -> Comparison:
+def run_scenario(setting: Scenario, upload: str | Path | None = None) -> Comparison:
     """Run the attack that a setting describes. upload: the picture file of `my own picture`. Raises InputError."""
-    return last_of(setting_steps(setting, upload, frame_seconds=math.inf))
+    return last_of(scenario_steps(setting, upload, frame_seconds=math.inf))

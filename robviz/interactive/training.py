@@ -1,6 +1,6 @@
 """Make it robust: a short adversarial training, and one attacked picture as the model sees it while it learns.
 
-`heal_steps` trains here; `heal_apart` does the same in a process of its own, which ends when the generator is closed.
+`training_steps` trains here; `train_in_subprocess` in a process of its own, which ends when the generator is closed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import robviz
 from robviz.attacks import apgd
 from robviz.datasets import load_dataset
 from robviz.finetune import TrainingImages, train
-from robviz.finetune.follow import history, prepare, probe_of
+from robviz.finetune.follow import history, prepare, validation_probe
 from robviz.finetune.images import training_images
 from robviz.finetune.loop import Training
 from robviz.finetune.recipes import PHOTOS, RECIPES, Recipe
@@ -30,7 +30,7 @@ from robviz.types import InputError, Sample
 
 PROBE_SPLIT, PROBE_IMAGES = "val-128", 4
 PICTURE_STEPS = 10  # of the attack on the picture in each round
-PATIENCE = 0.2  # seconds between two looks at the other process
+POLL_SECONDS = 0.2  # seconds between two looks at the other process
 
 
 def small_recipes() -> list[str]:
@@ -58,7 +58,7 @@ def small(name: str, iterations: int, eps: float, attack_steps: int) -> Recipe:
 
 
 @dataclass(frozen=True)
-class Round:
+class TrainingRound:
     """Describe the state of the training at one look; iteration 0 is the model that it starts from.
 
     Attributes:
@@ -77,7 +77,7 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Healing:
+class TrainingFrame:
     """Describe one finished iteration.
 
     Attributes:
@@ -90,10 +90,12 @@ class Healing:
     iterations: int
     loss: float
     seconds_left: float
-    round: Round | None
+    round: TrainingRound | None
 
 
-def heal_steps(recipe: Recipe, sample: Sample, folder: Path, rounds: int = 8) -> Generator[Healing, None, None]:
+def training_steps(
+    recipe: Recipe, sample: Sample, folder: Path, rounds: int = 8
+) -> Generator[TrainingFrame, None, None]:
     """Train by a recipe of `photos`, and measure the model before it and about `rounds` times, in equal steps.
 
     sample: the picture that is attacked each round, at the recipe's radius. folder: where the weights are stored, each
@@ -101,27 +103,27 @@ def heal_steps(recipe: Recipe, sample: Sample, folder: Path, rounds: int = 8) ->
     """
     images, eps = training_images(recipe), recipe.eps
     training = prepare(recipe, images, recipe.initial)
-    probe = probe_of(recipe, load_dataset(images.name, PROBE_SPLIT), PROBE_IMAGES, eps)
+    probe = validation_probe(recipe, load_dataset(images.name, PROBE_SPLIT), PROBE_IMAGES, eps)
 
-    def look() -> Round:
+    def look() -> TrainingRound:
         model = training.averaged.module.eval()
         training.probes.append(probe(model))
         image, labels = (part[None].to(training.accelerator.device) for part in (sample.image, sample.labels))
         mask = apgd(model, image, labels, eps, PICTURE_STEPS, "mask-ce").predictions.cpu()
         right = counts(mask, sample.labels[None], len(images.classes))
         accuracy = accuracy_per_image(right.correct, right.valid).item()
-        path = save_checkpoint(model, card_of(training, images), folder)
-        return Round(*training.probes[-1], mask[0].numpy(), accuracy, path)
+        path = save_checkpoint(model, training_card(training, images), folder)
+        return TrainingRound(*training.probes[-1], mask[0].numpy(), accuracy, path)
 
-    yield Healing(0, images.iterations, float("nan"), float("nan"), look())
+    yield TrainingFrame(0, images.iterations, float("nan"), float("nan"), look())
     due = {round(images.iterations * number / rounds) for number in range(1, rounds + 1)}
     with closing(train(training, images, workers=0)) as progresses:
         for progress in progresses:
             done = look() if progress.iteration in due else None
-            yield Healing(progress.iteration, progress.iterations, progress.loss, progress.seconds_left, done)
+            yield TrainingFrame(progress.iteration, progress.iterations, progress.loss, progress.seconds_left, done)
 
 
-def card_of(training: Training, images: TrainingImages) -> Card:
+def training_card(training: Training, images: TrainingImages) -> Card:
     recipe = training.recipe
     return Card(
         name=recipe.name,
@@ -138,7 +140,7 @@ def send(connection: Connection, recipe: Recipe, sample: Sample, folder: Path, r
     """Send every step from the training process, then None, or a sentence in place of either."""
     tqdm.set_lock(threading.RLock())  # its own is shared among processes, and would outlive this one
     try:
-        for step in heal_steps(recipe, sample, folder, rounds):
+        for step in training_steps(recipe, sample, folder, rounds):
             connection.send(step)
         connection.send(None)
     except InputError as error:
@@ -147,14 +149,14 @@ def send(connection: Connection, recipe: Recipe, sample: Sample, folder: Path, r
         pass  # nobody listens any more
 
 
-def heal_apart(
+def train_in_subprocess(
     recipe: Recipe,
     sample: Sample,
     folder: Path,
     rounds: int = 8,
     is_stopped: Callable[[], bool] = lambda: False,
-) -> Generator[Healing, None, None]:
-    """Run `heal_steps` in a process of its own, whose memory is returned and whose crash stays its own.
+) -> Generator[TrainingFrame, None, None]:
+    """Run `training_steps` in a process of its own, whose memory is returned and whose crash stays its own.
 
     is_stopped is called a few times a second. Once it returns True, or when the generator is closed, the process is
     ended and the weights of the last round stay. Raises InputError if it could not train or crashed.
@@ -166,7 +168,7 @@ def heal_apart(
     theirs.close()
     try:
         while not is_stopped():
-            if not ours.poll(PATIENCE):
+            if not ours.poll(POLL_SECONDS):
                 continue
             step = ours.recv()
             if step is None:

@@ -7,10 +7,10 @@ from contextlib import closing
 from dataclasses import replace
 
 from robviz.attacks import AttackSpec
-from robviz.interactive.comparison import Comparison, Subject, compare_steps, finalise, never, unattacked
-from robviz.interactive.ensemble import CLEAN
+from robviz.interactive.comparison import Comparison, Subject, clean_comparison, compare_steps, finalise, never
+from robviz.interactive.ensemble import NOT_ATTACKED
 
-#: (the model that was attacked, or `CLEAN`; the model that looks) -> what it sees.
+#: (the model that was attacked, or `NOT_ATTACKED`; the model that looks) -> what it sees.
 Transfer = dict[tuple[str, str], Comparison]
 
 
@@ -27,7 +27,7 @@ def transfer_steps(
     most every `frame_seconds`; what is `is_final` was measured on the 8-bit picture. is_stopped is asked at every
     step; once it returns True, the attack under way ends with its best so far, and no other begins.
     """
-    done: Transfer = {(CLEAN, name): unattacked(subject, spec) for name, subject in subjects.items()}
+    done: Transfer = {(NOT_ATTACKED, name): clean_comparison(subject, spec) for name, subject in subjects.items()}
     yield dict(done)
     for attacked, source in subjects.items():
         if is_stopped():
@@ -37,7 +37,7 @@ def transfer_steps(
                 if not shown.is_final:
                     yield done | {(attacked, attacked): shown}
         for name, subject in subjects.items():
-            done[attacked, name] = shown if name == attacked else looked_at(subject, shown, done[CLEAN, name])
+            done[attacked, name] = shown if name == attacked else looked_at(subject, shown, done[NOT_ATTACKED, name])
         yield dict(done)
 
 

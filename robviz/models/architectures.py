@@ -19,8 +19,8 @@ from robviz.models.checkpoints import (
     Keys,
     State,
     chosen_state,
-    fill,
-    listed,
+    fill_tensors,
+    first_few,
     mismatches,
     renamed,
     state_of,
@@ -60,7 +60,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 #: The tensors that an ImageNet classifier has too; the norms after the stages are the segmenter's.
 BACKBONE = re.compile(r"backbone\.(?!norms\.)")
-UNMISTAKABLE = 12347  # a number of classes that no tensor has as a side by chance
+PLACEHOLDER_CLASSES = 12347  # a number of classes that no tensor has as a side by chance
 
 
 def architecture_of(name: str) -> Architecture:
@@ -136,9 +136,9 @@ def load_checkpoint(model: nn.Module, source: str | Path | State, averaged: bool
         warnings.warn(told, stacklevel=2)
     if problems := mismatches(here, with_counters(under_our_keys(state, name, here), here)):
         advice = what_fits(state, model)
-        raise InputError(f"the checkpoint does not hold a {name}: {listed(problems)}; {advice}")
+        raise InputError(f"the checkpoint does not hold a {name}: {first_few(problems)}; {advice}")
     del state  # closes the file
-    fill(here, opened)
+    fill_tensors(here, opened)
     return model
 
 
@@ -167,7 +167,7 @@ def load_backbone(model: nn.Module, source: str | Path | State) -> nn.Module:
     state = convert(state_of(source))
     here = {key: value for key, value in model.state_dict().items() if BACKBONE.match(key)}
     if problems := mismatches(here, state):
-        raise InputError(f"the checkpoint does not hold an ImageNet backbone for {name}: {listed(problems)}")
+        raise InputError(f"the checkpoint does not hold an ImageNet backbone for {name}: {first_few(problems)}")
     model.load_state_dict(state, strict=False)
     return model
 
@@ -195,11 +195,11 @@ def what_fits(state: State, model: nn.Module) -> str:
 def classes_in(state: State, architecture: str) -> int | None:
     """Return the number of classes for which an architecture has exactly these tensors, or None."""
     with torch.device("meta"):
-        here = build(architecture, UNMISTAKABLE).state_dict()
+        here = build(architecture, PLACEHOLDER_CLASSES).state_dict()
     state = with_counters(under_our_keys(state, architecture, here), here)
     if state.keys() != here.keys():
         return None
     sides = {pair for key in here for pair in zip_longest(state[key].shape, here[key].shape)}
-    classes = {side for side, wanted in sides if wanted == UNMISTAKABLE}
-    fits = all(side == wanted or wanted == UNMISTAKABLE for side, wanted in sides)
+    classes = {side for side, wanted in sides if wanted == PLACEHOLDER_CLASSES}
+    fits = all(side == wanted or wanted == PLACEHOLDER_CLASSES for side, wanted in sides)
     return classes.pop() if fits and len(classes) == 1 else None

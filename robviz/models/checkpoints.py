@@ -148,13 +148,13 @@ def mismatches(here: State, state: State) -> list[str]:
     )
 
 
-def listed(problems: list[str]) -> str:
+def first_few(problems: list[str]) -> str:
     """Join the first few problems, and say how many there are."""
     return f"{'; '.join(problems[:3])} ({len(problems)} in all)"
 
 
 @torch.no_grad()
-def fill(here: State, opened: Callable[[], State]) -> None:
+def fill_tensors(here: State, opened: Callable[[], State]) -> None:
     """Copy the tensors of a checkpoint into those of a model; the checkpoint is opened again for each part.
 
     The pages of a mapped file stay in memory until the file is closed, so this avoids a second copy of all weights. A

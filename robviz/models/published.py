@@ -91,7 +91,7 @@ BACKBONES: dict[str, Published] = {
 }
 
 
-def row_of(name: str) -> Published:
+def published_row(name: str) -> Published:
     """Return the row of a name; raises InputError for an unknown name."""
     rows = {**CHECKPOINTS, **BACKBONES}
     if name not in rows:
@@ -99,15 +99,15 @@ def row_of(name: str) -> Published:
     return rows[name]
 
 
-def path_of(name: str) -> Path:
+def cached_path(name: str) -> Path:
     """Return the path of a published checkpoint's tensors once it is downloaded."""
     return cache_folder() / "checkpoints" / f"{name}.safetensors"
 
 
 def is_here(name: str) -> bool:
     """Return True if a checkpoint opens without a download: it is in the cache, or its file was put there by hand."""
-    path = path_of(name)
-    return path.exists() or path.with_name(row_of(name).file).exists()
+    path = cached_path(name)
+    return path.exists() or path.with_name(published_row(name).file).exists()
 
 
 def labels(dataset: str) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
@@ -141,7 +141,7 @@ def download(name: str, listener: Listener = lambda received, total: None) -> Pa
     Raises:
         InputError: If any of this fails; the message says what to do.
     """
-    row, path = row_of(name), path_of(name)
+    row, path = published_row(name), cached_path(name)
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,7 +162,7 @@ def add(name: str, row: Published, path: Path, listener: Listener) -> None:
         fetch(row.url, file, listener)
     try:
         digest = sha256(file)
-        check(name, row, digest)
+        check_sha256(name, row, digest)
         save_file(tensors_of(name, row, file), part)
     except InputError as error:
         if was_put_there:
@@ -175,7 +175,7 @@ def add(name: str, row: Published, path: Path, listener: Listener) -> None:
     file.unlink()
 
 
-def check(name: str, row: Published, digest: str) -> None:
+def check_sha256(name: str, row: Published, digest: str) -> None:
     """Raise InputError unless a file's SHA-256 is the published one or, without one, that of the first download."""
     expected = row.sha256 or sums(name).get(row.file, digest)
     if digest != expected:
@@ -195,13 +195,13 @@ def tensors_of(name: str, row: Published, file: Path) -> dict[str, Tensor]:
 
 def verify(name: str) -> None:
     """Raise InputError unless the tensors in the cache are the bytes that were written there."""
-    path = path_of(name)
+    path = cached_path(name)
     if sha256(path) != sums(name).get(path.name):
         raise InputError(f"{path} is corrupted (SHA-256 mismatch); delete it and it will be downloaded again")
 
 
 def sums_path(name: str) -> Path:
-    return path_of(name).with_suffix(".sha256")
+    return cached_path(name).with_suffix(".sha256")
 
 
 def sums(name: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from robviz.files.atomic import replacing
 from robviz.files.download import Listener
-from robviz.files.paths import cache_folder, shipped
+from robviz.files.paths import bundled_path, cache_folder
 from robviz.models import hub, published
 from robviz.models.architectures import (
     build,
@@ -23,7 +23,7 @@ from robviz.models.card import Card, card_of
 from robviz.types import InputError
 
 #: What models that a user keeps are called, and how many there may be.
-KEPT_NAME, MOST_KEPT = re.compile(r"[a-z0-9][a-z0-9-]{0,39}"), 50
+KEPT_NAME, MAX_KEPT = re.compile(r"[a-z0-9][a-z0-9-]{0,39}"), 50
 
 
 def shipped_models() -> list[str]:
@@ -32,7 +32,7 @@ def shipped_models() -> list[str]:
     Returns:
         The names, sorted.
     """
-    return sorted(path.stem for path in shipped("checkpoints").glob("*.safetensors"))
+    return sorted(path.stem for path in bundled_path("checkpoints").glob("*.safetensors"))
 
 
 def kept_folder() -> Path:
@@ -66,8 +66,8 @@ def keep_model(path: Path, name: str) -> Path:
         raise InputError(f"a name has 1 to 40 small letters, digits and dashes, such as my-model; got {name!r}")
     if name in available():
         raise InputError(f"there is a model named {name!r} already; choose another name")
-    if len(kept_models()) >= MOST_KEPT:
-        raise InputError(f"{MOST_KEPT} models are kept in {kept_folder()}; delete some of them first")
+    if len(kept_models()) >= MAX_KEPT:
+        raise InputError(f"{MAX_KEPT} models are kept in {kept_folder()}; delete some of them first")
     target = kept_folder() / f"{name}.safetensors"
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as file:
@@ -159,9 +159,9 @@ def save_checkpoint(model: nn.Module, card: Card, folder: Path) -> Path:
     return path
 
 
-def path_of(name: str | Path) -> Path:
+def weights_path(name: str | Path) -> Path:
     """Return the path of a model's weights that need no download; raises InputError for an unknown name."""
-    folder = kept_folder() if name in kept_models() else shipped("checkpoints")
+    folder = kept_folder() if name in kept_models() else bundled_path("checkpoints")
     path = Path(name) if str(name).endswith(".safetensors") else folder / f"{name}.safetensors"
     if not path.is_file():
         raise InputError(
@@ -198,7 +198,7 @@ def card_named(name: str | Path) -> Card:
     if is_elsewhere(name):
         path = card_path(str(name))
         return Card.load(path) if path.exists() else card_of(load_elsewhere(name))
-    return Card.load(path_of(name).with_suffix(".json"))
+    return Card.load(weights_path(name).with_suffix(".json"))
 
 
 def load_model(name: str | Path, device: str | torch.device | None = None) -> nn.Module:
@@ -219,7 +219,7 @@ def load_model(name: str | Path, device: str | torch.device | None = None) -> nn
     """
     if is_elsewhere(name):
         return load_elsewhere(name).to(device or "cpu")
-    path = published.download(str(name)) if name in published.CHECKPOINTS else path_of(name)
+    path = published.download(str(name)) if name in published.CHECKPOINTS else weights_path(name)
     card = card_named(name)
     model = build(card.architecture, len(card.classes))
     load_checkpoint(model, path)

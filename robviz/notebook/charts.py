@@ -39,7 +39,7 @@ class Chart(Figure):
         return buffer.getvalue(), {"alt": self.alt}
 
 
-def plain(axes: Any, title: str, x: str, y: str) -> None:
+def style_axes(axes: Any, title: str, x: str, y: str) -> None:
     axes.set_title(title, loc="left", fontsize=11)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -95,7 +95,7 @@ def lines(
     for name, height in (level or {}).items():
         axes.axhline(height, color=GREY, linestyle="--")
         axes.annotate(f" {name}", (1, height), xycoords=("axes fraction", "data"), fontsize=9, color=GREY, va="center")
-    plain(axes, title, x, y)
+    style_axes(axes, title, x, y)
     if mark:
         axes.set_title(title, loc="left", fontsize=11, pad=18)
     if len(curves) > 1:
@@ -135,7 +135,7 @@ def bars(
         axes.axhline(height, color=GREY, linestyle="--")
         axes.annotate(f" {name}", (1, height), xycoords=("axes fraction", "data"), fontsize=9, color=GREY, va="center")
     axes.set_xticks(range(len(groups)), list(groups))
-    plain(axes, title, "", y)
+    style_axes(axes, title, "", y)
     axes.margins(y=0.12)
     axes.grid(visible=False, axis="x")
     if len(names) > 1:

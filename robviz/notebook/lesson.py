@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from robviz.files.paths import cache_folder, shipped
+from robviz.files.paths import bundled_path, cache_folder
 from robviz.notebook.expect import expect as expect
 from robviz.types import InputError
 
@@ -52,7 +52,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Lesson:
-    """Hold a running notebook: its mode and seed. As a cell's last line, it shows them with the measured runtime."""
+    """Hold a running notebook: its mode and seed. At the end of a cell, it shows them with the measured runtime."""
 
     name: str
     mode: str
@@ -149,7 +149,7 @@ class Lesson:
     # -------------------------------------------------------------------------------------- evaluations
 
     def out(self, name: str) -> Path | None:
-        """Return the folder of an evaluation in full mode, which resumes there; None in quick mode keeps nothing.
+        """Return the folder of an evaluation in full mode, which resumes there; None in quick mode.
 
         Evaluations of other versions of robviz or torch have their own folders, so that an upgrade starts over instead
         of being refused.
@@ -179,7 +179,7 @@ class Lesson:
         from robviz.paper.generated_tables import reports_in
 
         if self.mode == "quick":
-            reports = reports_in(shipped("checkpoints/reports"))
+            reports = reports_in(bundled_path("checkpoints/reports"))
             wanted = (ROBUST["quick"], "paper")
             found = [one for one in reports if (one.plan["model"]["name"], one.plan["settings"]["name"]) == wanted]
             return sorted(
@@ -354,7 +354,7 @@ def runtimes() -> dict[str, Any]:
     Returns:
         notebook -> mode -> {seconds, machine}.
     """
-    path = shipped("notebooks") / RUNTIMES
+    path = bundled_path("notebooks") / RUNTIMES
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
@@ -367,7 +367,7 @@ def names() -> list[str]:
     Returns:
         The names.
     """
-    return sorted(path.stem for path in shipped("notebooks").glob("*.ipynb"))
+    return sorted(path.stem for path in bundled_path("notebooks").glob("*.ipynb"))
 
 
 def read(name: str) -> NotebookNode:
@@ -376,7 +376,7 @@ def read(name: str) -> NotebookNode:
 
     if name not in names():
         raise InputError(f"unknown notebook {name!r}; choose from: {', '.join(names())}")
-    result: NotebookNode = nbformat.read(shipped("notebooks") / f"{name}.ipynb", as_version=4)
+    result: NotebookNode = nbformat.read(bundled_path("notebooks") / f"{name}.ipynb", as_version=4)
     return result
 
 

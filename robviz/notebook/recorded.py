@@ -1,4 +1,4 @@
-"""Runs that are too long for a notebook, recorded once: `python -m robviz.notebook.recorded` computes and writes them.
+"""Runs that are too long for a notebook, recorded once: `robviz course record` computes and writes them.
 
 The reports lie in `checkpoints/reports/course`, the runs of the optimisers in `optimisers.json` beside them.
 """
@@ -17,7 +17,7 @@ import robviz
 from robviz import sea
 from robviz.attacks import AttackResult, attack_steps
 from robviz.files.atomic import write_atomically
-from robviz.files.paths import shipped
+from robviz.files.paths import bundled_path
 from robviz.results.plan import Run, SeaSettings
 from robviz.results.report import Report
 
@@ -41,6 +41,11 @@ RADIUS = 8  # in 1/255, of the optimisers
 IMAGES = 16
 
 
+def folder() -> Path:
+    """Where the recorded runs lie."""
+    return bundled_path(FOLDER)
+
+
 def optimisers() -> dict[str, Any]:
     """Read the recorded runs on one loss.
 
@@ -48,13 +53,13 @@ def optimisers() -> dict[str, Any]:
     curves `accuracy`, `best` so far and `radius` in 1/255, a mean over the images for each step) and `budgets` (steps
     -> `left`).
     """
-    result: dict[str, Any] = json.loads((shipped(FOLDER) / OPTIMISERS).read_text())
+    result: dict[str, Any] = json.loads((folder() / OPTIMISERS).read_text(encoding="utf-8"))
     return result
 
 
 def reports(settings: str) -> list[Report]:
     """Read the recorded reports of `earlier` or `losses-100`, by growing radius."""
-    found = [Report.load(path) for path in shipped(FOLDER).glob(f"*.{settings}.*.json")]
+    found = [Report.load(path) for path in folder().glob(f"*.{settings}.*.json")]
     return sorted(found, key=lambda report: report.plan["eps"])
 
 
@@ -85,25 +90,21 @@ def compare_optimisers(model: nn.Module, images: Tensor, labels: Tensor, eps: fl
     return {"ways": ways, "budgets": {str(steps): attacked("apgd", steps)["left"] for steps in BUDGETS}}
 
 
-def record(folder: Path) -> None:
+def record(out: Path) -> None:
     """Compute what is not there yet, for `photos-robust` on val-128, on a GPU where there is one, and write it."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, dataset = robviz.load_model("photos-robust", device), robviz.load_dataset("photos", "val-128")
     same = {"limit": IMAGES, "batch_size": IMAGES, "precision": "fp32"}
     for settings, radii in ((EARLIER, (8, 4)), (LOSSES, (8,))):
         for radius in radii:
-            path = folder / f"photos-robust.{settings.name}.{radius}.json"
+            path = out / f"photos-robust.{settings.name}.{radius}.json"
             if not path.exists():
                 sea.evaluate(model, dataset, radius / 255, settings, **same).save(path)  # type: ignore[arg-type]
-    if (folder / OPTIMISERS).exists():
+    if (out / OPTIMISERS).exists():
         return
-    plan, _ = sea.plan_of(model, dataset, RADIUS / 255, sea.PAPER, IMAGES, "fp32")
+    plan, _ = sea.build_plan(model, dataset, RADIUS / 255, sea.PAPER, IMAGES, "fp32")
     about = {**plan, "settings": {"loss": "mask-ce", "ways": WAYS}}
     samples = [dataset[i] for i in range(IMAGES)]
     images, labels = (torch.stack(part).to(device) for part in zip(*((one.image, one.labels) for one in samples)))
     found = compare_optimisers(model, images, labels, RADIUS / 255)
-    write_atomically(folder / OPTIMISERS, json.dumps({"plan": about, **found}) + "\n")
-
-
-if __name__ == "__main__":
-    record(shipped(FOLDER))
+    write_atomically(out / OPTIMISERS, json.dumps({"plan": about, **found}) + "\n")

@@ -3,34 +3,7 @@
 `robviz course check` runs every notebook of `notebooks/`, each exercise as its student finds it, with mistakes, then
 solved; `render` makes HTML of the solved copies, `solve` writes one, `strip` clears outputs before a commit.
 
-How a notebook is written
--------------------------
-What lies in git is the student's copy, without outputs. `tests/test_course.py` holds each to these rules:
-
-- The first cell, Markdown, has the title, `**Goals**`, `**Prerequisites**` and `**Time**` (of a student, in minutes);
-  the last ones have an `**Open task**`, a `**Stretch task**`, `## References`, a `## Summary` and a link into the app,
-  `http://127.0.0.1:7860/?photo=chelsea&model=photos-clean&eps=4&loss=mask-ce&steps=20&seed=0`.
-- The first code cell is tagged `parameters` and holds `MODE = None`; the second ends in
-  `lesson = course.begin("NN_name", MODE)` and `lesson`, which shows mode, seed and measured runtime. Models and images
-  come from `lesson.model()`, `lesson.pair()`, `lesson.dataset()`, `lesson.samples(...)`; what else differs between the
-  modes is written `lesson.pick(quick, full)`; `lesson.out("name")` is a folder for what full mode resumes.
-- Say, run, see, interpret. `ruff` holds for cells, too. Code cells are short (median at most 4 lines); a `def` only
-  where the student writes one.
-- A claim is a cell tagged `claim`, only of `lesson.claim(sentence, holds)`: it prints the sentence, with its numbers,
-  if it holds, and fails if not. Prose holds no digits but settings in `code` and places (Table 6, section 3.4,
-  Exercise 1), except right below a claim. At least once a `**Predict:**` comes before the cell that reveals, with
-  `guess = lesson.guess(...)` to write the prediction down.
-- An exercise is a code cell tagged `exercise`. As it is, running it raises NotImplementedError: `def f(x): raise
-  NotImplementedError("...")` and below it a call. Its metadata holds `robviz: {"solution": "...", "wrong": ["...",
-  ...]}`: the cell's whole text once solved, and solutions with mistakes worth explaining.
-- The next code cell, tagged `check`, asserts; the message explains the mistake in one sentence. It fails for each
-  `wrong`, and for every oddity of `robviz.notebook.expect` (nothing returned, NaN, another type, ...), which is what
-  `course.expect(answer, ...)` as its first line is for. It is left out where the exercise is not solved, and so is
-  every cell tagged `after`: those use the student's answer. No other cell may. `lesson.solution(1)` folds out the
-  solution of Exercise 1. All of them are tagged `raises-exception` as well, so that "run all" goes on behind them.
-- Charts are those of `robviz.notebook.charts` (matplotlib: they show everywhere, with a text instead), the viewer is
-  `show` or `Explorer` of `robviz.notebook.widget`, a table of the paper beside ours `robviz.paper.beside(...)` as a
-  cell's last line. What two notebooks need is in the library, not in cells. Formulas are TeX between dollar signs.
+`docs/contributing/notebooks.md` has the rules of a notebook; `tests/test_course.py` holds each to them.
 """
 
 from __future__ import annotations
@@ -50,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robviz.files.atomic import writable
-from robviz.files.paths import shipped
+from robviz.files.paths import bundled_path
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -107,7 +80,7 @@ del _offline
 
 
 @dataclass
-class Outcome:
+class NotebookRun:
     """What running a copy showed. problems: a sentence each. notebook: with its outputs. seconds: of its own cells."""
 
     notebook: NotebookNode
@@ -145,7 +118,7 @@ def kernel(notebook: NotebookNode) -> Iterator[Callable[[int, str], NotebookNode
         yield run
 
 
-def names_of(table: symtable.SymbolTable) -> tuple[set[str], set[str]]:
+def names_in_code(table: symtable.SymbolTable) -> tuple[set[str], set[str]]:
     """Which global names a piece of code binds, and which it uses, in functions too."""
     bound = {one.get_name() for one in table.get_symbols() if one.is_assigned() or one.is_imported()}
     used = {one.get_name() for one in table.get_symbols() if one.is_referenced()}
@@ -165,7 +138,7 @@ def leaks(notebook: NotebookNode) -> list[str]:
     for index, cell in enumerate(solved(notebook).cells):
         if cell.cell_type != "code":
             continue
-        bound, used = names_of(symtable.symtable(cell.source, f"cell {index}", "exec"))
+        bound, used = names_in_code(symtable.symtable(cell.source, f"cell {index}", "exec"))
         if role(cell) is not None:
             answers |= bound
             continue
@@ -175,13 +148,13 @@ def leaks(notebook: NotebookNode) -> list[str]:
     return problems
 
 
-def run(notebook: NotebookNode, try_mistakes: bool = True) -> Outcome:
+def run_notebook(notebook: NotebookNode, try_mistakes: bool = True) -> NotebookRun:
     """Run the solved copy: nothing fails or warns, and no cell without a tag needs an answer.
 
     try_mistakes: before its solution, each exercise must raise NotImplementedError as it is, and its check explain
     the wrong solutions and the odd answers.
     """
-    outcome = Outcome(solved(notebook), leaks(notebook))
+    outcome = NotebookRun(solved(notebook), leaks(notebook))
     cells = outcome.notebook.cells
     with kernel(outcome.notebook) as execute:
         for index, cell in enumerate(cells):
@@ -240,7 +213,7 @@ def is_explained(failed: str) -> bool:
     return kind == "AssertionError" and len(message.split()) >= 5 and message.rstrip().endswith((".", "?"))
 
 
-def check(chosen: Sequence[str] = (), write: bool = False) -> list[str]:
+def check_notebooks(chosen: Sequence[str] = (), write: bool = False) -> list[str]:
     """Run notebooks (all by default); returns the problems, a sentence each. Prints what each took.
 
     write: keep the seconds of those without problems in `runtimes.json`; more than `LIMIT` are a problem then, and on a
@@ -249,13 +222,13 @@ def check(chosen: Sequence[str] = (), write: bool = False) -> list[str]:
     mode = os.environ.get("ROBVIZ_MODE", "quick")
     problems: list[str] = []
     for name in map(full_name, chosen or names()):
-        outcome = run(read(name))
+        outcome = run_notebook(read(name))
         problems += [f"{name}: {problem}" for problem in outcome.problems]
         print(f"{name}, {mode}: {outcome.seconds:.1f} s, {len(outcome.problems)} problems", flush=True)
         if write and not outcome.problems:
             measured = runtimes()
             measured.setdefault(name, {})[mode] = {"seconds": round(outcome.seconds, 1), "machine": machine(mode)}
-            (shipped("notebooks") / RUNTIMES).write_text(
+            (bundled_path("notebooks") / RUNTIMES).write_text(
                 json.dumps(measured, indent=1, sort_keys=True) + "\n", encoding="utf-8"
             )
     return problems
@@ -284,7 +257,7 @@ def render(out: Path, chosen: Sequence[str] = ()) -> list[Path]:
     os.environ[RENDERING] = "1"
     try:
         for name in map(full_name, chosen or names()):
-            paths.append(write_html(run(read(name), try_mistakes=False).notebook, out / f"{name}.html"))
+            paths.append(write_html(run_notebook(read(name), try_mistakes=False).notebook, out / f"{name}.html"))
             print(paths[-1], flush=True)
     finally:
         del os.environ[RENDERING]
@@ -296,7 +269,8 @@ PLACE = """<div class="robviz-live"></div><script type="application/json">{data}
 <noscript><img alt="{alt}" src="data:image/png;base64,{png}"></noscript>"""
 START = """
 for (const place of document.querySelectorAll(".robviz-live")) {
-  window.robviz.viewer(place, JSON.parse(place.nextElementSibling.textContent));
+  const shown = window.robviz.viewer(place, JSON.parse(place.nextElementSibling.textContent));
+  shown.ready.then(() => shown.setPanes(4));
 }
 """
 

@@ -27,7 +27,7 @@ from robviz.viewer.bundle import bundle
 from robviz.viewer.payloads import ViewerData
 
 
-def decoded(url: str) -> np.ndarray:
+def decode_url(url: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))))
 
 
@@ -39,7 +39,7 @@ LIVE = "application/vnd.robviz.viewer+json"
 
 def still(data: dict[str, Any]) -> charts.Chart:
     """Draw a frame as it stands: both pictures, both masks with their scores, and what the colours mean."""
-    pictures = {name: decoded(data["pictures"][name]) for name in ("image", "attacked", "before", "after")}
+    pictures = {name: decode_url(data["pictures"][name]) for name in ("image", "attacked", "before", "after")}
     values = {score["name"]: score["value"] for score in data["scores"]}
     rights = values["accuracy"].split(" → ")
     labels = {

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from robviz.paper.ours import ours
 from robviz.paper.published import TABLES, table
-from robviz.paper.side_by_side import Beside, beside
+from robviz.paper.side_by_side import SideBySide, beside
 
-__all__ = ["TABLES", "Beside", "beside", "ours", "table"]
+__all__ = ["TABLES", "SideBySide", "beside", "ours", "table"]

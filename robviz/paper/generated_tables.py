@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from robviz.files.paths import shipped
+from robviz.files.paths import bundled_path
 from robviz.models import Card, published, shipped_models
 from robviz.models.published import CHECKPOINTS
 from robviz.paper.ours import ours
@@ -15,11 +15,11 @@ from robviz.results.report import Report, markdown
 from robviz.types import InputError
 
 
-def trainings() -> pd.DataFrame:
+def model_table() -> pd.DataFrame:
     """List the shipped models from their cards: training, and mIoU in % on the splits that were measured."""
     rows = []
     for name in shipped_models():
-        card = Card.load(shipped("checkpoints") / f"{name}.json")
+        card = Card.load(bundled_path("checkpoints") / f"{name}.json")
         recipe = card.training["recipe"]
         initial = recipe["initial"]
         eps, minutes = round(recipe["eps"] * 255), card.training["training_seconds"] / 60
@@ -38,7 +38,7 @@ def zoo() -> pd.DataFrame:
     """List the shipped and the published models with their mIoU in %, clean and attacked at 4/255."""
     rows = []
     for name in shipped_models():
-        card = Card.load(shipped("checkpoints") / f"{name}.json")
+        card = Card.load(bundled_path("checkpoints") / f"{name}.json")
         figures = card.metrics["val"]
         rows.append((card, figures["clean_miou"], figures["attacked_miou"], "shipped; 50 steps of APGD"))
     for name in CHECKPOINTS:
@@ -80,7 +80,7 @@ def reports_in(folder: Path) -> list[Report]:
     return [Report.load(path) for path in paths]
 
 
-def evaluations(reports: list[Report]) -> pd.DataFrame:
+def evaluation_table(reports: list[Report]) -> pd.DataFrame:
     """List models and ensembles: gradient steps per image, and what each radius leaves, in %."""
     lines: dict[tuple[str, str], dict[str, str]] = {}
     for report in reports:
@@ -99,7 +99,7 @@ def evaluations(reports: list[Report]) -> pd.DataFrame:
     return pd.DataFrame(in_order, columns=["model", "ensemble", "images", "steps an image", *radii])
 
 
-def alone(reports: list[Report]) -> pd.DataFrame:
+def per_attack_table(reports: list[Report]) -> pd.DataFrame:
     """List models, losses, attacks and steps: accuracy / mIoU in % under each attack alone, by radius."""
     lines: dict[tuple[str, str, str, int], dict[str, str]] = {}
     for report in reports:
@@ -113,7 +113,7 @@ def alone(reports: list[Report]) -> pd.DataFrame:
     return pd.DataFrame([head | lines[key] for head, key in zip(heads, sorted(lines))], columns=[*heads[0], *radii])
 
 
-def enough(reports: list[Report]) -> pd.DataFrame:
+def steps_to_match_paper(reports: list[Report]) -> pd.DataFrame:
     """Find the fewest steps with which `strong` reaches the mIoU of `paper`, for each model and radius with both."""
     found: dict[tuple[str, float], dict[int, float]] = {}
     published: dict[tuple[str, float], tuple[int, float]] = {}
@@ -143,22 +143,22 @@ def enough(reports: list[Report]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def shipped_tables() -> dict[str, str]:
+def generated_tables() -> dict[str, str]:
     """Return the generated tables of README and documentation as Markdown, by the name of their place there."""
-    folder = shipped("checkpoints") / "reports"
+    folder = bundled_path("checkpoints") / "reports"
     reports = reports_in(folder)
     return {
         "zoo": markdown(zoo()),
         "glance": markdown(glance(reports)),
-        "models": markdown(trainings()),
-        "evaluations": markdown(evaluations(reports)),
-        "enough": markdown(enough(reports)),
-        "alone": markdown(alone(reports)),
+        "models": markdown(model_table()),
+        "evaluations": markdown(evaluation_table(reports)),
+        "enough": markdown(steps_to_match_paper(reports)),
+        "alone": markdown(per_attack_table(reports)),
         "miniature": markdown(ours(3, reports_in(folder / "miniature")).drop(columns="Setting")),
     }
 
 
-def fill(path: Path) -> None:
+def write_tables(path: Path) -> None:
     """Update the tables of a file, each between its two markers.
 
     Args:
@@ -168,7 +168,7 @@ def fill(path: Path) -> None:
         InputError: if the file has no place for a table.
     """
     text = path.read_text(encoding="utf-8")
-    here = {name: table for name, table in shipped_tables().items() if f"<!-- {name}: begin -->" in text}
+    here = {name: table for name, table in generated_tables().items() if f"<!-- {name}: begin -->" in text}
     if not here:
         raise InputError(f"{path} has no place for a table: expected a line such as <!-- models: begin -->")
     for name, table in here.items():

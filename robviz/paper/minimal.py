@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from robviz.files.atomic import write_atomically
-from robviz.files.paths import shipped
+from robviz.files.paths import bundled_path
 from robviz.files.provenance import versions
 from robviz.minimal import alma_prox
 from robviz.models import card_of, fingerprint
@@ -102,4 +102,4 @@ def curve(found: Minimal, radii_255: Sequence[float]) -> list[float]:
 
 def shipped_minimal() -> dict[str, Minimal]:
     """Return the radii that ship with robviz, by model."""
-    return {path.stem: Minimal.load(path) for path in sorted(shipped("checkpoints/minimal").glob("*.json"))}
+    return {path.stem: Minimal.load(path) for path in sorted(bundled_path("checkpoints/minimal").glob("*.json"))}

@@ -18,19 +18,19 @@ from robviz.types import InputError
 Line = dict[str, Any]
 
 
-def radius_of(report: Report) -> str:
+def radius_label(report: Report) -> str:
     return f"{255 * report.plan['eps']:g}/255"
 
 
-def subject_of(report: Report) -> str:
+def subject_label(report: Report) -> str:
     """Describe which model was evaluated, and on what."""
     data = report.plan["dataset"]
     return f"{report.plan['model']['name']}, {data['name']} {data['split']}, {data['images']} images"
 
 
-def model_of(report: Report) -> str:
+def run_label(report: Report) -> str:
     """Describe which model was evaluated, on what and by which ensemble: the first cell of our rows."""
-    return f"{subject_of(report)}, {report.plan['settings']['name']}"
+    return f"{subject_label(report)}, {report.plan['settings']['name']}"
 
 
 def percentages(report: Report, row: str, prefix: str, accuracy: str = "accuracy_pooled") -> Line:
@@ -52,18 +52,18 @@ def losses(report: Report) -> dict[str, str]:
     return {run["loss"]: f"{run['loss']}.{run['attack']}.{run['steps']}" for run in report.plan["settings"]["runs"]}
 
 
-def components(reports: Iterable[Report]) -> list[Line]:
+def component_lines(reports: Iterable[Report]) -> list[Line]:
     """Build Table 6: each loss alone, and all together."""
     lines = []
     for report in reports:
         alone: Line = {}
         for loss, row in losses(report).items():
             alone |= percentages(report, row, loss)
-        lines.append({"Model": model_of(report), "eps": radius_of(report), **alone, **worst_case(report, "SEA")})
+        lines.append({"Model": run_label(report), "eps": radius_label(report), **alone, **worst_case(report, "SEA")})
     return lines
 
 
-def pairs(reports: Iterable[Report]) -> list[Line]:
+def pair_lines(reports: Iterable[Report]) -> list[Line]:
     """Build Table 7: each pair of losses, and all, in separate rows for each model."""
     published = {frozenset(pair.split("+")): pair for pair in table(7)["Loss pair"]}
     lines: dict[tuple[str, str], Line] = {}
@@ -71,23 +71,23 @@ def pairs(reports: Iterable[Report]) -> list[Line]:
         names = {row: loss for loss, row in losses(report).items()}
         for row in report.rows:
             if row == "worst case":
-                pair, figures = "SEA", worst_case(report, radius_of(report))
+                pair, figures = "SEA", worst_case(report, radius_label(report))
             elif " + " in row:
                 pair = published[frozenset(names[one] for one in row.split(" + "))]
-                figures = percentages(report, row, radius_of(report))
+                figures = percentages(report, row, radius_label(report))
             else:
                 continue
-            line = lines.setdefault((model_of(report), pair), {"Model": model_of(report), "Loss pair": pair})
+            line = lines.setdefault((run_label(report), pair), {"Model": run_label(report), "Loss pair": pair})
             line.update(figures)
     return list(lines.values())
 
 
-def radii(reports: Iterable[Report]) -> list[Line]:
+def radius_lines(reports: Iterable[Report]) -> list[Line]:
     """Build Table 2: each model under SEA at growing radii."""
     lines: dict[str, Line] = {}
     for report in reports:
-        line = lines.setdefault(model_of(report), {"Setting": model_of(report), **percentages(report, "clean", "0")})
-        line.update(worst_case(report, radius_of(report)))
+        line = lines.setdefault(run_label(report), {"Setting": run_label(report), **percentages(report, "clean", "0")})
+        line.update(worst_case(report, radius_label(report)))
     return list(lines.values())
 
 
@@ -109,14 +109,14 @@ def start_of(report: Report) -> Line | None:
     }
 
 
-def trainings(reports: Iterable[Report]) -> list[Line]:
+def training_lines(reports: Iterable[Report]) -> list[Line]:
     """Build Table 3: adversarial trainings by start, steps and length, with mean and deviation over their seeds."""
     groups: dict[tuple[Any, ...], dict[str, Line]] = {}
     for report in reports:
         if start := start_of(report):
             models = groups.setdefault(tuple(start.items()), {})
             line = models.setdefault(report.plan["model"]["name"], {})
-            line |= percentages(report, "clean", "0") | worst_case(report, radius_of(report))
+            line |= percentages(report, "clean", "0") | worst_case(report, radius_label(report))
     headings = {heading for models in groups.values() for line in models.values() for heading in line}
     in_order = sorted(headings, key=lambda heading: (float(re.split("[/ ]", heading)[0]), heading))
     lines = []
@@ -135,11 +135,11 @@ def trainings(reports: Iterable[Report]) -> list[Line]:
 BASELINES = {"cospgd": "CosPGD", "segpgd": "SegPGD"}
 
 
-def attacks(reports: Iterable[Report]) -> list[Line]:
+def attack_lines(reports: Iterable[Report]) -> list[Line]:
     """Build Table 1: each loss alone, including those of earlier work, and SEA; one row per model and radius."""
     lines: dict[tuple[str, str], Line] = {}
     for report in reports:
-        subject, eps = subject_of(report), radius_of(report)
+        subject, eps = subject_label(report), radius_label(report)
         clean = [f"{value:.1f}" for value in percentages(report, "clean", "").values()]
         line = lines.setdefault((subject, eps), {"Model": subject, "Clean (Acc / mIoU)": " / ".join(clean), "eps": eps})
         for loss, row in losses(report).items():
@@ -149,10 +149,10 @@ def attacks(reports: Iterable[Report]) -> list[Line]:
     return list(lines.values())
 
 
-def seeds(reports: Iterable[Report]) -> list[Line]:
+def seed_lines(reports: Iterable[Report]) -> list[Line]:
     """Build Table 8: mean and deviation of Table 6 over the reports that differ in their seed alone."""
     groups: dict[tuple[str, str], list[Line]] = {}
-    for line in components(reports):
+    for line in component_lines(reports):
         groups.setdefault((line["Model"], line["eps"]), []).append(line)
     return [
         {"Model": model, "eps": eps}
@@ -169,12 +169,12 @@ def spread(values: list[float]) -> str:
 
 #: number -> what makes its lines from evaluations
 OURS: dict[int, Callable[[Iterable[Report]], list[Line]]] = {
-    1: attacks,
-    2: radii,
-    3: trainings,
-    6: components,
-    7: pairs,
-    8: seeds,
+    1: attack_lines,
+    2: radius_lines,
+    3: training_lines,
+    6: component_lines,
+    7: pair_lines,
+    8: seed_lines,
 }
 
 
@@ -199,5 +199,5 @@ def ours(number: int, reports: Iterable[Report]) -> pd.DataFrame:
     if number not in OURS:
         raise InputError(f"evaluations make Tables {', '.join(map(str, OURS))}, not {number!r}")
     counted = (report for report in reports if number == 1 or is_paper(report))
-    ordered = sorted(counted, key=lambda report: (model_of(report), report.plan["eps"]))
+    ordered = sorted(counted, key=lambda report: (run_label(report), report.plan["eps"]))
     return pd.DataFrame(OURS[number](ordered))

@@ -60,7 +60,7 @@ def ranks(values: pd.Series) -> pd.Series:
 
 
 @dataclass(frozen=True)
-class Beside:
+class SideBySide:
     """Compare a published table with our results, one row per figure.
 
     If the figures can be subtracted, `difference` is ours minus the paper's, coloured in a notebook. Otherwise `paper's
@@ -175,7 +175,7 @@ def beside(
     against: Mapping[str, Any] | None = None,
     differences: bool | None = None,
     name: str = "ours",
-) -> Beside:
+) -> SideBySide:
     """Put a published table beside our results.
 
     Rows are matched by radius, loss pair or configuration. In tables without such a column, one published row is
@@ -219,12 +219,12 @@ def beside(
     frame = pd.DataFrame(rows)
     if differences:
         numbers = frame[["paper", "ours"]].map(leading).astype(float)
-        return Beside(number, frame.assign(difference=(numbers["ours"] - numbers["paper"]).round(1)), name)
+        return SideBySide(number, frame.assign(difference=(numbers["ours"] - numbers["paper"]).round(1)), name)
     line_of = [i for i in range(len(pairs)) for _ in figures]
     measure = frame["figure"].str.extract(r"(Acc|mIoU)$", expand=False).fillna(frame["figure"])
     for place, column in zip(PLACES, ("paper", "ours")):
         frame[place] = frame.groupby([line_of, measure], group_keys=False)[column].transform(ranks)
-    return Beside(number, frame, name)
+    return SideBySide(number, frame, name)
 
 
 def paired(number: int, lines: pd.DataFrame, published: pd.DataFrame) -> Iterable[tuple[Any, Any]]:

@@ -21,12 +21,12 @@ from PIL import Image
 from robviz.datasets import load_dataset
 from robviz.files.images import to_bytes
 from robviz.metrics import SIZE_NAMES, accuracy_per_image, iou
-from robviz.results.images import Kept, kept_of
-from robviz.results.plan import CLEAN, Plan, Run, key_of
+from robviz.results.images import ImageStore, stored_kinds
+from robviz.results.plan import CLEAN, Plan, Run, record_key
 from robviz.results.records import Records
 from robviz.results.report import Report
 from robviz.results.samples import kept_samples
-from robviz.results.summary import gathered
+from robviz.results.summary import stacked_records
 from robviz.types import VOID, Dataset, InputError
 
 __all__ = ["SORTS", "Failures", "export", "failures", "flip_matrix", "select", "to_csv"]
@@ -99,8 +99,8 @@ def failures(folder: str | Path, dataset: Dataset | None = None) -> Failures:
     report = Report.load(folder / "report.json")
     plan, classes = report.plan, tuple(report.rows[CLEAN]["iou_by_class"])
     runs = [Run(**run) for run in plan["settings"]["runs"]]
-    tables = {name: gathered(Records(folder, plan), name, plan["dataset"]["images"]) for name in names_of(plan)}
-    rows, class_drops = rows_of(tables, runs, classes)
+    tables = {name: stacked_records(Records(folder, plan), name, plan["dataset"]["images"]) for name in run_names(plan)}
+    rows, class_drops = build_rows(tables, runs, classes)
     flips, missing = None, what_is_missing(folder, plan)
     if not missing:
         try:
@@ -109,21 +109,21 @@ def failures(folder: str | Path, dataset: Dataset | None = None) -> Failures:
         except InputError as error:
             missing = f"Without the dataset, nothing is known about single pixels: {error}."
         else:
-            flips = flips_of(folder, plan, dataset, rows)
+            flips = build_flips(folder, plan, dataset, rows)
             rows["flipped"] = flips.groupby("row")["pixels"].sum().reindex(rows.index, fill_value=0)
     found = None if flips is None else dataset
     return Failures(folder, plan, classes, rows, class_drops, flips, missing, found, tuple(report.doubts))
 
 
-def names_of(plan: Plan) -> list[str]:
+def run_names(plan: Plan) -> list[str]:
     """Return the names of the unattacked images and of every run, as the records use them."""
     return [CLEAN, *(Run(**run).name for run in plan["settings"]["runs"])]
 
 
 def what_is_missing(folder: Path, plan: Plan) -> str:
     """Describe which masks are missing; empty if none is."""
-    kept, names = Kept(folder), names_of(plan)
-    keys = [key_of(i, name) for i in range(plan["dataset"]["images"]) for name in names]
+    kept, names = ImageStore(folder), run_names(plan)
+    keys = [record_key(i, name) for i in range(plan["dataset"]["images"]) for name in names]
     absent = sum(not kept.has("masks", key) for key in keys)
     if not absent:
         return ""
@@ -144,7 +144,7 @@ def ious(table: dict[str, Any], prefix: str = "") -> np.ndarray:
     return np.where(union > 0, iou(intersection, union), np.nan)
 
 
-def rows_of(
+def build_rows(
     tables: dict[str, dict[str, Any]], runs: list[Run], classes: tuple[str, ...]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Build `rows` and `class_drops` of `Failures` from counts alone; row = image * runs + run."""
@@ -181,22 +181,22 @@ def rows_of(
     return rows, pd.DataFrame(drops)
 
 
-def flips_of(folder: Path, plan: Plan, dataset: Dataset, rows: pd.DataFrame) -> pd.DataFrame:
+def build_flips(folder: Path, plan: Plan, dataset: Dataset, rows: pd.DataFrame) -> pd.DataFrame:
     """Build `flips` of `Failures`; raises InputError if masks, dataset and records do not belong together."""
-    kept, (_, *runs), num_classes = Kept(folder), names_of(plan), len(dataset.classes)
+    kept, (_, *runs), num_classes = ImageStore(folder), run_names(plan), len(dataset.classes)
     right = rows["attacked"].to_numpy()
     found = []
     for i in range(plan["dataset"]["images"]):
         sample = dataset[i]
         labels = sample.labels.numpy()
-        before = kept.read("masks", key_of(i, CLEAN))
+        before = kept.read("masks", record_key(i, CLEAN))
         for number, run in enumerate(runs):
-            row, after = i * len(runs) + number, kept.read("masks", key_of(i, run))
+            row, after = i * len(runs) + number, kept.read("masks", record_key(i, run))
             fits = sample.name == rows["image"][row] and before.shape == after.shape == labels.shape
             is_valid = labels != VOID
             if not fits or round(right[row] * is_valid.sum()) != ((after == labels) & is_valid).sum():
                 raise InputError(
-                    f"the mask {kept.path('masks', key_of(i, run))} is not that of its record over {dataset.name} "
+                    f"the mask {kept.path('masks', record_key(i, run))} is not that of its record over {dataset.name} "
                     f"({dataset.split}); give the dataset that was evaluated, or delete it and evaluate again"
                 )
             broke = is_valid & (before == labels) & (after != labels)
@@ -350,7 +350,7 @@ def export(
         file: Where to write.
         notes: Notes by image number.
     """
-    kept, written = Kept(found.folder), set()
+    kept, written = ImageStore(found.folder), set()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("selection.csv", to_csv(found, rows, notes), zipfile.ZIP_DEFLATED)
         archive.writestr("plan.json", json.dumps(found.plan, indent=1) + "\n")
@@ -361,8 +361,8 @@ def export(
                 archive.writestr(f"pictures/{index:06d}.png", buffer.getvalue())
                 written.add(index)
             for name in (CLEAN, run):
-                for kind in kept_of(name):
-                    path = kept.path(kind, key_of(index, name))
+                for kind in stored_kinds(name):
+                    path = kept.path(kind, record_key(index, name))
                     if path.is_file() and path not in written:
                         archive.write(path, f"{kind}/{path.name}")
                         written.add(path)

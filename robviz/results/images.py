@@ -14,11 +14,11 @@ from robviz.files.images import DAMAGED
 from robviz.results.plan import CLEAN
 from robviz.types import InputError, Palette
 
-MOST_BYTE_CLASSES = 255  # beyond that, a class takes two bytes
+MAX_BYTE_CLASSES = 255  # beyond that, a class takes two bytes
 KINDS = ("masks", "pictures")
 
 
-class Kept:
+class ImageStore:
     """Store masks and pictures of an evaluation in the folders `masks` and `pictures`, one file per key.
 
     Masks are index PNGs: their values are class numbers, with the dataset's colours for up to 255 classes and with 16
@@ -46,7 +46,7 @@ class Kept:
     def write_mask(self, key: str, predictions: Tensor, palette: Palette) -> None:
         """Write predictions (H, W) in the palette's classes."""
         labels = predictions.cpu().numpy()
-        if len(palette) > MOST_BYTE_CLASSES:
+        if len(palette) > MAX_BYTE_CLASSES:
             self.write("masks", key, Image.fromarray(labels.astype(np.uint16)))
             return
         image = Image.fromarray(labels.astype(np.uint8)).convert("P")
@@ -68,6 +68,6 @@ class Kept:
         return array if kind == "pictures" else array.astype(np.int64)
 
 
-def kept_of(run: str) -> tuple[str, ...]:
+def stored_kinds(run: str) -> tuple[str, ...]:
     """Return the kinds of files that a run has; the unattacked picture is not stored."""
     return ("masks",) if run == CLEAN else KINDS

@@ -88,7 +88,7 @@ LOOK = "look"  # the key of what was measured before the first attack
 CLEAN = "clean"  # the key of the unattacked images among the runs
 
 
-def key_of(index: int, run: str) -> str:
+def record_key(index: int, run: str) -> str:
     return f"{index:06d}.{run}"
 
 

@@ -14,11 +14,11 @@ from robviz.files.atomic import writable, write_atomically
 from robviz.types import InputError
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield every leaf of nested dictionaries with its dotted path."""
     for key, value in values.items():
         if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}.")
+            yield from flattened(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
 
@@ -97,7 +97,7 @@ class Records:
             write_atomically(path, json.dumps(plan, indent=1) + "\n")
             return dict(plan)
         there = json.loads(path.read_text(encoding="utf-8"))
-        here, asked = dict(flat(there)), dict(flat(plan))
+        here, asked = dict(flattened(there)), dict(flattened(plan))
         differences = [
             f"{key}: {shown(here.get(key))} there, {shown(asked.get(key))} asked for"
             for key in sorted(here.keys() | asked.keys())

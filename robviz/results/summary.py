@@ -24,13 +24,13 @@ from robviz.metrics import (
     worst_case_accuracy,
     worst_case_miou,
 )
-from robviz.results.plan import CLEAN, LOOK, Figures, ImageRecord, Plan, Run, key_of
+from robviz.results.plan import CLEAN, LOOK, Figures, ImageRecord, Plan, Run, record_key
 from robviz.results.records import Records
 from robviz.results.report import DOUBT, Report
 from robviz.types import InputError, Sample
 
 
-def measured(sample: Sample, predictions: Tensor, num_classes: int) -> ImageRecord:
+def image_record(sample: Sample, predictions: Tensor, num_classes: int) -> ImageRecord:
     """Count everything about one image that a report is made of. predictions: (H, W)."""
     found = counts(predictions[None], sample.labels[None], num_classes)
     small_to_large = size_counts(predictions[None], sample.labels[None], num_classes)
@@ -48,13 +48,13 @@ def measured(sample: Sample, predictions: Tensor, num_classes: int) -> ImageReco
 
 def record_of(records: Records, index: int, run: str) -> ImageRecord:
     """Return the record of one image under one run; raises InputError if it is missing."""
-    row = records.read(key_of(index, run))
+    row = records.read(record_key(index, run))
     if row is None:
         raise InputError(f"the record of image {index} under {run} is missing; run the same evaluation again")
     return cast(ImageRecord, row)
 
 
-def gathered(records: Records, run: str, images: int) -> dict[str, Any]:
+def stacked_records(records: Records, run: str, images: int) -> dict[str, Any]:
     """Stack the records of one run over the images; `image` becomes a list of names."""
     rows: list[dict[str, Any]] = [{**record_of(records, i, run)} for i in range(images)]
     table: dict[str, Any] = {
@@ -67,17 +67,17 @@ def gathered(records: Records, run: str, images: int) -> dict[str, Any]:
     return table
 
 
-def seconds_of(records: Records, plan: Plan) -> dict[str, float]:
+def seconds_by_run(records: Records, plan: Plan) -> dict[str, float]:
     """Sum the seconds that each run took, over all images and processes.
 
     They are not part of the report, which is the same on every machine.
     """
     names = [Run(**run).name for run in plan["settings"]["runs"]]
-    every = {name: [records.read(key_of(i, name)) for i in range(plan["dataset"]["images"])] for name in names}
+    every = {name: [records.read(record_key(i, name)) for i in range(plan["dataset"]["images"])] for name in names}
     return {name: round(sum(row["seconds"] for row in rows if row), 3) for name, rows in every.items()}
 
 
-def chosen(table: dict[str, Any], choice: Tensor) -> dict[str, Any]:
+def select_choice(table: dict[str, Any], choice: Tensor) -> dict[str, Any]:
     """Select each image's choice from values stacked (A, N, ...)."""
     each = torch.arange(len(choice))
     return {key: value[choice, each] for key, value in table.items() if isinstance(value, Tensor)}
@@ -89,7 +89,7 @@ def iou_of_each(names: Iterable[str], intersection: Tensor, union: Tensor) -> di
     return {name: ratio if area else None for name, ratio, area in ratios}
 
 
-def figures_of(rows: dict[str, Any], classes: tuple[str, ...]) -> Figures:
+def figures(rows: dict[str, Any], classes: tuple[str, ...]) -> Figures:
     """Compute what a report says about one prediction per image; rates in [0, 1], None where undefined."""
     intersection, union = rows["intersection"].sum(0), rows["union"].sum(0)
     accuracy = worst_case_accuracy(rows["correct"][None], rows["valid"])
@@ -109,15 +109,15 @@ def figures_of(rows: dict[str, Any], classes: tuple[str, ...]) -> Figures:
     )
 
 
-def worst_of(tables: list[dict[str, Any]], aggregation: str, seed: int, classes: tuple[str, ...]) -> Figures:
+def worst_case_figures(tables: list[dict[str, Any]], aggregation: str, seed: int, classes: tuple[str, ...]) -> Figures:
     """Compute the worst case over several runs: accuracy by its own choice, the rest by the choice of lowest mIoU."""
     stacked = {key: torch.stack([table[key] for table in tables]) for key in tables[0] if key != "image"}
     least = worst_case_accuracy(stacked["correct"], tables[0]["valid"])
-    by_accuracy = figures_of(chosen(stacked, least.choice), classes)
+    by_accuracy = figures(select_choice(stacked, least.choice), classes)
     if aggregation == "accuracy":
         return by_accuracy
     lowest = worst_case_miou(stacked["intersection"], stacked["union"], seed)
-    worst = figures_of(chosen(stacked, lowest.choice), classes)
+    worst = figures(select_choice(stacked, lowest.choice), classes)
     worst["accuracy_mean"], worst["accuracy_pooled"] = by_accuracy["accuracy_mean"], by_accuracy["accuracy_pooled"]
     return worst
 
@@ -139,18 +139,18 @@ def doubts_of(records: Records, names: list[str], tables: list[dict[str, Any]]) 
     return [f"{DOUBT}: {one}" for one in said]
 
 
-def report_of(records: Records, plan: Plan, classes: tuple[str, ...]) -> Report:
+def build_report(records: Records, plan: Plan, classes: tuple[str, ...]) -> Report:
     """Build the report from the records alone."""
     images, aggregation, seed = plan["dataset"]["images"], plan["settings"]["aggregation"], plan["seed"]
     names = [Run(**run).name for run in plan["settings"]["runs"]]
-    clean, *tables = (gathered(records, name, images) for name in (CLEAN, *names))
-    rows = {CLEAN: figures_of(clean, classes)}
+    clean, *tables = (stacked_records(records, name, images) for name in (CLEAN, *names))
+    rows = {CLEAN: figures(clean, classes)}
     for name, table in zip(names, tables):
-        rows[name] = figures_of(table, classes)
+        rows[name] = figures(table, classes)
     if len(names) > 2:
         for (first, a), (second, b) in combinations(zip(names, tables), 2):
-            rows[f"{first} + {second}"] = worst_of([a, b], aggregation, seed, classes)
-    rows["worst case"] = worst_of(tables, aggregation, seed, classes)
+            rows[f"{first} + {second}"] = worst_case_figures([a, b], aggregation, seed, classes)
+    rows["worst case"] = worst_case_figures(tables, aggregation, seed, classes)
     least, choice = torch.stack([table["correct"] for table in tables]).min(0)
     before, after = (accuracy_per_image(correct.double(), clean["valid"]) for correct in (clean["correct"], least))
     return Report(

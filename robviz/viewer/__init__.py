@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from robviz.files.images import index_picture, picture
+from robviz.files.images import index_png_url, png_url
 from robviz.interactive.comparison import Comparison
 from robviz.types import Palette
 from robviz.viewer.bundle import script
@@ -37,7 +37,7 @@ def arrow(before: float, after: float, is_attacked: bool) -> str:
 def trail_data(shown: Comparison) -> Trail:
     """Encode the masks on the way, one below the other in one picture, with their steps and accuracies."""
     return {
-        "masks": index_picture(np.concatenate([moment.mask for moment in shown.trail])),
+        "masks": index_png_url(np.concatenate([moment.mask for moment in shown.trail])),
         "steps": [moment.step for moment in shown.trail],
         "accuracy": [moment.accuracy for moment in shown.trail],
     }
@@ -50,13 +50,13 @@ def viewer_data(shown: Comparison, classes: tuple[str, ...], palette: Palette, n
     found = "measured on the 8-bit picture shown" if shown.is_final else "so far"
     return {
         "pictures": {
-            "image": picture(shown.image),
-            "attacked": picture(shown.attacked),
-            "before": index_picture(shown.before),
-            "after": index_picture(shown.after),
-            "reference": index_picture(shown.reference),
-            "confidence_before": picture(shown.confidence_before),
-            "confidence_after": picture(shown.confidence_after),
+            "image": png_url(shown.image),
+            "attacked": png_url(shown.attacked),
+            "before": index_png_url(shown.before),
+            "after": index_png_url(shown.after),
+            "reference": index_png_url(shown.reference),
+            "confidence_before": png_url(shown.confidence_before),
+            "confidence_after": png_url(shown.confidence_after),
         },
         "trail": trail_data(shown) if len(shown.trail) > 1 and shown.is_final else None,
         "classes": list(classes),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robviz.interactive.comparison import Comparison
-from robviz.interactive.ensemble import CLEAN, WORST, breakdown
+from robviz.interactive.ensemble import NOT_ATTACKED, WORST, breakdown
 from robviz.models import Card
 from robviz.viewer import viewer_data
 from robviz.viewer.payloads import EnsembleData, EnsembleRow
@@ -19,7 +19,7 @@ def ensemble_data(shown: dict[str, Comparison], card: Card, names: list[str], no
 
     def row(name: str) -> EnsembleRow:
         is_running = name == last and name in names and not shown[name].is_final
-        is_there = name == CLEAN or name in shown or (name == WORST and last != CLEAN)
+        is_there = name == NOT_ATTACKED or name in shown or (name == WORST and last != NOT_ATTACKED)
         return {
             "name": name,
             "cells": table.loc[name].tolist() if is_there else None,
@@ -31,7 +31,7 @@ def ensemble_data(shown: dict[str, Comparison], card: Card, names: list[str], no
     views = shown if shown[last].is_final else {last: shown[last]}
     return {
         "columns": list(table.columns),
-        "rows": [row(name) for name in (CLEAN, *names, WORST)],
+        "rows": [row(name) for name in (NOT_ATTACKED, *names, WORST)],
         "last": last,
         "views": {name: viewer_data(one, card.classes, card.palette, f"{name}. {note}") for name, one in views.items()},
     }

@@ -12,11 +12,11 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from robviz.files.images import index_picture, largest_change, overlay, picture, to_bytes
+from robviz.files.images import index_png_url, largest_change, overlay, png_url, to_bytes
 from robviz.interactive.comparison import scores
 from robviz.results.failures import Failures, flip_matrix
-from robviz.results.images import Kept
-from robviz.results.plan import CLEAN, key_of
+from robviz.results.images import ImageStore
+from robviz.results.plan import CLEAN, record_key
 from robviz.types import Dataset, InputError
 from robviz.viewer import arrow, percent
 from robviz.viewer.payloads import GalleryData, HeatmapData, MatrixData, Pictures, ViewerData
@@ -30,7 +30,7 @@ def thumbnail(found: Failures, dataset: Dataset, row: int) -> str:
     index, run = found.rows.loc[row, ["index", "run"]]
     image = to_bytes(dataset[index].image)
     if found.flips is not None:
-        image = overlay(image, Kept(found.folder).read("masks", key_of(index, run)), dataset.palette)
+        image = overlay(image, ImageStore(found.folder).read("masks", record_key(index, run)), dataset.palette)
     small, buffer = Image.fromarray(image), io.BytesIO()
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     small.save(buffer, "JPEG", quality=85)
@@ -112,21 +112,21 @@ def failure_data(found: Failures, dataset: Dataset, row: int) -> ViewerData:
     """Return the payload of `viewer` for one row, ready for JSON; raises InputError if masks were not kept."""
     if found.flips is None:
         raise InputError(found.missing)
-    entry, kept = found.rows.loc[row], Kept(found.folder)
-    sample, key = dataset[entry["index"]], key_of(entry["index"], entry["run"])
+    entry, kept = found.rows.loc[row], ImageStore(found.folder)
+    sample, key = dataset[entry["index"]], record_key(entry["index"], entry["run"])
     image, reference = to_bytes(sample.image), sample.labels.numpy()
-    before, after = kept.read("masks", key_of(entry["index"], CLEAN)), kept.read("masks", key)
+    before, after = kept.read("masks", record_key(entry["index"], CLEAN)), kept.read("masks", key)
     pictures: Pictures = {
-        "image": picture(image),
-        "before": index_picture(before),
-        "after": index_picture(after),
-        "reference": index_picture(reference),
+        "image": png_url(image),
+        "before": index_png_url(before),
+        "after": index_png_url(after),
+        "reference": index_png_url(reference),
     }
     note = f"{entry['image']} under {entry['run']}. The masks are those that the report counts."
     change = f"{255 * found.plan['eps']:g}/255 at most"
     if kept.has("pictures", key):
         attacked = kept.read("pictures", key)
-        pictures["attacked"] = picture(attacked)
+        pictures["attacked"] = png_url(attacked)
         change = f"{largest_change(attacked, image)}/255"
         note += " The attacked picture is rounded to 8 bits."
     else:

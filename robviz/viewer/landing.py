@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from robviz.files.images import to_bytes
-from robviz.files.paths import shipped
-from robviz.interactive.landing import FOLDER, MODELS, PHOTOS, samples
+from robviz.files.paths import bundled_path
+from robviz.interactive.landing import FOLDER, LANDING_MODELS, LANDING_PHOTOS, samples
 from robviz.models import Card
 from robviz.results.records import Records
 from robviz.types import InputError
@@ -49,22 +49,22 @@ def shipped_cell(folder: Path, plan: dict[str, Any], key: str) -> dict[str, Any]
 
 def landing_data() -> LandingData:
     """Return the payload of `landing`, ready for JSON: the shipped masks over the installed photographs."""
-    folder = shipped(FOLDER)
+    folder = bundled_path(FOLDER)
     plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-    card = Card.load(shipped("checkpoints") / f"{next(iter(MODELS))}.json")
+    card = Card.load(bundled_path("checkpoints") / f"{next(iter(LANDING_MODELS))}.json")
     photos: list[LandingPhoto] = []
     for sample in samples().values():
-        cells = {name: shipped_cell(folder, plan, f"{sample.name}.{name}") for name in MODELS}
+        cells = {name: shipped_cell(folder, plan, f"{sample.name}.{name}") for name in LANDING_MODELS}
         photos.append(
             {
-                "title": PHOTOS[sample.name],
+                "title": LANDING_PHOTOS[sample.name],
                 "image": photograph(sample.image),
                 "masks": {name: cell["masks"] for name, cell in cells.items()},
                 "accuracy": {name: cell["accuracy"] for name, cell in cells.items()},
             }
         )
     models: list[LandingModel] = [
-        {"name": name, "title": title, "accent": accent} for name, (title, accent) in MODELS.items()
+        {"name": name, "title": title, "accent": accent} for name, (title, accent) in LANDING_MODELS.items()
     ]
     return {
         "photos": photos,

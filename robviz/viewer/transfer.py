@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robviz.interactive.ensemble import CLEAN
+from robviz.interactive.ensemble import NOT_ATTACKED
 from robviz.interactive.transfer import Transfer
 from robviz.models import Card
 from robviz.viewer import percent, viewer_data
@@ -14,27 +14,29 @@ def transfer_data(found: Transfer, cards: dict[str, Card], notes: dict[str, str]
 
     While an attack is going on, only its view is sent, and all of them whenever one has ended.
     """
-    running = {key: shown for key, shown in found.items() if key[0] != CLEAN and not shown.is_final}
+    running = {key: shown for key, shown in found.items() if key[0] != NOT_ATTACKED and not shown.is_final}
 
     def cell(source: str, looker: str) -> TransferCell:
         shown = found.get((source, looker))
         if shown is None:
             return {"name": f"{looker}/{source}", "right": None, "state": "waiting"}
         state = f"step {shown.step} of {shown.steps}" if (source, looker) in running else ""
-        share = shown.scores_before if source == CLEAN else shown.scores_after
+        share = shown.scores_before if source == NOT_ATTACKED else shown.scores_after
         return {"name": f"{looker}/{source}", "right": share.accuracy, "state": state}
 
     def view(source: str, looker: str) -> ViewerData:
         card = cards[looker]
-        how = "not attacked" if source == CLEAN else f"attacked on {source}"
+        how = "not attacked" if source == NOT_ATTACKED else f"attacked on {source}"
         return viewer_data(
             found[source, looker], card.classes, card.palette, f"Seen by {looker}, {how}. {notes[looker]}"
         )
 
     columns: list[TransferColumn] = [{"title": f"attacked on {name}", "source": name} for name in cards]
     return {
-        "columns": [{"title": "not attacked", "source": CLEAN}, *columns],
-        "rows": [{"name": looker, "cells": [cell(source, looker) for source in (CLEAN, *cards)]} for looker in cards],
+        "columns": [{"title": "not attacked", "source": NOT_ATTACKED}, *columns],
+        "rows": [
+            {"name": looker, "cells": [cell(source, looker) for source in (NOT_ATTACKED, *cards)]} for looker in cards
+        ],
         "verdict": verdict(found, list(cards)),
         "views": {f"{looker}/{source}": view(source, looker) for source, looker in running or found},
         "first": next(f"{looker}/{source}" for source, looker in reversed(running or found)),

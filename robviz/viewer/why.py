@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from robviz.attribution import Contrast, TopLogits
-from robviz.files.images import attribution_overlay, overlay, picture
+from robviz.files.images import attribution_overlay, overlay, png_url
 from robviz.interactive.comparison import Comparison
 from robviz.models import Card
 from robviz.viewer.payloads import WhyData, WhyLogits, WhyPane
@@ -47,7 +47,7 @@ def why_data(
         else:
             painted = attribution_overlay(image, found.map, contrast.scale)
             caption = f"mean logit {found.value:.1f}"
-        panes.append({"title": title, "caption": caption, "url": picture(outlined(painted, region))})
+        panes.append({"title": title, "caption": caption, "url": png_url(outlined(painted, region))})
     logits: list[WhyLogits] = []
     for n, label in enumerate(top.classes.tolist() if top is not None else ()):
         assert top is not None

@@ -24,9 +24,9 @@ from robviz.app.work import (
     UPLOAD,
     VIEWER,
     Work,
+    cached_model,
     drawn_by,
     in_turn,
-    model_of,
     photos,
     queue_line,
     refusing,
@@ -35,17 +35,17 @@ from robviz.app.work import (
     subject_for,
 )
 from robviz.attacks import OPTIMISERS, TARGETED
-from robviz.interactive.bundle import pack, unpack
-from robviz.interactive.comparison import Comparison, step_seconds, unattacked
+from robviz.interactive.bundle import load_bundle, save_bundle
+from robviz.interactive.comparison import Comparison, clean_comparison, step_seconds
 from robviz.interactive.scenario import (
     BREAK,
     CHANGE,
-    MOST_EPS,
-    MOST_STEPS,
+    MAX_EPS,
+    MAX_STEPS,
     OWN_NOTE,
     TRUTH_NOTE,
-    Setting,
-    setting_steps,
+    Scenario,
+    scenario_steps,
 )
 from robviz.losses import LOSSES
 from robviz.models import available
@@ -62,7 +62,7 @@ PRESETS = {
     "paper": next((run.loss, run.attack, run.steps) for run in PAPER.runs if run.loss == "mask-ce"),
 }
 #: What the visitors attacked last, for their zips: session -> setting and result.
-_finished: OrderedDict[str, tuple[Setting, Comparison]] = OrderedDict()
+_finished: OrderedDict[str, tuple[Scenario, Comparison]] = OrderedDict()
 MOST_FINISHED = 32
 LISTENING = (
     "element.firstChild.dataset.regions = 'yes';"
@@ -78,30 +78,30 @@ LISTENING = (
 TO_ADDRESS = "query => { history.replaceState(null, '', query ? '?' + query : location.pathname); }"
 
 
-def setting_of(*values: Any) -> tuple[Setting, str | None]:
+def setting_of(*values: Any) -> tuple[Scenario, str | None]:
     """The setting and the upload of the widgets, in the order of the inputs."""
     photo, upload, model, eps, loss, steps, seed, attack, target, region, where = values
     target = "" if target == ANY else target
-    return Setting(photo, model, eps, loss, steps, seed, attack, target, region or "", where), upload
+    return Scenario(photo, model, eps, loss, steps, seed, attack, target, region or "", where), upload
 
 
-def note_of(setting: Setting) -> str:
+def note_of(setting: Scenario) -> str:
     """What the labels are."""
-    is_drawn = setting.photo != UPLOAD and model_of(setting.model)[1].dataset == "photos"
+    is_drawn = setting.photo != UPLOAD and cached_model(setting.model)[1].dataset == "photos"
     return TRUTH_NOTE if is_drawn else OWN_NOTE
 
 
-def clean_view(setting: Setting, upload: str | None = None) -> ViewerData:
+def clean_view(setting: Scenario, upload: str | None = None) -> ViewerData:
     """The picture and its mask before any attack."""
     setting.check()
     subject, note = subject_for(setting.photo, upload, setting.model)
-    shown = unattacked(subject, setting.spec())
+    shown = clean_comparison(subject, setting.spec())
     return viewer_data(shown, subject.card.classes, subject.card.palette, f"{note} Press Attack.")
 
 
-def result_view(setting: Setting, final: Comparison, note: str) -> ViewerData:
+def result_view(setting: Scenario, final: Comparison, note: str) -> ViewerData:
     """A finished attack, with all there is to say about it."""
-    card = model_of(setting.model)[1]
+    card = cached_model(setting.model)[1]
     if setting.eps_255 < 1:
         note += " An 8-bit picture cannot hold a change below 1/255."
     shown = viewer_data(final, card.classes, card.palette, note)
@@ -116,12 +116,12 @@ def result_view(setting: Setting, final: Comparison, note: str) -> ViewerData:
 
 
 def attack_views(
-    setting: Setting, upload: str | None, stopped: threading.Event
+    setting: Scenario, upload: str | None, stopped: threading.Event
 ) -> Iterator[tuple[ViewerData, Comparison]]:
     """Frames of an attack, at most one every `FRAME_SECONDS`; the last one is the measured result."""
     setting.check()
-    card, note = model_of(setting.model)[1], note_of(setting)
-    steps = setting_steps(setting, upload, frame_seconds=FRAME_SECONDS, is_stopped=stopped.is_set)
+    card, note = cached_model(setting.model)[1], note_of(setting)
+    steps = scenario_steps(setting, upload, frame_seconds=FRAME_SECONDS, is_stopped=stopped.is_set)
     with closing(steps) as frames:
         for shown in frames:
             if not shown.is_final:
@@ -150,7 +150,7 @@ def look(
     """Show the chosen picture and its mask, before any attack; an attack on them stays."""
     if not WORK.leaves(request, subject_of(photo, upload, model)):
         return gr.skip(), gr.skip()
-    return clean_view(Setting(photo, model, eps, steps=steps), upload), attack_curve((), steps)
+    return clean_view(Scenario(photo, model, eps, steps=steps), upload), attack_curve((), steps)
 
 
 @refusing
@@ -179,7 +179,7 @@ def attack(
     keep(request, setting, shown)
 
 
-def keep(request: gr.Request, setting: Setting, shown: Comparison) -> None:
+def keep(request: gr.Request, setting: Scenario, shown: Comparison) -> None:
     """For a zip: without the trail, which none holds, and labels in two bytes of eight."""
     session = request.session_hash or ""
     small = {name: getattr(shown, name).astype(np.int16) for name in ("reference", "before", "after")}
@@ -207,11 +207,11 @@ def save(request: gr.Request) -> tuple[str, str]:
     """A zip of the last finished attack, and what its pictures are found to hold when read back."""
     if (request.session_hash or "") not in _finished:
         raise InputError("there is no finished attack to save yet; press Attack first")
-    packed = pack(*_finished[request.session_hash or ""])
-    return save_bytes_to_cache(packed, "robviz.zip", get_upload_folder()), unpack(io.BytesIO(packed)).verdict
+    packed = save_bundle(*_finished[request.session_hash or ""])
+    return save_bytes_to_cache(packed, "robviz.zip", get_upload_folder()), load_bundle(io.BytesIO(packed)).verdict
 
 
-def widgets_of(setting: Setting) -> list[Any]:
+def widgets_of(setting: Scenario) -> list[Any]:
     """Updates of photo, model, eps, loss, steps, seed, attack, target, region and where."""
     photo, model, eps, loss, steps, seed, how, target, region, where = astuple(setting)
     return [photo, model, eps, loss, steps, seed, how, targets(model, target or ANY), region, where]
@@ -221,7 +221,7 @@ def widgets_of(setting: Setting) -> list[Any]:
 def reopen(path: str, request: gr.Request) -> list[Any]:
     """Show a saved zip again, its pictures looked at anew, and put the widgets as they were."""
     WORK.leaves(request, path)
-    found = unpack(path)
+    found = load_bundle(path)
     keep(request, found.setting, found.shown)
     view = result_view(found.setting, found.shown, f"{note_of(found.setting)} {found.verdict}")
     curve = attack_curve(found.shown.curve, found.shown.steps, found.shown.losses)
@@ -234,7 +234,7 @@ def restore(request: gr.Request) -> list[Any]:
     values = dict(request.query_params)
     if not values:
         return [gr.skip()] * 12
-    setting = Setting.parse(values)
+    setting = Scenario.parse(values)
     return [clean_view(setting), attack_curve((), setting.steps), *widgets_of(setting)]
 
 
@@ -244,33 +244,33 @@ def preset_of(loss: str, attack: str, steps: int) -> str | None:
 
 
 def targets(model: str, chosen: str = ANY) -> Any:
-    return gr.update(choices=[ANY, *model_of(model)[1].classes], value=chosen)
+    return gr.update(choices=[ANY, *cached_model(model)[1].classes], value=chosen)
 
 
 @lru_cache
 def measured(model: str, photo: str) -> float:
-    opened = model_of(model)[0]
+    opened = cached_model(model)[0]
     return step_seconds(opened, sample_of(photo, None, opened)[0])
 
 
 @refusing
 def estimate(photo: str, model: str, steps: int) -> str:
     """How long the attack will take, from a step made now."""
-    Setting(photo, model, steps=steps).check()
+    Scenario(photo, model, steps=steps).check()
     step = measured(model, next(iter(photos())) if photo == UPLOAD else photo)
     return f"About {max(1, round(steps * step))} s on this machine, by a step measured on it: {1000 * step:.0f} ms."
 
 
 def build() -> None:
-    start = Setting()
+    start = Scenario()
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
             photo = gr.Dropdown([*photos(), UPLOAD], value=start.photo, label="Picture", elem_id="photo")
             upload = gr.UploadButton("Upload a picture", file_count="single", size="sm", elem_id="upload")
             model = gr.Radio(available(offline=True), value=start.model, label="Model", elem_id="model")
-            eps = gr.Slider(0, MOST_EPS, start.eps_255, step=0.25, label="ε, in 1/255", elem_id="eps")
+            eps = gr.Slider(0, MAX_EPS, start.eps_255, step=0.25, label="ε, in 1/255", elem_id="eps")
             preset = gr.Radio(list(PRESETS), value="quick", label="Preset", elem_id="preset")
-            steps = gr.Slider(1, MOST_STEPS, start.steps, step=1, label="Steps", elem_id="steps")
+            steps = gr.Slider(1, MAX_STEPS, start.steps, step=1, label="Steps", elem_id="steps")
             seconds = gr.Markdown(elem_id="estimate")
             line = queue_line("queue")
             with gr.Row():
@@ -292,7 +292,7 @@ def build() -> None:
                 loss = gr.Dropdown(list(LOSSES), value=start.loss, label="Loss", elem_id="loss")
                 how = gr.Dropdown(list(OPTIMISERS), value=start.attack, label="Attack", elem_id="optimiser")
                 target = gr.Dropdown(
-                    [ANY, *model_of(start.model)[1].classes],
+                    [ANY, *cached_model(start.model)[1].classes],
                     value=ANY,
                     label=f"Towards (with {', '.join(TARGETED)})",
                     elem_id="target",

@@ -17,9 +17,9 @@ from robviz.app.work import (
     FRAME_SECONDS,
     UPLOAD,
     Work,
+    cached_model,
     drawn_by,
     in_turn,
-    model_of,
     photos,
     queue_line,
     refusing,
@@ -28,9 +28,9 @@ from robviz.app.work import (
 )
 from robviz.attacks import AttackSpec
 from robviz.attribution import METHODS, Contrast, check_pixel, estimate, region_at, top_logits
-from robviz.attribution import compare_steps as contrast_steps
+from robviz.attribution import contrast_steps as contrast_steps
 from robviz.files.images import to_tensor
-from robviz.interactive.comparison import Comparison, compare, unattacked
+from robviz.interactive.comparison import Comparison, clean_comparison, compare
 from robviz.models import available
 from robviz.types import InputError
 from robviz.viewer.payloads import WhyData
@@ -98,7 +98,7 @@ class Asked(NamedTuple):
 
 def asked(quick: QuickAttack, x: int | None, y: int | None, label: int, where: str) -> Asked:
     """Raises InputError for a pixel or a class that there is not."""
-    shown, classes = attacked(quick), model_of(quick.model)[1].classes
+    shown, classes = attacked(quick), cached_model(quick.model)[1].classes
     if x is None or y is None:
         raise InputError("no pixel was chosen yet; click one, or give its x and y")
     check_pixel(shown.before.shape, y, x)
@@ -113,11 +113,11 @@ def asked(quick: QuickAttack, x: int | None, y: int | None, label: int, where: s
 def seconds(model: str, method: str, height: int, width: int) -> float:
     """That a method takes for a picture and its attacked version."""
     noise = torch.rand(3, height, width, generator=torch.Generator().manual_seed(0))
-    return 2 * estimate(model_of(model)[0], method, noise, **OPTIONS.get(method, {}))
+    return 2 * estimate(cached_model(model)[0], method, noise, **OPTIONS.get(method, {}))
 
 
 def view_of(quick: QuickAttack, question: Asked, note: str, contrast: Contrast | None = None) -> WhyData:
-    model, card = model_of(quick.model)
+    model, card = cached_model(quick.model)
     shown, (x, y), region, target, images = question
     top = top_logits(model, images, y, x)
     return why_data(shown, card, note, (x, y), region, target, top, contrast)
@@ -130,7 +130,7 @@ def choices_of(classes: tuple[str, ...]) -> list[tuple[str, int]]:
 @refusing
 def attack(photo: str, upload: str | None, model: str, eps: float) -> tuple[WhyData, Any, None, None]:
     """The picture and its attacked version, to click a pixel in."""
-    quick, card = QuickAttack(photo, upload, model, eps), model_of(model)[1]
+    quick, card = QuickAttack(photo, upload, model, eps), cached_model(model)[1]
     shown = attacked(quick)
     note = f"{STEPS} steps of {LOSS} at ε = {eps:g}/255, in 8 bits. {CLICK}"
     return why_data(shown, card, note), gr.Dropdown(choices_of(card.classes)), None, None
@@ -158,7 +158,7 @@ def point(
     quick = QuickAttack(photo, upload, model, eps)
     question = asked(quick, x, y, label, where)
     took = seconds(model, method, *question.region.shape)
-    name = model_of(model)[1].classes[question.target]
+    name = cached_model(model)[1].classes[question.target]
     how_long = f"about {took:.0f} s" if took >= 1 else "less than a second"
     note = f"Why {name}, or not? For both pictures, {method} takes {how_long}. Press Explain."
     return view_of(quick, question, note)
@@ -181,9 +181,9 @@ def explain(
     quick = QuickAttack(photo, upload, model, eps)
     with WORK.begin(request) as stopped:
         question = asked(quick, x, y, label, where)
-        name = model_of(model)[1].classes[question.target]
+        name = cached_model(model)[1].classes[question.target]
         note = f"Where the mean logit of {name} in the outlined region comes from, by {method}; one scale for both."
-        network, options, due = model_of(model)[0], OPTIONS.get(method, {}), 0.0
+        network, options, due = cached_model(model)[0], OPTIONS.get(method, {}), 0.0
         clean, changed = question.images
         steps = contrast_steps(network, clean, changed, question.region, question.target, method, **options)
         with closing(steps):
@@ -200,7 +200,7 @@ def explain(
 def build() -> None:
     start = QuickAttack()
     first_subject, _ = subject_for(start.photo, start.upload, start.model)
-    first, card = unattacked(first_subject, start.spec), first_subject.card
+    first, card = clean_comparison(first_subject, start.spec), first_subject.card
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
             photo = gr.Dropdown([*photos(), UPLOAD], value=start.photo, label="Picture", elem_id="why-photo")

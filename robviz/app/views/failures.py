@@ -13,9 +13,9 @@ import gradio as gr
 import pandas as pd
 
 from robviz.app.work import VIEWER, drawn_by, refusing
-from robviz.files.paths import shipped
+from robviz.files.paths import bundled_path
 from robviz.metrics import SIZE_NAMES
-from robviz.results.annotations import LONGEST, read_notes, write_note
+from robviz.results.annotations import MAX_CHARACTERS, read_annotations, write_annotation
 from robviz.results.failures import SORTS, Failures, export, failures, select, to_csv
 from robviz.types import Dataset, InputError
 from robviz.viewer.failures import failure_data, gallery_data, matrix_data
@@ -43,7 +43,7 @@ class Served:
 
 def serve(root: Path | None) -> None:
     """Show the evaluations in a folder, or the shipped ones. Raises InputError where there is none."""
-    root = (root or shipped("checkpoints") / "failures").resolve()
+    root = (root or bundled_path("checkpoints") / "failures").resolve()
     folders = [root, *sorted(path for path in root.glob("*") if path.resolve().is_relative_to(root))]
     Served.folders = tuple(folder for folder in folders if (folder / "report.json").is_file())
     if not Served.folders:
@@ -95,7 +95,7 @@ def selected(
 
 def page_of(evaluation: int, rows: pd.DataFrame, page: int) -> GalleryData:
     found, dataset = opened(evaluation)
-    return gallery_data(found, dataset, rows, page, PER_PAGE, read_notes(found.folder))
+    return gallery_data(found, dataset, rows, page, PER_PAGE, read_annotations(found.folder))
 
 
 @refusing
@@ -141,7 +141,7 @@ def card_view(evaluation: int, row: Any) -> tuple[ViewerData, int, str]:
     row = row_in(found, row)
     if dataset is None:
         raise InputError(found.missing)
-    note = read_notes(found.folder).get(str(found.rows["index"][row]), "")
+    note = read_annotations(found.folder).get(str(found.rows["index"][row]), "")
     return failure_data(found, dataset, row), row, note
 
 
@@ -154,7 +154,7 @@ def first_card(evaluation: int, rows: pd.DataFrame) -> tuple[Mapping[str, Any], 
 @refusing
 def note_down(evaluation: int, row: int, text: str) -> None:
     found, _ = opened(evaluation)
-    write_note(found.folder, int(found.rows["index"][row_in(found, row)]), text)
+    write_annotation(found.folder, int(found.rows["index"][row_in(found, row)]), text)
 
 
 def choices_of(found: Failures) -> tuple[list[tuple[str, str]], list[tuple[str, int]]]:
@@ -193,7 +193,7 @@ def take_csv(
     found, _ = opened(evaluation)
     rows = selected(found, sort_by, loss, label, seen_as, size, every)
     with file_for("csv") as path:
-        path.write_text(to_csv(found, rows, read_notes(found.folder)), encoding="utf-8")
+        path.write_text(to_csv(found, rows, read_annotations(found.folder)), encoding="utf-8")
         yield str(path)
 
 
@@ -210,7 +210,7 @@ def take_zip(
         raise InputError(f"a zip takes at most {MOST_EXPORTED} rows, these are {len(rows)}; narrow the selection")
     with file_for("zip") as path:
         with path.open("wb") as file:
-            export(found, dataset, rows, file, read_notes(found.folder))
+            export(found, dataset, rows, file, read_annotations(found.folder))
         yield str(path)
 
 
@@ -240,7 +240,7 @@ def build() -> None:
             zip_file = gr.DownloadButton("zip", visible="hidden", elem_id="zip-file")
     first_view, first_row, first_note = first_card(0, rows)
     view, row = drawn_by(VIEWER, first_view, "failure"), gr.State(first_row)
-    note = gr.Textbox(first_note, label="Note on this picture", lines=2, max_length=LONGEST, elem_id="note")
+    note = gr.Textbox(first_note, label="Note on this picture", lines=2, max_length=MAX_CHARACTERS, elem_id="note")
 
     filters = [evaluation, sort_by, loss, label, seen_as, size, every]
     latest: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidden"}

@@ -23,9 +23,9 @@ from robviz.app.work import (
     started_by,
     subject_for,
 )
-from robviz.interactive.comparison import unattacked
-from robviz.interactive.ensemble import CLEAN, ensemble_steps
-from robviz.interactive.scenario import MOST_EPS, MOST_STEPS, Setting
+from robviz.interactive.comparison import clean_comparison
+from robviz.interactive.ensemble import NOT_ATTACKED, ensemble_steps
+from robviz.interactive.scenario import MAX_EPS, MAX_STEPS, Scenario
 from robviz.models import available
 from robviz.results.failures import select
 from robviz.results.plan import SeaSettings
@@ -62,10 +62,10 @@ def names_of(settings: SeaSettings) -> list[str]:
 
 def first_view(photo: str, model: str, eps: float, ensemble: str, steps: int) -> EnsembleData:
     """The unattacked picture, and the attacks that wait."""
-    setting, settings = Setting(photo, model, eps, steps=steps), settings_of(ensemble, steps)
+    setting, settings = Scenario(photo, model, eps, steps=steps), settings_of(ensemble, steps)
     setting.check()
     subject, note = subject_for(photo, None, model)
-    shown = {CLEAN: unattacked(subject, setting.spec())}
+    shown = {NOT_ATTACKED: clean_comparison(subject, setting.spec())}
     return ensemble_data(shown, subject.card, names_of(settings), f"{note} Press Run.")
 
 
@@ -86,7 +86,7 @@ def look(photo: str, model: str, eps: float, ensemble: str, steps: int, request:
 @refusing
 def run(photo: str, model: str, eps: float, ensemble: str, steps: int, request: gr.Request) -> Iterator[EnsembleData]:
     """Stream the ensemble; Stop keeps the best so far."""
-    setting, settings = Setting(photo, model, eps, steps=steps), settings_of(ensemble, steps)
+    setting, settings = Scenario(photo, model, eps, steps=steps), settings_of(ensemble, steps)
     setting.check()
     subject, note = subject_for(photo, None, model)
     with WORK.begin(request, (photo, model, ensemble)) as stopped:
@@ -102,7 +102,7 @@ def run(photo: str, model: str, eps: float, ensemble: str, steps: int, request: 
 @refusing
 def seconds_of(photo: str, model: str, ensemble: str, steps: int) -> str:
     """How long the ensemble will take, from a step made now."""
-    Setting(photo, model, steps=steps).check()
+    Scenario(photo, model, steps=steps).check()
     attacks, step = len(settings_of(ensemble, steps).runs), measured(model, photo)
     each = max(1, round(steps * step))
     return f"{attacks} attacks, each about {each} s on this machine, by a step measured on it: {1000 * step:.0f} ms."
@@ -126,14 +126,14 @@ def recorded(evaluation: int) -> tuple[HeatmapData, Mapping[str, Any]]:
 
 
 def build() -> None:
-    start, ensemble = Setting(), "paper"
+    start, ensemble = Scenario(), "paper"
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
             photo = gr.Dropdown(list(photos()), value=start.photo, label="Picture", elem_id="sea-photo")
             model = gr.Dropdown(available(offline=True), value=start.model, label="Model", elem_id="sea-model")
-            eps = gr.Slider(0, MOST_EPS, start.eps_255, step=0.25, label="ε, in 1/255", elem_id="sea-eps")
+            eps = gr.Slider(0, MAX_EPS, start.eps_255, step=0.25, label="ε, in 1/255", elem_id="sea-eps")
             chosen = gr.Dropdown(ENSEMBLES, value=ensemble, label="Ensemble", elem_id="sea-ensemble")
-            steps = gr.Slider(1, MOST_STEPS, STEPS, step=1, label="Steps an attack, on average", elem_id="sea-steps")
+            steps = gr.Slider(1, MAX_STEPS, STEPS, step=1, label="Steps an attack, on average", elem_id="sea-steps")
             seconds = gr.Markdown(elem_id="sea-seconds")
             line = queue_line("sea-queue")
             with gr.Row():

@@ -14,12 +14,12 @@ from typing import Any
 import gradio as gr
 
 from robviz.app.plots import training_curves
-from robviz.app.work import Work, at_load, drawn_by, listed, menus, model_of, photos, refusing, started_by
+from robviz.app.work import Work, at_load, cached_model, drawn_by, listed, menus, photos, refusing, started_by
 from robviz.attacks import predicted
 from robviz.datasets import load_dataset
-from robviz.files.images import overlay, picture, to_bytes
+from robviz.files.images import overlay, png_url, to_bytes
 from robviz.finetune.recipes import RECIPES
-from robviz.interactive.training import Healing, heal_apart, small, small_recipes
+from robviz.interactive.training import TrainingFrame, small, small_recipes, train_in_subprocess
 from robviz.models import keep_model
 from robviz.types import InputError, Sample
 from robviz.viewer import percent
@@ -58,14 +58,14 @@ def fresh_folder(session: str) -> Path:
     return Path(folder.name)
 
 
-def shown_of(sample: Sample, steps: list[Healing], note: str) -> TrainingData:
+def shown_of(sample: Sample, steps: list[TrainingFrame], note: str) -> TrainingData:
     """What `training` in `training.js` shows, ready for JSON."""
     image, palette = to_bytes(sample.image), load_dataset("photos").palette
     last, looks = steps[-1], [step.round for step in steps if step.round is not None]
     return {
         "size": [image.shape[1], image.shape[0]],
         "rounds": [
-            {"url": picture(overlay(image, one.mask, palette)), "caption": f"{percent(one.accuracy)} right"}
+            {"url": png_url(overlay(image, one.mask, palette)), "caption": f"{percent(one.accuracy)} right"}
             for one in looks
         ],
         "done": last.iteration / last.iterations,
@@ -73,14 +73,14 @@ def shown_of(sample: Sample, steps: list[Healing], note: str) -> TrainingData:
     }
 
 
-def curves_of(steps: list[Healing]) -> Any:
+def curves_of(steps: list[TrainingFrame]) -> Any:
     rounds = [(step.iteration, step.round.miou, step.round.attacked_miou) for step in steps if step.round is not None]
     accuracy = [step.round.accuracy for step in steps if step.round is not None]
     losses = [step.loss for step in steps if step.iteration]
     return training_curves(losses, rounds, steps[-1].iterations, accuracy)
 
 
-def in_words(step: Healing) -> str:
+def in_words(step: TrainingFrame) -> str:
     if step.iteration == 0:
         return "This is the model it starts from."
     return f"Iteration {step.iteration} of {step.iterations}, about {step.seconds_left:.0f} s left."
@@ -99,11 +99,11 @@ def heal(
             f"steps, got {iterations}, {eps} and {attack_steps}"
         )
     chosen = small(recipe, int(iterations), eps / 255, int(attack_steps))
-    sample, steps, due = photos()[photo], list[Healing](), 0.0
+    sample, steps, due = photos()[photo], list[TrainingFrame](), 0.0
     with WORK.begin(request) as stopped, alone():
         folder = fresh_folder(request.session_hash or "")
         yield first_view(photo, recipe) | {"note": "A process of its own starts ..."}, gr.skip()
-        with closing(heal_apart(chosen, sample, folder, is_stopped=stopped.is_set)) as run:
+        with closing(train_in_subprocess(chosen, sample, folder, is_stopped=stopped.is_set)) as run:
             for step in run:
                 steps.append(step)
                 if step.round is not None or time.monotonic() >= due:
@@ -134,12 +134,12 @@ def keeping(listing: list[Any]) -> Callable[..., tuple[Any, ...]]:
 def first_view(photo: str, recipe: str) -> TrainingData:
     """The picture and its mask by the model that the training starts from."""
     initial = str(RECIPES[recipe].initial)
-    model, card = model_of(initial)
+    model, card = cached_model(initial)
     image = photos()[photo].image
     mask = overlay(to_bytes(image), predicted(model, image[None])[0].numpy(), card.palette)
     return {
         "size": [image.shape[2], image.shape[1]],
-        "rounds": [{"url": picture(mask), "caption": f"{initial}, not attacked"}],
+        "rounds": [{"url": png_url(mask), "caption": f"{initial}, not attacked"}],
         "done": None,
         "note": "Press Train: each round, the model as it is by then is attacked on this picture anew.",
     }

@@ -24,7 +24,7 @@ from robviz.app.work import (
 )
 from robviz.attacks import AttackSpec
 from robviz.interactive.comparison import never
-from robviz.interactive.scenario import MOST_EPS, MOST_STEPS, Setting
+from robviz.interactive.scenario import MAX_EPS, MAX_STEPS, Scenario
 from robviz.interactive.transfer import transfer_steps
 from robviz.losses import LOSSES
 from robviz.models import available
@@ -43,7 +43,7 @@ watch('value', () => shown.update(props.value));
 def spec_of(photo: str, models: tuple[str, str], eps: float, loss: str, steps: int) -> AttackSpec:
     """The attack that the widgets describe. Raises InputError for what they do not offer."""
     for model in models:
-        setting = Setting(photo, model, eps, loss, steps)
+        setting = Scenario(photo, model, eps, loss, steps)
         setting.check()
     if models[0] == models[1]:
         raise InputError(f"both models are {models[0]}; choose two different ones")
@@ -111,22 +111,22 @@ def seconds_of(photo: str, one: str, other: str, steps: int) -> str:
     """How long both attacks will take, from a step made now on each."""
     picture = next(iter(photos())) if photo == UPLOAD else photo
     for model in (one, other):
-        Setting(picture, model, steps=steps).check()
+        Scenario(picture, model, steps=steps).check()
     seconds = steps * sum(measured(model, picture) for model in (one, other))
     return f"Two attacks, together about {max(1, round(seconds))} s on this machine, by a step measured on it."
 
 
 def build() -> None:
-    start = Setting()
+    start = Scenario()
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
             photo = gr.Dropdown([*photos(), UPLOAD], value=start.photo, label="Picture", elem_id="two-photo")
             upload = gr.UploadButton("Upload a picture", file_count="single", size="sm", elem_id="two-upload")
             one = gr.Dropdown(available(offline=True), value=PAIR[0], label="One model", elem_id="two-one")
             other = gr.Dropdown(available(offline=True), value=PAIR[1], label="The other", elem_id="two-other")
-            eps = gr.Slider(0, MOST_EPS, start.eps_255, step=0.25, label="ε, in 1/255", elem_id="two-eps")
+            eps = gr.Slider(0, MAX_EPS, start.eps_255, step=0.25, label="ε, in 1/255", elem_id="two-eps")
             loss = gr.Dropdown(list(LOSSES), value=start.loss, label="Loss", elem_id="two-loss")
-            steps = gr.Slider(1, MOST_STEPS, start.steps, step=1, label="Steps an attack", elem_id="two-steps")
+            steps = gr.Slider(1, MAX_STEPS, start.steps, step=1, label="Steps an attack", elem_id="two-steps")
             seconds = gr.Markdown(elem_id="two-seconds")
             line = queue_line("two-queue")
             with gr.Row():
