@@ -463,7 +463,7 @@ def test_a_traceback_names_the_attack(bends, batch):
 
 
 def test_an_attack_needs_its_row_in_the_table_and_nothing_else(bends, batch):
-    source = inspect.getsource(attacks).replace('    "pgd": walk,', '    "pgd": walk,\n    "my-walk": walk,')
+    source = inspect.getsource(attacks).replace('    "pgd": pgd_run,', '    "pgd": pgd_run,\n    "my-walk": pgd_run,')
     extended = ModuleType("extended")
     sys.modules["extended"] = extended  # where dataclasses look their module up
     try:

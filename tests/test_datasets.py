@@ -25,7 +25,7 @@ from scipy.io import savemat
 from torch.nn import functional as F
 
 from robviz import cli
-from robviz.datasets import DATASETS, augmented, camvid, check, class_weights, load_dataset, voc
+from robviz.datasets import DATASETS, augmented, camvid, class_weights, load_dataset, validate, voc
 from robviz.datasets.custom import FolderCard, colour_map, pairs_of
 from robviz.datasets.labels import read_table
 from robviz.datasets.pairs import fit
@@ -38,7 +38,7 @@ real = pytest.mark.skipif(not DATA.exists(), reason="the real images lie beside 
 
 def stops(dataset):
     """The problems that keep a dataset from being used; a tiny one lacks most of its classes."""
-    return [problem for problem in check(dataset) if problem.stops]
+    return [problem for problem in validate(dataset) if problem.stops]
 
 
 def write(path: Path, array, **options) -> Path:
@@ -137,7 +137,7 @@ def test_camvid_has_its_published_splits_and_weights_of_its_training_masks():
     names = [sample.name for sample in load_dataset("camvid", "test", root)]
     few = [sample.name for sample in load_dataset("camvid", "test-16", root)]
     assert {b - a for a, b in pairwise(map(names.index, few))} == {14, 15}
-    assert [problem for problem in check(load_dataset("camvid", "val", root), limit=10) if problem.stops] == []
+    assert [problem for problem in validate(load_dataset("camvid", "val", root), limit=10) if problem.stops] == []
     masks = (np.asarray(Image.open(path)) for path in (root / "train/labels").glob("*.png"))
     pixels = sum(np.bincount(labels.ravel(), minlength=12) for labels in masks)[:11]
     expected = torch.from_numpy(1 / pixels / (1 / pixels).sum()).float()
@@ -453,7 +453,7 @@ def test_check_names_every_file_and_what_is_wrong_with_it(card):
     write(folder / "masks/two.png", mask(values=(0, 7, 9)))
     path = write(folder / "images/three.png", noise(200, 200))
     path.write_bytes(path.read_bytes()[:2000])
-    problems = check(load_dataset(folder))
+    problems = validate(load_dataset(folder))
     reasons = " | ".join(problem.reason for problem in problems)
     for part in (
         "four.png is missing",
@@ -487,7 +487,7 @@ def test_check_survives_datasets_that_break_every_promise():
         def __len__(self):
             return 8
 
-    problems = check(Broken())
+    problems = validate(Broken())
     assert [problem.name for problem in problems] == [
         "grey",
         "bytes",
@@ -499,7 +499,7 @@ def test_check_survives_datasets_that_break_every_promise():
         "labelled",
     ]
     assert "IndexError" in problems[-2].reason
-    (empty,) = check(Labelled())
+    (empty,) = validate(Labelled())
     assert empty.reason == "the split 'train' has no sample"
 
 

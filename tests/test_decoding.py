@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from robviz.datasets import check, load_dataset
+from robviz.datasets import load_dataset, validate
 from robviz.datasets.custom import numbers
 from robviz.files.decoding import decoded, without_remarks
 from robviz.files.images import read_picture
@@ -100,7 +100,7 @@ def test_a_float_picture_is_taken_as_0_to_1(folder):
 def test_floats_beyond_the_range_are_refused_by_name_with_what_to_do(folder, worst):
     picture = np.full((48, 40), 0.5, np.float32)
     picture[3, 4] = worst
-    (problem,) = check(load_dataset(folder(picture, MASK, suffix="tif")))
+    (problem,) = validate(load_dataset(folder(picture, MASK, suffix="tif")))
     assert "one.tif holds" in problem.reason
     assert "expected 0 .. 1; convert it to 8 bits, or declare `range: [black, white]`" in problem.reason
 
@@ -119,7 +119,7 @@ def test_16_bits_are_scaled_by_their_type_even_where_the_picture_is_dark(folder)
 
 
 def test_whole_numbers_of_32_bits_have_no_white_and_are_refused(folder):
-    (problem,) = check(load_dataset(folder(np.full((48, 40), 70000, np.int32), MASK, suffix="tif")))
+    (problem,) = validate(load_dataset(folder(np.full((48, 40), 70000, np.int32), MASK, suffix="tif")))
     assert "one.tif holds whole numbers of 32 bits, 70000 .. 70000" in problem.reason
     assert "or declare `range: [black, white]` in the dataset's card" in problem.reason
 
@@ -146,7 +146,7 @@ def test_a_broken_exif_block_leaves_the_picture_as_it_is_stored(folder, block, s
     path = there / f"pictures/one.{suffix}"
     RGB.save(path, exif=block)
     assert read_picture(path).size == (40, 48)
-    assert check(load_dataset(there)) == []
+    assert validate(load_dataset(there)) == []
 
 
 def remarks():
@@ -193,7 +193,7 @@ def test_files_that_a_system_leaves_behind_are_no_pictures(folder, places):
         (there / "pictures" / name).write_bytes(b"\0\5\x16\7")
     found = load_dataset(there)
     assert len(found) == 1
-    assert check(found) == []
+    assert validate(found) == []
 
 
 def test_the_published_datasets_ignore_them_too(tmp_path):

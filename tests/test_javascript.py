@@ -281,3 +281,118 @@ def test_the_widget_follows_its_model_and_ends_with_its_cell(page):
         [bundle("widget.js"), frame() | {"note": "first"}, frame() | {"note": "second"}],
     )
     assert followed == [2, 1, 1, 1, 0, 1]
+
+
+def shown_by(page, name: str, data: Any) -> None:
+    """Draw a view in an empty page; what is chosen in it is collected in `seen`."""
+    page.evaluate(f"data => {{ robviz.{name}(host('one'), data, (what) => seen.push(what)) }}", data)
+
+
+def ends(page) -> bool:
+    page.evaluate("host('one').robviz.destroy()")
+    return page.evaluate("host('one').childElementCount") == 0
+
+
+@pytest.mark.browser
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_cell_of_the_matrix_gives_its_pair_of_classes(page):
+    data: payloads.MatrixData = {"classes": ["a", "b"], "labels": [3, 8], "counts": [[0, 1500], [0, 0]], "note": "n"}
+    shown_by(page, "matrix", data)
+    page.get_by_role("button", name="a became b: 1500 pixels").click()
+    assert page.evaluate("seen") == [{"label": 3, "seen_as": 8}]
+    assert page.inner_text("#one td button") == "1.5k"
+    assert ends(page)
+
+
+@pytest.mark.browser
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_cell_of_the_heatmap_gives_its_row_and_is_marked(page):
+    cells: list[payloads.HeatmapCell] = [
+        {"row": 2, "right": 0.5, "won": False},
+        {"row": 4, "right": 0.25, "won": True},
+    ]
+    shown_by(
+        page, "heatmap", {"columns": ["ce", "js"], "rows": [{"title": "x", "clean": 1, "cells": cells}], "note": ""}
+    )
+    page.get_by_role("button", name="x, js: 25.0 % of pixels right").click()
+    assert page.evaluate("seen") == [{"row": 4}]
+    assert page.locator("#one [aria-pressed=true]").all_inner_texts() == ["25.0 ◆"]
+    assert ends(page)
+
+
+@pytest.mark.browser
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_click_on_a_picture_gives_its_pixel(page):
+    url = png_url(np.full((20, 40, 3), 100, np.uint8))
+    data: payloads.WhyData = {
+        "panes": [{"title": title, "caption": "", "url": url} for title in ("clean", "attacked")],
+        "size": [40, 20],
+        "point": [3, 4],
+        "scale": None,
+        "done": None,
+        "logits": [{"name": "a", "colour": [1, 2, 3], "logits": [2, -1], "probabilities": [1, 0], "isTarget": True}],
+        "note": "",
+    }
+    shown_by(page, "why", data)
+    box = page.locator("#one img").nth(1).bounding_box()
+    page.mouse.click(box["x"] + 0.51 * box["width"], box["y"] + 0.26 * box["height"])
+    assert page.evaluate("seen") == [{"x": 20, "y": 5}]
+    assert page.locator("#one .rv-logit b").all_inner_texts() == ["2.0", "-1.0"]
+    assert ends(page)
+
+
+@pytest.mark.browser
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_round_of_a_training_can_be_looked_at_while_more_come(page):
+    url = png_url(np.full((2, 3, 3), 100, np.uint8))
+    rounds: list[payloads.TrainingRound] = [{"url": url, "caption": f"{n} % right"} for n in range(4)]
+    data: payloads.TrainingData = {"size": [3, 2], "rounds": rounds[:3], "done": 0.5, "note": ""}
+    shown_by(page, "training", data)
+    titles = page.locator("#one figure strong")
+    assert titles.all_inner_texts() == ["before training", "now"]
+    page.locator("#one .rv-rounds button").nth(1).click()
+    page.evaluate("data => host('one').robviz.update(data)", data | {"rounds": rounds})
+    assert titles.all_inner_texts() == ["before training", "round 1"]
+    assert page.locator("#one .rv-rounds button").count() == 4
+    assert ends(page)
+
+
+@pytest.mark.browser
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_the_chosen_attack_of_an_ensemble_stays_while_others_run(page):
+    def row(name: str, is_there: bool) -> payloads.EnsembleRow:
+        return {"name": name, "cells": [0.5] if is_there else None, "least": [True] if is_there else None, "state": ""}
+
+    rows = [row("one", True), row("two", True), row("three", False)]
+    views = {name: frame() | {"note": f"note of {name}"} for name in ("one", "two")}
+    data = {"columns": ["right"], "rows": rows, "last": "two", "views": views}
+    shown_by(page, "ensemble", data | {"rows": [row("one", True), row("two", False), row("three", False)]})
+    page.evaluate("data => host('one').robviz.update(data)", data)
+    page.get_by_role("button", name="one", exact=True).click()
+    page.wait_for_function("() => host('one').innerText.includes('note of one')")
+    assert page.evaluate("document.activeElement.textContent") == "one"
+    page.evaluate("data => host('one').robviz.update(data)", data | {"views": {"two": views["two"]}})
+    assert page.locator("#one [scope=row] [aria-pressed=true]").all_inner_texts() == ["one"]
+    assert ends(page)
+
+
+@pytest.mark.browser
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_cell_of_the_transfer_table_shows_its_view(page):
+    cells: list[payloads.TransferCell] = [
+        {"name": "m/clean", "right": 1, "state": ""},
+        {"name": "m/m", "right": 0.25, "state": ""},
+    ]
+    data: payloads.TransferData = {
+        "columns": [{"title": "not attacked", "source": "clean"}, {"title": "attacked on m", "source": "m"}],
+        "rows": [{"name": "m", "cells": cells}],
+        "verdict": "verdict",
+        "views": {"m/clean": frame() | {"note": "seen clean"}, "m/m": frame() | {"note": "seen attacked"}},
+        "first": "m/clean",
+    }
+    shown_by(page, "transfer", data)
+    page.get_by_role("button", name="m, attacked on m: 25.0 %").click()
+    page.wait_for_function("() => host('one').innerText.includes('seen attacked')")
+    assert page.locator("#one .rv-transfer [aria-pressed=true]").get_attribute("data-cell") == "m/m"
+    assert page.locator("#one .rv-transfer small").all_inner_texts() == ["right", "own attack"]
+    assert ends(page)

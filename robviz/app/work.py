@@ -201,6 +201,24 @@ def started_by(
     stop_button.click(work.stop, None, None, api_name=f"stop_{name}", **at_once)
 
 
+class Slider(gr.Slider):
+    """A slider whose value is passed on as it came: an emptied field is the handler's to refuse, in words."""
+
+    is_template = True
+
+    def preprocess(self, payload: Any) -> Any:
+        return payload
+
+
+class Number(gr.Number):
+    """A number field whose value is passed on as it came, as by `Slider`."""
+
+    is_template = True
+
+    def preprocess(self, payload: Any) -> Any:
+        return payload
+
+
 def leave(request: gr.Request) -> None:
     """The tab was closed: end what it has begun, in every view."""
     for work in Work.views:

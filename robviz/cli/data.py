@@ -39,8 +39,8 @@ def check(context: Context, name: Name, root: Root = None, split: Split = "val")
 
     The exit status is 1 if a sample cannot be used.
     """
-    from robviz.datasets import check as find_problems
     from robviz.datasets import load_dataset
+    from robviz.datasets import validate as find_problems
     from robviz.datasets.validation import FEW
 
     dataset = load_dataset(name, split, root or context.obj)

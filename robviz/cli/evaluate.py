@@ -81,9 +81,9 @@ def require_usable(dataset: Dataset, limit: int | None, command: list[str]) -> N
 
     command: the one that lists all of them.
     """
-    from robviz.datasets import check
+    from robviz.datasets import validate
 
-    problems = check(dataset, limit)
+    problems = validate(dataset, limit)
     for problem in problems if limit is None else ():
         if not problem.stops:
             print(f"robviz: {problem.name}: {problem.reason}", file=sys.stderr)

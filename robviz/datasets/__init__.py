@@ -19,11 +19,11 @@ __all__ = [
     "Entry",
     "augmented",
     "available",
-    "check",
     "class_weights",
     "get",
     "inventory",
     "load_dataset",
+    "validate",
 ]
 
 

@@ -11,6 +11,8 @@ from robviz.types import VOID, Dataset, Sample
 
 #: The samples of an endless dataset that are read.
 FEW = 256
+#: The samples from which on it is odd that a class never occurs.
+ENOUGH = 20
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def validate(dataset: Dataset, limit: int | None = None) -> list[Problem]:
             labelled.update(sample.labels.unique().tolist())
         seen.add(sample.name)
     absent = [name for number, name in enumerate(dataset.classes) if number not in labelled]
-    if labelled - {VOID} and absent:
+    if count >= ENOUGH and labelled - {VOID} and absent:
         found.append(Problem(dataset.name, never_labelled(absent, len(dataset.classes)), stops=False))
     return found
 

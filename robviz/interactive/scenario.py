@@ -103,8 +103,11 @@ class Scenario:
 
     def check(self) -> None:
         """Raise InputError for what the widgets do not offer: fields may be empty, requests come from anywhere."""
-        if None in (self.eps_255, self.steps, self.seed):
+        numbers = (self.eps_255, self.steps, self.seed)
+        if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in numbers):
             raise InputError("ε, steps and seed must each hold a number")
+        if not all(float(value).is_integer() for value in numbers[1:]):
+            raise InputError(f"steps and seed must be whole numbers, got {self.steps} and {self.seed}")
         if not (0 <= self.eps_255 <= MAX_EPS and 1 <= self.steps <= MAX_STEPS and 0 <= self.seed <= MAX_SEED):
             raise InputError(
                 f"ε must lie in 0 .. {MAX_EPS}, steps in 1 .. {MAX_STEPS} and the seed in 0 .. {MAX_SEED}, "
