@@ -418,7 +418,7 @@ def evaluate_point(task: Task, x: Tensor, progress: float, with_gradient: bool =
 
 
 def gradient_of(total: Tensor, point: Tensor) -> Tensor:
-    """Differentiate; raises InputError where the graph does not lead to the point."""
+    """Differentiate; raises InputError if the graph does not lead to the point."""
     try:
         (gradient,) = torch.autograd.grad(total, point)
     except RuntimeError as error:
@@ -442,7 +442,7 @@ FEW = 0.05  # of the pixels; where fewer are left, what their gradient is makes 
 
 
 def trouble_of(task: Task, gradient: Tensor, loss: Tensor, predictions: Tensor) -> Tensor:
-    """Say of each image which `TROUBLES` a step is in; (B, 3) bool."""
+    """Return, for each image, which `TROUBLES` a step is in; (B, 3) bool."""
     is_left = (task.goal != VOID) & ((predictions == task.goal) if task.target is None else predictions != task.goal)
     if task.class_weights is not None:  # what weighs nothing needs no gradient
         is_left &= task.class_weights.to(task.goal.device)[task.goal.clamp_min(0)] > 0

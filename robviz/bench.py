@@ -219,7 +219,7 @@ def bench_load() -> str:
         ("  after 50", f"{found.after:.0f} MiB", "no more"),
         ("temporary files after 10 attacks", f"{found.files_warm}", ""),
         ("  after 50", f"{found.files_after}", "no more"),
-        ("20 visitors at once, the first has an answer after", f"{min(found.waits):.1f} s", ""),
+        ("20 visitors at once, the first has a result after", f"{min(found.waits):.1f} s", ""),
         ("  the last", f"{max(found.waits):.1f} s", ""),
         ("  errors", f"{len(found.errors)}", "none"),
     ]

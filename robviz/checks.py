@@ -80,7 +80,7 @@ BESIDE = 1e-2
 
 
 def relative_change(first: Tensor, second: Tensor) -> float:
-    """The largest change between two passes' logits, in shares of the largest of them, or of 1 where that is more."""
+    """Return the largest change between two passes' logits, relative to the largest logit, or to 1 if that is more."""
     return (first - second).abs().max().item() / max(1.0, first.abs().max().item())
 
 
@@ -324,13 +324,13 @@ def doubts_about(found: dict[str, float], attacked: float) -> list[str]:
     said = []
     if found["change"] > SAME:
         said.append(
-            f"the model answers at random: the logits of two passes over one picture differ by "
+            f"the model is random: the logits of two passes over one picture differ by "
             f"{100 * found['change']:.2g} %; eot=20 attacks the mean of 20 passes"
         )
     if found.get("huge", 0) > UNBROKEN:
         said.append(
-            f"{100 * found['huge']:.1f} % of the pixels of the first picture are still right under an attack of radius "
-            "128/255; expected about 0, so gradients lead nowhere or the model never answers anything else"
+            f"{100 * found['huge']:.1f} % of the pixels of the first picture are still correct under an attack at "
+            "128/255; expected about 0, so its gradients are useless or its prediction never changes"
         )
     if found.get("noise", 1) < attacked - 1e-6:
         said.append(

@@ -218,7 +218,7 @@ def pixel_loss(
     classes = logits.shape[1]
     fitting = ((classes,), (2, classes)) if name in SCORES else ((classes,),)
     if class_weights is not None and class_weights.shape not in fitting:
-        raise InputError(f"class_weights must be (K,) = ({classes},), one a class, got {tuple(class_weights.shape)}")
+        raise InputError(f"class_weights must be (K,) = ({classes},), one per class, got {tuple(class_weights.shape)}")
     loss = LOSSES[name](logits, labels, class_weights, progress)
     return loss.masked_fill(labels == VOID, 0)
 

@@ -199,7 +199,7 @@ def attacked_outcomes(
 
 
 def weights_for(loss: str, dataset: Dataset) -> Tensor | None:
-    """The class weights where a loss takes them: a dataset may have to count pixels first."""
+    """Return the class weights if a loss needs them: a dataset may have to count pixels first."""
     return dataset.class_weights if loss in BALANCED else None
 
 
@@ -391,7 +391,7 @@ def build_plan(
     precision: str,
     eot: int = 1,
 ) -> tuple[Plan, dict[str, str]]:
-    """All that decides the outcome, and the digests of the samples in it by name."""
+    """Return everything that decides the outcome, including the digests of the samples by name."""
     check_eps(eps)
     check_whole("eot", eot, 1)
     if images < 1:

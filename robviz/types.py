@@ -107,7 +107,7 @@ class Dataset(ABC):
 
     @property
     def is_endless(self) -> bool:
-        """Whether samples are drawn as they are asked for, so that nobody can read all of them."""
+        """Return True if samples are drawn when they are asked for, so that nobody can read all of them."""
         return False
 
     @property

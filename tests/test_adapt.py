@@ -216,8 +216,8 @@ def test_output_chooses_by_key_or_function():
 @pytest.mark.parametrize(
     ("module", "arguments", "says"),
     [
-        (lambda x: (x, x), {}, r"float tensor \(B, K, h, w\) or a dictionary .* got a tuple; output= chooses"),
-        (lambda x: {"a": x, "b": x}, {}, "got a dict of 'a', 'b'; output= chooses"),
+        (lambda x: (x, x), {}, r"float tensor \(B, K, h, w\) or a dictionary .* got a tuple; output= selects"),
+        (lambda x: {"a": x, "b": x}, {}, "got a dict of 'a', 'b'; output= selects"),
         (lambda x: {"a": x}, {"output": "b"}, "output='b' is not in what the module returned, a dict of 'a'"),
         (lambda x: x.argmax(1), {}, r"got torch.int64 \(1, 64, 64\)"),
         (fixed([1.0, 2.0]), {}, "returned 2 channels, but 3 classes were given"),
@@ -234,11 +234,15 @@ def test_output_chooses_by_key_or_function():
         (fixed([0.0] * 3), {"palette": [(0, 0, 0)]}, "the palette has 1 colours for 3 classes"),
         (fixed([0.0] * 3), {"class_map": {"a": "road"}}, "give dataset= too"),
         (fixed([0.0] * 3), {"dataset": Streets()}, "no class of the model is mapped to one of streets's"),
-        (fixed([0.0] * 3), {"dataset": Streets(), "class_map": {"z": "road"}}, "'z', which is no class of the model"),
+        (
+            fixed([0.0] * 3),
+            {"dataset": Streets(), "class_map": {"z": "road"}},
+            "'z', which is not a class of the model",
+        ),
         (
             fixed([0.0] * 3),
             {"dataset": Streets(), "class_map": {"a": 4}},
-            "4, which is no class of streets; it has road",
+            "4, which is not a class of streets; it has road",
         ),
         ("missing.pt", {}, "there is no file missing.pt"),
     ],
@@ -376,7 +380,10 @@ def test_a_function_of_ones_own_is_evaluated_from_the_command_line(builder, give
         ("broken:build", "cannot import broken: ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
         ("builder:missing", "builder has no function 'missing'; expected one that returns a model"),
         ("builder:BUILDER", "builder has no function 'BUILDER'"),
-        ("builder:numbers", "builder:numbers must return a torch.nn.Module, got list; robviz.models.adapt makes one"),
+        (
+            "builder:numbers",
+            "builder:numbers must return a torch.nn.Module, got list; robviz.models.adapt can make one",
+        ),
         ("photos-cleen", "unknown model 'photos-cleen'; choose from: camvid-at"),
     ],
 )

@@ -108,7 +108,7 @@ def test_pictures_of_one_name_get_folders_of_their_own(tmp_path):
 
 @pytest.mark.parametrize(
     ("paths", "says"),
-    [([], "nothing to attack"), (["none.png"], "there is no picture"), (["empty"], "holds no picture")],
+    [([], "nothing to attack"), (["none.png"], "there is no picture"), (["empty"], "does not contain a picture")],
 )
 def test_where_there_is_no_picture_one_sentence_says_so(tmp_path, paths, says):
     (tmp_path / "empty").mkdir()

@@ -86,7 +86,7 @@ def test_stop_keeps_the_last_round_and_a_killed_process_is_one_sentence(server, 
     until(lambda: trainings(process))
     for pid in trainings(process):
         psutil.Process(pid).kill()
-    with pytest.raises(AppError, match="ended by itself"):
+    with pytest.raises(AppError, match="the training process died"):
         job.result(timeout=PATIENCE)
     assert client.predict("chelsea", "photos-onestep", 1, 2, 1, api_name="/train")[0]["done"] == 1
 

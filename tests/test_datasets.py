@@ -292,7 +292,10 @@ def test_masks_of_colours_and_of_sixteen_bits_become_labels(tmp_path):
         ("{classes: [a, b], labels: colours, splits: {}}", "masks of colours need the classes' colours"),
         ("{classes: {a: [0, 0, 1], b: [0, 0, 1]}, labels: colours, splits: {}}", "have the same colour"),
         ("{classes: [a, b], void: none, splits: {}}", "expected void to be a number, or a list of such, got 'none'"),
-        ("{classes: [a, b], class_weights: [1], splits: {}}", r"class_weights to be 2 numbers, one a class, got \[1\]"),
+        (
+            "{classes: [a, b], class_weights: [1], splits: {}}",
+            r"class_weights to be 2 numbers, one per class, got \[1\]",
+        ),
         ("{classes: [a, b], name: 7, splits: {}}", "expected name to be a text, got 7"),
         ("{classes: [a, b], splits: {}}", "expected splits to name at least one split, got {}"),
         ("{classes: [a, b], splits: {val: images}}", "the split 'val' to be a mapping with images, list, masks"),
@@ -603,7 +606,7 @@ def test_archives_that_lead_out_of_their_folder_are_refused(tmp_path, name):
         archive.writestr(name, "x")
     fine, bad = tarfile.TarInfo("fine"), tarfile.TarInfo(name)
     for archive in (tmp_path / "bad.zip", tar_of(tmp_path / "bad.tar", fine, bad)):
-        with pytest.raises(ValueError, match="which leads out of its folder; nothing of it was kept"):
+        with pytest.raises(ValueError, match="which lies outside its folder; nothing was unpacked"):
             extract_archive(archive, tmp_path / "into")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.tar", "bad.zip"]
 

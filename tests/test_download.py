@@ -367,7 +367,7 @@ def test_a_change_in_the_cache_is_noticed(row, cache, damage):
     else:
         path.with_suffix(".sha256").write_text("")
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"is not as it was written, by its SHA-256; delete it"):
+    with pytest.raises(ValueError, match=r"is corrupted \(SHA-256 mismatch\); delete it"):
         load_model("tiny")
 
 
@@ -475,7 +475,7 @@ def test_the_command_lists_fetches_and_verifies(row, cache, capsys):
     cli.main(["download", "--verify"])
     assert capsys.readouterr().out == "tiny: intact\ntiny-backbone: intact\n"
     Path(printed[0]).write_bytes(b"")
-    with pytest.raises(SystemExit, match=r"robviz: .*tiny.safetensors is not as it was written"):
+    with pytest.raises(SystemExit, match=r"robviz: .*tiny.safetensors is corrupted"):
         cli.main(["download", "--verify"])
 
 

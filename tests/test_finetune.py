@@ -241,7 +241,7 @@ def test_a_full_disk_is_told_in_one_sentence_and_leaves_the_last_state(tmp_path,
 
 def test_a_damaged_state_is_refused_in_one_sentence(tmp_path):
     (tmp_path / STATE).write_bytes(b"no state")
-    with pytest.raises(ValueError, match=r"state.pt is damaged; begin anew with resume=False or --restart"):
+    with pytest.raises(ValueError, match=r"state.pt is damaged; start over with resume=False or --restart"):
         next(train(Training(Net(), TINY, 2), TrainingImages(TINY, Squares()), tmp_path, workers=0))
 
 
@@ -489,7 +489,7 @@ def test_a_recipe_ends_in_a_checkpoint_that_opens_and_a_card_that_tells_how(fold
     monkeypatch.setattr("robviz.finetune.follow.train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(recipe, tmp_path, **options)
-    assert f"stopped; the same command goes on from the last good state in {tmp_path}" in capsys.readouterr().err
+    assert f"stopped; the same command resumes from the last good state in {tmp_path}" in capsys.readouterr().err
     so_far = tmp_path / "tiny.training" / "tiny.safetensors"
     assert load_model(so_far)(torch.rand(1, 3, 64, 64)).shape == (1, 2, 64, 64)
     with pytest.raises(ValueError, match=r"another run .*learning_rate: 0.001 there, 0.5 asked for"):

@@ -107,7 +107,7 @@ def test_a_process_that_is_killed_is_one_sentence_here(sample, tmp_path):
     next(run)
     for pid in children() - before:
         os.kill(pid, signal.SIGKILL)
-    with pytest.raises(ValueError, match=r"ended by itself \(exit code -9\)"):
+    with pytest.raises(ValueError, match=r"the training process died \(exit code -9\)"):
         list(run)
 
 

@@ -106,7 +106,7 @@ def test_of_raw_and_averaged_weights_it_is_said_which_were_taken_and_how_to_take
 def test_averaged_weights_alone_are_taken_and_said(weights):
     averaged = {"n_averaged": torch.tensor(9), **{f"module.{name}": value for name, value in weights[1].items()}}
     for source in (averaged, {"ema_state_dict": weights[1]}, {"averaged": averaged}):
-        with pytest.warns(UserWarning, match="took averaged weights; the checkpoint holds no others"):
+        with pytest.warns(UserWarning, match="took the averaged weights, the only ones in the checkpoint"):
             assert same(loaded(source), weights[1])
         assert same(loaded(source, averaged=True), weights[1])
         with pytest.raises(ValueError, match="averaged=False asks for raw weights, which the checkpoint does not hold"):

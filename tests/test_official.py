@@ -161,9 +161,9 @@ def test_what_is_missing_or_no_yaml_is_told_in_one_sentence(tmp_path):
     with pytest.raises(ValueError, match=r"file.yaml lacks SCHEDULER.POWER; expected the keys of the official"):
         official.training(written(tmp_path, values))
     (tmp_path / "broken.yaml").write_text("TRAIN: [")
-    with pytest.raises(ValueError, match=r"broken.yaml is no configuration: while parsing"):
+    with pytest.raises(ValueError, match=r"broken.yaml is not a configuration: while parsing"):
         official.training(tmp_path / "broken.yaml")
-    with pytest.raises(ValueError, match=r"absent.yaml is no configuration: .*No such file"):
+    with pytest.raises(ValueError, match=r"absent.yaml is not a configuration: .*No such file"):
         official.training(tmp_path / "absent.yaml")
     with pytest.raises(ValueError, match=r"EVAL.MODEL_PATH is empty; write the path of the checkpoint there"):
         official.evaluation(written(tmp_path, values))

@@ -4,6 +4,8 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import httpx
@@ -107,9 +109,23 @@ def wheel(tmp_path_factory) -> Path:
     built = tmp_path_factory.mktemp("wheel")
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(built), str(ROOT))
     (path,) = built.glob("*.whl")
+    assert path.stat().st_size < 60e6
+    assert "robviz/py.typed" in zipfile.ZipFile(path).namelist()
     target = tmp_path_factory.mktemp("installed")
     run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(path))
     return target
+
+
+@pytest.mark.slow
+def test_a_source_distribution_holds_what_a_packager_needs(tmp_path):
+    run(sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", str(tmp_path), str(ROOT))
+    (path,) = tmp_path.glob("*.tar.gz")
+    assert path.stat().st_size < 60e6
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml", "mkdocs.yml", "docs/index.md"} <= names
+    assert {"robviz/__init__.py", "tests/test_package.py", "checkpoints/photos-robust.safetensors"} <= names
+    assert not any(name.startswith((".venv", "site/", "dist/")) for name in names)
 
 
 @pytest.mark.slow

@@ -192,19 +192,19 @@ def config(packed: bytes, **changes) -> io.BytesIO:
 @pytest.mark.parametrize(
     ("hostile", "says"),
     [
-        (lambda packed: io.BytesIO(b"PK no zip"), "no zip"),
-        (lambda packed: io.BytesIO(packed[: len(packed) // 2]), "no zip"),
+        (lambda packed: io.BytesIO(b"PK no zip"), "not a zip"),
+        (lambda packed: io.BytesIO(packed[: len(packed) // 2]), "not a zip"),
         (lambda packed: rezipped(packed, **{"../../evil.py": b"x"}), "not saved by robviz"),
         (lambda packed: rezipped(packed, **{"reference.png": None}), "not saved by robviz"),
         (bomb, "larger than 4 MiB"),
         (big_picture, "at most 256 pixels"),
-        (lambda packed: rezipped(packed, **{"picture.png": b"GIF89a"}), "no PNG"),
+        (lambda packed: rezipped(packed, **{"picture.png": b"GIF89a"}), "not a PNG"),
         (lambda packed: rezipped(packed, **{"perturbation.npy": b"\x93NUMPY"}), "not the difference"),
         (lambda packed: rezipped(packed, **{"config.json": b"[" * 100000}), "not what robviz saves"),
         (lambda packed: config(packed, setting={"model": "../x"}), "model must be one of"),
         (lambda packed: config(packed, setting=3), "not what robviz saves"),
         (lambda packed: config(packed, steps_made=10**9), "other steps"),
-        (lambda packed: config(packed, loss_of_each_step=[float("nan")]), "no numbers"),
+        (lambda packed: config(packed, loss_of_each_step=[float("nan")]), "not numbers"),
         (lambda packed: config(packed, setting={"eps": 1, "photo": "coffee"}), "more than its ε"),
     ],
 )

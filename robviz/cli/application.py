@@ -17,7 +17,7 @@ PANELS = SEE, MEASURE, TRAIN, DATA, MAINTAIN = "See", "Measure", "Train", "Data 
 
 
 class Panels(TyperGroup):
-    """The commands in the order of `PANELS`, within one as they were added."""
+    """List the commands in the order of `PANELS`, and within one as they were added."""
 
     def panel(self, name: str) -> str:
         return getattr(self.commands[name], "rich_help_panel", None) or MAINTAIN
@@ -49,7 +49,7 @@ def group(name: str, panel: str, **options: Any) -> typer.Typer:
 
 
 class MultiValueCommand(TyperCommand):
-    """A command whose repeatable options also take several values at once: `--seeds 0 1 2`."""
+    """Let repeatable options also take several values at once: `--seeds 0 1 2`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         repeatable = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}

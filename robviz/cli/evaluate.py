@@ -70,7 +70,7 @@ def model_of(name: str, device: str | None) -> nn.Module:
         ) from error
     if not isinstance(model, nn.Module):
         raise InputError(
-            f"{name} must return a torch.nn.Module, got {type(model).__name__}; robviz.models.adapt makes one of it"
+            f"{name} must return a torch.nn.Module, got {type(model).__name__}; robviz.models.adapt can make one"
         )
     model.made_by = build  # its code is part of what an evaluation is about
     return model.to(place)
@@ -95,7 +95,7 @@ def require_usable(dataset: Dataset, limit: int | None, command: list[str]) -> N
 
 
 def check_command(name: str, split: str, root: str | None) -> list[str]:
-    """The command that lists what is wrong with a split of a dataset."""
+    """Return the command that lists what is wrong with a split of a dataset."""
     return ["robviz", "data", "check", name, "--split", split, *(["--root", root] if root else [])]
 
 
@@ -131,9 +131,7 @@ def evaluate(
     ] = None,
     precision: Annotated[str, Option(metavar="NAME", help="Precision of the gradients: fp32, bf16 or auto.")] = "auto",
     device: Annotated[str | None, Option(help="Device such as cpu, cuda or cuda:1.", show_default="cpu")] = None,
-    eot: Annotated[
-        int, Option(metavar="N", help="Attack the mean of N passes, for a model that answers at random.")
-    ] = 1,
+    eot: Annotated[int, Option(metavar="N", help="Attack the mean of N passes, for a model with random outputs.")] = 1,
 ) -> None:
     """Attack a dataset with an ensemble of attacks and report the worst case.
 

@@ -29,7 +29,11 @@ def app(
     ] = None,
     max_visitors: Annotated[
         int | None,
-        Option(metavar="N", help="Pages open at a time.", show_default="20 where others can reach the app, else any"),
+        Option(
+            metavar="N",
+            help="Pages that may be open at the same time.",
+            show_default="20 where others can reach the app, else any",
+        ),
     ] = None,
     no_upload: Annotated[bool, Option("--no-upload", help="Refuse every file from visitors.")] = False,
 ) -> None:

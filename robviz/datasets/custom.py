@@ -157,7 +157,7 @@ def read_weights(path: Path, value: Any, count: int) -> tuple[float, ...] | None
         or len(value) != count
         or not all(isinstance(weight, (int, float)) and 0 <= weight < float("inf") for weight in value)
     ):
-        raise InputError(f"{path}: expected class_weights to be {count} numbers, one a class, got {value!r}")
+        raise InputError(f"{path}: expected class_weights to be {count} numbers, one per class, got {value!r}")
     return tuple(map(float, value))
 
 

@@ -9,7 +9,7 @@ from robviz.types import Dataset, Sample
 
 
 def sample_digest(sample: Sample) -> str:
-    """SHA-256 of a sample's picture and labels."""
+    """Return the SHA-256 of a sample's picture and labels."""
     digest = hashlib.sha256()
     for part in (sample.image, sample.labels):
         digest.update(f"{part.dtype} {tuple(part.shape)} ".encode())
@@ -18,7 +18,7 @@ def sample_digest(sample: Sample) -> str:
 
 
 def digests_of(dataset: Dataset, count: int) -> dict[str, str]:
-    """The digests of the first `count` samples by `number name`, in their order. Reads each once."""
+    """Return the digests of the first `count` samples by `number name`, in order; reads each sample once."""
     samples = ((index, dataset[index]) for index in range(count))
     return {f"{index} {sample.name}": sample_digest(sample) for index, sample in samples}
 

@@ -28,7 +28,7 @@ def require_inside(member: str) -> None:
     """Raise InputError for a path outside the folder that the archive is unpacked into."""
     posix, windows = PurePosixPath(member), PureWindowsPath(member)
     if posix.is_absolute() or windows.drive or windows.root or ".." in windows.parts:
-        raise InputError(f"the archive holds {member!r}, which leads out of its folder; nothing of it was kept")
+        raise InputError(f"the archive holds {member!r}, which lies outside its folder; nothing was unpacked")
 
 
 def extract_archive(archive: Path, folder: Path) -> None:

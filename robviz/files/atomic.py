@@ -24,7 +24,7 @@ def writable(place: Path) -> Iterator[None]:
         if error.errno == errno.ENOSPC:
             raise
         if isinstance(error, (FileExistsError, NotADirectoryError)):
-            raise InputError(f"cannot write to {place}: it is a file or lies below one; give a folder") from error
+            raise InputError(f"cannot write to {place}: it is a file, or its parent is one; give a folder") from error
         where, why = error.filename or place, error.strerror or error
         raise InputError(f"cannot write to {where}: {why}; give a folder that can be written") from error
 

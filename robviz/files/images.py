@@ -63,7 +63,7 @@ def range_of(image: Image.Image, name: str) -> Range:
         return 0.0, 65535.0
     low, high = image.getextrema()
     raise InputError(
-        f"{name} holds whole numbers of 32 bits, {low} .. {high}, whose white nobody knows: expected 8 or 16 bits, or "
+        f"{name} holds whole numbers of 32 bits, {low} .. {high}, whose range is unknown: expected 8 or 16 bits, or "
         "floats in 0 .. 1; convert it, or declare `range: [black, white]` in the dataset's card"
     )
 

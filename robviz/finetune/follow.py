@@ -129,7 +129,7 @@ def telling_of_a_stop(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print(f"stopped; the same command goes on from the last good state in {folder}", file=sys.stderr)
+        print(f"stopped; the same command resumes from the last good state in {folder}", file=sys.stderr)
         raise
 
 

@@ -22,7 +22,7 @@ def initial_model(recipe: Recipe, num_classes: int) -> nn.Module:
         if load_imagenet is None:
             raise InputError(
                 f"there are no ImageNet weights for {recipe.architecture}; set initial to the path of a classifier's "
-                "checkpoint, or to null to start from nothing"
+                "checkpoint, or to null to start from scratch"
             )
         load_imagenet(model)
         return model

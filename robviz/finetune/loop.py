@@ -117,7 +117,7 @@ class Training:
         try:
             state = torch.load(folder / STATE, map_location=self.accelerator.device, weights_only=True)
         except Exception as error:  # a damaged file raises just about anything
-            raise InputError(f"{folder / STATE} is damaged; begin anew with resume=False or --restart") from error
+            raise InputError(f"{folder / STATE} is damaged; start over with resume=False or --restart") from error
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -132,7 +132,7 @@ def must_fit(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"cannot save the training in {folder} ({error}); the last one there is intact: make room and go on"
+            f"cannot save the training in {folder} ({error}); the last saved state is intact: make room and resume"
         ) from error
 
 

@@ -163,7 +163,7 @@ CAMVID = (
 )
 
 #: Table 3 on photos: a small network of the paper's family learns from nothing to tell single objects, cleanly and
-#: adversarially; adversarial training goes on from either backbone (AT, PIR-AT), by its attack steps and iterations.
+#: adversarially; adversarial training continues from either backbone (AT, PIR-AT), by its attack steps and iterations.
 CLASSIFIER = Recipe(
     "mini-classifier",
     initial=None,

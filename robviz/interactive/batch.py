@@ -77,7 +77,9 @@ def pictures_in(paths: Iterable[Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
             if not inside:
-                raise InputError(f"the folder {path} holds no picture; expected files of {', '.join(SUFFIXES)}")
+                raise InputError(
+                    f"the folder {path} does not contain a picture; expected files ending in {', '.join(SUFFIXES)}"
+                )
             found += inside
         elif path.is_file():
             found.append(path)

@@ -28,7 +28,7 @@ VOID_BYTE = 255
 PICTURE_FILES = {"picture.png": "image", "attacked.png": "attacked"}
 MASK_FILES = {"mask_clean.png": "before", "mask_attacked.png": "after", "reference.png": "reference"}
 NAMES = {*PICTURE_FILES, *MASK_FILES, "perturbation.npy", "config.json"}
-#: A file in the zip holds at most so many bytes, packed and unpacked.
+#: The largest size of a file in the zip, packed and unpacked.
 MAX_BYTES = 4 * 2**20
 
 
@@ -84,7 +84,7 @@ def unzipped(file: str | Path | io.BytesIO) -> dict[str, bytes]:
                 )
             found = {entry.filename: packed.open(entry).read(MAX_BYTES + 1) for entry in entries}
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
-        raise InputError("this file is no zip, or a damaged one; choose one that robviz saved") from error
+        raise InputError("this file is not a zip, or it is damaged; choose one that robviz saved") from error
     return found
 
 
@@ -100,7 +100,7 @@ def decode_png(name: str, content: bytes, mode: str) -> np.ndarray:
     except InputError:
         raise
     except DAMAGED as error:
-        raise InputError(f"{name} in this zip is no PNG, or a damaged one; save the attack again") from error
+        raise InputError(f"{name} in this zip is not a PNG, or it is damaged; save the attack again") from error
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def parse_config(config: bytes) -> tuple[Scenario, int, tuple[float, ...], tuple
     except (KeyError, TypeError, UnicodeDecodeError, RecursionError, json.JSONDecodeError, OverflowError) as error:
         raise InputError("config.json in this zip is not what robviz saves; save the attack again") from error
     if not (0 <= made <= setting.steps and all(1 <= len(curve) <= setting.steps + 1 for curve in curves)):
-        raise InputError("config.json in this zip tells of other steps than its setting; save the attack again")
+        raise InputError("config.json in this zip has other steps than its setting; save the attack again")
     if not all(np.isfinite(curve).all() for curve in curves):
-        raise InputError("config.json in this zip holds values that are no numbers; save the attack again")
+        raise InputError("config.json in this zip holds values that are not numbers; save the attack again")
     return setting, made, curves[0], curves[1]

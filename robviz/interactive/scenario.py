@@ -132,7 +132,8 @@ class Scenario:
         parts = self.region.split(",")
         if len(parts) != 4 or not all(part.strip().isascii() and part.strip().isdigit() for part in parts):
             raise InputError(
-                f"a region is left, top, right, bottom in pixels, as 20, 30, 90, 80; got {self.region[:40]!r}"
+                "a region is given as left, top, right, bottom in pixels, such as 20, 30, 90, 80; "
+                f"got {self.region[:40]!r}"
             )
         left, top, right, bottom = (min(int(part), LONGER_SIDE) for part in parts)
         if left >= right or top >= bottom:

@@ -29,7 +29,7 @@ from robviz.models import Card, save_checkpoint, shipped_models
 from robviz.types import InputError, Sample
 
 PROBE_SPLIT, PROBE_IMAGES = "val-128", 4
-PICTURE_STEPS = 10  # of the attack on the picture, each round anew
+PICTURE_STEPS = 10  # of the attack on the picture in each round
 POLL_SECONDS = 0.2  # seconds between two looks at the other process
 
 
@@ -180,7 +180,7 @@ def train_in_subprocess(
     except EOFError as error:
         process.join()
         raise InputError(
-            f"the training ended by itself (exit code {process.exitcode}); perhaps the memory was too small: try again"
+            f"the training process died (exit code {process.exitcode}); possibly out of memory; try again"
         ) from error
     finally:
         process.terminate()

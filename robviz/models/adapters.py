@@ -46,14 +46,14 @@ def chosen_output(answer: Any, output: Output) -> Any:
 
 
 def background_and(logit: Any) -> Any:
-    """Two classes of one logit for the foreground: the background's is 0."""
+    """Make two classes of one logit for the foreground, with 0 for the background."""
     if not (isinstance(logit, Tensor) and logit.ndim == 4 and logit.shape[1] == 1):
         raise InputError(f'output="binary" is for one logit a pixel, (B, 1, h, w); the module returned {told(logit)}')
     return torch.cat([torch.zeros_like(logit), logit], 1)
 
 
 def names_of(classes: Any, channels: str = "channel") -> tuple[str, ...]:
-    """The names of the classes in their order: of a sequence, or of a mapping such as id2label by its numbers.
+    """Return the names of the classes in order: of a sequence, or of a mapping such as id2label by its numbers.
 
     Raises InputError for anything else.
     """
@@ -80,7 +80,7 @@ def checked(logits: Any, channels: int) -> Tensor:
     if not (isinstance(logits, Tensor) and logits.is_floating_point() and logits.ndim == 4):
         raise InputError(
             "the module must return logits, a float tensor (B, K, h, w) or a dictionary with one under "
-            f"{' or '.join(map(repr, KEYS))}; got {told(logits)}; output= chooses, by a key or a function of the answer"
+            f"{' or '.join(map(repr, KEYS))}; got {told(logits)}; output= selects them, by a key or a function"
         )
     if logits.shape[1] == 1:
         raise InputError(
@@ -131,7 +131,7 @@ class Adapted(nn.Module):
         self.multiple_of = multiple_of
 
     def describe(self) -> dict[str, Any]:
-        """What `adapt` was told, ready for JSON; functions by name."""
+        """Return the options that `adapt` was given, ready for JSON; functions by name."""
         output = getattr(self.output, "__qualname__", type(self.output).__name__)
         return {
             "output": output if callable(self.output) else self.output,
@@ -179,7 +179,7 @@ def opened(path: Path) -> nn.Module:
     except (RuntimeError, BadZipFile) as error:
         kind = "torch.export" if path.suffix == ".pt2" else "TorchScript"
         raise InputError(
-            f"{path} is no {kind} file: {str(error).splitlines()[0]}; "
+            f"{path} is not a {kind} file: {str(error).splitlines()[0]}; "
             "open a state dict or a pickled module yourself and give the module"
         ) from error
 
@@ -198,7 +198,9 @@ def channels_of(key: str | int, names: Mapping[int, str], whose: str) -> list[in
     """Return the channels that a key of a class map means: that index, or all with that name."""
     found = [i for i, name in names.items() if key in (i, name)]
     if not found:
-        raise InputError(f"class_map holds {key!r}, which is no class of {whose}; it has {', '.join(names.values())}")
+        raise InputError(
+            f"class_map holds {key!r}, which is not a class of {whose}; it has {', '.join(names.values())}"
+        )
     return found
 
 
@@ -217,7 +219,7 @@ def targets_of(
     names = {i: name for i, name in enumerate(classes) if i != void_index}
     targets = [-1] * len(classes)
     if dataset is None and class_map is not None:
-        raise InputError("class_map leads to the classes of a dataset; give dataset= too")
+        raise InputError("class_map maps to the classes of a dataset; give dataset= too")
     if dataset is None or (class_map is None and list(names.values()) == list(dataset.classes)):
         for k, i in enumerate(names):
             targets[i] = k
@@ -229,7 +231,7 @@ def targets_of(
         if class_map and unmatched:
             warnings.warn(
                 f"the model has no class named {', '.join(unmatched)} and will never predict them; "
-                "class_map= can lead others there (given at all, it is taken as complete)",
+                "class_map= can map others to it (if given, it must be complete)",
                 stacklevel=3,
             )
     if not class_map:
@@ -292,7 +294,7 @@ def try_out(model: Adapted, size: tuple[int, int]) -> None:
     if not logits.requires_grad:
         raise InputError(
             "no gradient leads from the module's logits to the picture, so no attack can start; "
-            "is there a torch.no_grad, an argmax or numpy on the way?"
+            "remove any torch.no_grad, argmax, detach or numpy from it"
         )
     if gradient is not None and not gradient.isfinite().all():
         warnings.warn(

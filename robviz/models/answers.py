@@ -31,7 +31,7 @@ def advice_for(answer: Any) -> str:
         return f"{ADAPT}, output=0) takes the first"
     if isinstance(answer, Tensor) and not answer.is_floating_point():
         return "return the scores of the classes, before the argmax"
-    return f"{ADAPT}, output=lambda answer: ...) takes them out"
+    return f"{ADAPT}, output=lambda answer: ...) selects them"
 
 
 def logits_of(answer: Any, images: Tensor, num_classes: int | None = None) -> Tensor:

@@ -104,7 +104,7 @@ def chosen_state(source: str | Path | State, averaged: bool | None = None) -> Ch
     if averaged is None and raw and means:
         told = f"took the raw weights under {raw[0]!r}; averaged=True takes those averaged under {means[0]!r}"
     elif averaged is None and is_average:
-        told = "took averaged weights; the checkpoint holds no others"
+        told = "took the averaged weights, the only ones in the checkpoint"
     return Chosen(unwrapped(state), told)
 
 

@@ -8,7 +8,7 @@ from robviz.types import InputError
 
 
 def devices() -> list[str]:
-    """Names of the devices that this machine has."""
+    """Return the names of the devices that this machine has."""
     found = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
     return [*found, "mps"] if torch.backends.mps.is_available() else found
 

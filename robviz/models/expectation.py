@@ -12,7 +12,7 @@ from robviz.types import check_whole
 
 
 class Expectation(nn.Module):
-    """The mean of the logits of several passes (expectation over transformation, Athalye et al., ICML 2018)."""
+    """Average the logits of several passes (expectation over transformation, Athalye et al., ICML 2018)."""
 
     def __init__(self, model: nn.Module, draws: int) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class Expectation(nn.Module):
         self.model, self.draws = model, draws
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] to logits (B, K, H, W)."""
+        """Map images (B, 3, H, W) in [0, 1] to logits (B, K, H, W)."""
         total = self.model(images)
         for _ in range(self.draws - 1):
             total = total + self.model(images)
@@ -30,7 +30,7 @@ class Expectation(nn.Module):
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Let torch draw from a seed inside, and go on as before afterwards."""
+    """Let torch draw from a seed inside, and restore its state afterwards."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

@@ -1,6 +1,6 @@
-"""Say what decides a model's answers beside its weights: its settings, its wrapping, and the code of one's own.
+"""The identity of a model beyond its weights: its settings, its wrapping, and the user's own code.
 
-Together with `fingerprint`, which covers the weights, this tells two models apart whose figures may differ.
+Together with `fingerprint`, which covers the weights, this distinguishes two models whose figures may differ.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def short(content: bytes) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A value as text where it consists of numbers, names and tensors; `UNKNOWN` otherwise."""
+    """Return a value as text if it consists of numbers, names and tensors; `UNKNOWN` otherwise."""
     if value is None or isinstance(value, (bool, int, float, str, bytes, torch.dtype)):
         return repr(value)
     if isinstance(value, Tensor):
@@ -46,7 +46,7 @@ def plain(value: Any) -> Any:
 
 
 def settings_of(module: nn.Module) -> Iterator[str]:
-    """What a module was told, such as a stride or a slope, and the buffers that no state dict holds."""
+    """Return the settings of a module, such as a stride or a slope, and the buffers that no state dict holds."""
     for name, value in sorted(vars(module).items()):
         if not name.startswith("_") and name not in ("training", "card") and plain(value) is not UNKNOWN:
             yield f"{name}={plain(value)}"
@@ -57,7 +57,7 @@ def settings_of(module: nn.Module) -> Iterator[str]:
 
 
 def is_own(module: str | None) -> bool:
-    """Whether a module, by name, is neither Python's, nor an installed package's, nor robviz's."""
+    """Return True if a module, by name, is neither Python's, nor an installed package's, nor robviz's."""
     root = (module or "").partition(".")[0]
     if not root or root in ("robviz", "builtins") or root in sys.stdlib_module_names - {"__main__"}:
         return False
@@ -66,7 +66,7 @@ def is_own(module: str | None) -> bool:
 
 
 def source_of(thing: Any) -> str:
-    """The source without comments and layout, or, where there is none, the byte code."""
+    """Return the source without comments and layout or, if there is none, the byte code."""
     try:
         source = textwrap.dedent(inspect.getsource(thing))
     except (OSError, TypeError):
@@ -86,7 +86,7 @@ def functions_of(kind: type) -> list[FunctionType]:
 
 
 def names_in(code: CodeType) -> set[str]:
-    """The names that a function's code looks up, with those of the functions inside of it."""
+    """Return the names that a function's code looks up, with those of the functions inside it."""
     inside = (names_in(part) for part in code.co_consts if isinstance(part, CodeType))
     return set(code.co_names).union(*inside)
 

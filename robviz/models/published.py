@@ -197,7 +197,7 @@ def verify(name: str) -> None:
     """Raise InputError unless the tensors in the cache are the bytes that were written there."""
     path = cached_path(name)
     if sha256(path) != sums(name).get(path.name):
-        raise InputError(f"{path} is not as it was written, by its SHA-256; delete it, and it will be fetched anew")
+        raise InputError(f"{path} is corrupted (SHA-256 mismatch); delete it and it will be downloaded again")
 
 
 def sums_path(name: str) -> Path:

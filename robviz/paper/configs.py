@@ -58,7 +58,7 @@ class Config:
             text = self.path.read_text(encoding="utf-8")
             self.values = yaml.safe_load(UNCLOSED.sub(r"\1\2\3\2", text))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(f"{path} is no configuration: {' '.join(str(error).split())}") from error
+            raise InputError(f"{path} is not a configuration: {' '.join(str(error).split())}") from error
 
     def get(self, key: str, kind: type) -> Any:
         """Return the value under `SECTION.KEY`, which must be of this kind."""

@@ -295,7 +295,7 @@ def to_html(lines: Sequence[Line]) -> str:
         ),
         rows="\n".join(html_row(line, letters[line.conditions]) for line in lines),
         groups="".join(group_item(letter, conditions, lines) for conditions, letter in letters.items()),
-        curves="\n".join(curves_of(lines)) or "<p>There is no model here at more than one radius.</p>",
+        curves="\n".join(curves_of(lines)) or "<p>No model was evaluated at more than one radius.</p>",
         details="\n".join(details_of(line, letters[line.conditions]) for line in lines if line.by_class),
     )
 

@@ -25,11 +25,11 @@ from robviz.types import Dataset, InputError
 
 @dataclass(frozen=True)
 class Minimal:
-    """The smallest radii found for some images of a dataset.
+    """Hold the smallest radii found for some images of a dataset.
 
     Attributes:
-        plan: All that decides them: model, dataset, number of images, their crop, steps, share and versions.
-        radii_255: Of each image, in 1/255; None where no perturbation was found.
+        plan: Everything that decides them: model, dataset, number of images, their crop, steps, share and versions.
+        radii_255: Of each image, in 1/255; None if no perturbation was found.
     """
 
     plan: dict[str, Any]
@@ -41,7 +41,7 @@ class Minimal:
 
     @classmethod
     def load(cls, path: Path) -> Minimal:
-        """Raises InputError when the file is none."""
+        """Read the radii; raises InputError if the file does not hold any."""
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             return cls(values["plan"], tuple(values["radii_255"]))
@@ -52,15 +52,15 @@ class Minimal:
 def measured(
     model: torch.nn.Module, dataset: Dataset, limit: int, steps: int = 500, share: float = 0.99, crop: int | None = None
 ) -> Iterator[Minimal]:
-    """Find the smallest radius of each of the first images; yields all so far after each.
+    """Find the smallest radius of each of the first images; yields all results so far after each image.
 
     Args:
-        model: One of ours, with a card.
+        model: A model with a card.
         dataset: In the classes of the model.
         limit: How many images.
         steps: Of ALMA prox.
-        share: Of the valid pixels that must flip.
-        crop: Attack the centre of each image, a square of so many pixels, instead of all of it.
+        share: The share of the valid pixels that must flip.
+        crop: Attack a centred square of this many pixels of each image instead of all of it.
     """
     card, radii = card_of(model), []
     plan = {
@@ -84,7 +84,7 @@ def measured(
 
 
 def centre(side: int, crop: int | None) -> slice:
-    """The middle of a side."""
+    """Return the middle of a side."""
     if crop is None or crop >= side:
         return slice(None)
     return slice((side - crop) // 2, (side - crop) // 2 + crop)
@@ -101,5 +101,5 @@ def curve(found: Minimal, radii_255: Sequence[float]) -> list[float]:
 
 
 def shipped_minimal() -> dict[str, Minimal]:
-    """The radii that ship with robviz, by model."""
+    """Return the radii that ship with robviz, by model."""
     return {path.stem: Minimal.load(path) for path in sorted(bundled_path("checkpoints/minimal").glob("*.json"))}

@@ -33,7 +33,7 @@ def read_annotations(folder: Path) -> dict[str, str]:
     except ValueError as error:
         raise InputError(f"{path} does not hold notes ({error}); move it away") from error
     if not isinstance(notes, dict) or not all(isinstance(text, str) for text in notes.values()):
-        raise InputError(f"{path} does not hold notes; expected texts by image number; move it away")
+        raise InputError(f"{path} does not hold notes; expected texts by image number; move the file away")
     return notes
 
 

@@ -93,7 +93,9 @@ def failures(folder: str | Path, dataset: Dataset | None = None) -> Failures:
     """
     folder = Path(folder)
     if not (folder / "plan.json").is_file() or not (folder / "report.json").is_file():
-        raise InputError(f"{folder} holds no finished evaluation; expected what `robviz evaluate --out` writes")
+        raise InputError(
+            f"{folder} does not hold a finished evaluation; expected a folder that `robviz evaluate --out` wrote"
+        )
     report = Report.load(folder / "report.json")
     plan, classes = report.plan, tuple(report.rows[CLEAN]["iou_by_class"])
     runs = [Run(**run) for run in plan["settings"]["runs"]]

@@ -29,7 +29,7 @@ DECISIVE = ("torch", "timm")
 
 
 def decides(key: str, plan: Mapping[str, Any]) -> bool:
-    """Whether a value of a plan, by its dotted path, can change a figure. Others are recorded, but not compared."""
+    """Return True if a value of a plan, by its dotted path, can change a figure; others are recorded only."""
     if key == "threads":  # they decide how sums round on a CPU
         result: bool = plan.get("device", "cpu") == "cpu"
         return result
@@ -37,7 +37,7 @@ def decides(key: str, plan: Mapping[str, Any]) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value in a message, not too long."""
+    """Shorten a value for a message."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
@@ -107,7 +107,7 @@ class Records:
             changed = samples_that_changed(path.with_name(SAMPLES), samples)
             raise InputError(
                 f"{path.parent} holds the records of another run ({'; '.join([*differences, *changed])}); "
-                "give another folder, or resume=False to begin anew"
+                "give another folder, or resume=False to start over"
             )
         result: dict[str, Any] = there
         return result

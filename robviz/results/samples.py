@@ -45,7 +45,7 @@ def keep_samples(folder: Path, dataset: Dataset, count: int) -> None:
 
 
 class KeptSamples(Dataset):
-    """The samples that `keep_samples` wrote into the folder of an evaluation."""
+    """Read the samples that `keep_samples` wrote into the folder of an evaluation."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / FOLDER
@@ -72,5 +72,5 @@ class KeptSamples(Dataset):
 
 
 def kept_samples(folder: Path) -> KeptSamples | None:
-    """The samples in the folder of an evaluation, or None where they were not kept."""
+    """Return the samples in the folder of an evaluation, or None if they were not kept."""
     return KeptSamples(folder) if (folder / FOLDER / ABOUT).is_file() else None

@@ -76,7 +76,7 @@ def matrix_data(found: Failures, rows: pd.DataFrame) -> MatrixData:
     labels = np.sort(np.argsort(-volume, kind="stable")[:MOST_CLASSES])
     labels = labels[volume[labels] > 0]
     left_out = int((volume > 0).sum() - len(labels))
-    note = f"Pixels that were right and are not any more, {len(rows)} attacked pictures. Click a cell to see them."
+    note = f"Pixels that were correct and no longer are, {len(rows)} attacked pictures. Click a cell to see them."
     return {
         "classes": [found.classes[label] for label in labels],
         "labels": labels.tolist(),

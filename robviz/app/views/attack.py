@@ -23,9 +23,8 @@ from robviz.app.work import (
     FRAME_SECONDS,
     UPLOAD,
     VIEWER,
-    Number,
-    Slider,
     Work,
+    as_it_came,
     cached_model,
     drawn_by,
     in_turn,
@@ -270,9 +269,9 @@ def build() -> None:
             photo = gr.Dropdown([*photos(), UPLOAD], value=start.photo, label="Picture", elem_id="photo")
             upload = gr.UploadButton("Upload a picture", file_count="single", size="sm", elem_id="upload")
             model = gr.Radio(available(offline=True), value=start.model, label="Model", elem_id="model")
-            eps = Slider(0, MAX_EPS, start.eps_255, step=0.25, label="ε, in 1/255", elem_id="eps")
+            eps = as_it_came(gr.Slider(0, MAX_EPS, start.eps_255, step=0.25, label="ε, in 1/255", elem_id="eps"))
             preset = gr.Radio(list(PRESETS), value="quick", label="Preset", elem_id="preset")
-            steps = Slider(1, MAX_STEPS, start.steps, step=1, label="Steps", elem_id="steps")
+            steps = as_it_came(gr.Slider(1, MAX_STEPS, start.steps, step=1, label="Steps", elem_id="steps"))
             seconds = gr.Markdown(elem_id="estimate")
             line = queue_line("queue")
             with gr.Row():
@@ -299,7 +298,7 @@ def build() -> None:
                     label=f"Towards (with {', '.join(TARGETED)})",
                     elem_id="target",
                 )
-                seed = Number(0, precision=0, minimum=0, label="Seed", elem_id="seed")
+                seed = as_it_came(gr.Number(0, precision=0, minimum=0, label="Seed", elem_id="seed"))
         with gr.Column(scale=3, min_width=320, elem_id="result"):
             view = drawn_by(LISTENING, clean_view(start), "view")
             curve = gr.Plot(attack_curve((), start.steps), show_label=False, elem_id="curve")
