@@ -445,7 +445,9 @@ def trouble_of(task: Task, gradient: Tensor, loss: Tensor, predictions: Tensor) 
     """Return, for each image, which `TROUBLES` a step is in; (B, 3) bool."""
     is_left = (task.goal != VOID) & ((predictions == task.goal) if task.target is None else predictions != task.goal)
     if task.class_weights is not None:  # what weighs nothing needs no gradient
-        is_left &= task.class_weights.to(task.goal.device)[task.goal.clamp_min(0)] > 0
+        weights = task.class_weights.to(task.goal.device)
+        weights = weights if weights.ndim == 1 else weights[0]  # what it is worth that a pixel leaves its class
+        is_left &= weights[task.goal.clamp_min(0)] > 0
     size = gradient.abs().amax(1, keepdim=True)
     cells = [F.max_pool2d(part, CELL, ceil_mode=True)[:, 0] > 0 for part in (size, is_left[:, None].to(size))]
     leads, is_wanted = cells

@@ -294,7 +294,7 @@ def same_attack(opened, module):
 @pytest.mark.parametrize("suffix", [".pt", ".pt2"])
 def test_a_file_of_something_else_is_refused(tmp_path, suffix):
     torch.save(Bends().state_dict(), tmp_path / f"state{suffix}")
-    with pytest.raises(ValueError, match=r"is no (TorchScript|torch.export) file: .* open a state dict .* yourself"):
+    with pytest.raises(ValueError, match=r"is not a (TorchScript|torch.export) file: .* open a state dict .* yourself"):
         adapt(tmp_path / f"state{suffix}", CLASSES, **COLOURS)
 
 

@@ -63,7 +63,7 @@ def test_another_mask_is_refused_by_the_name_of_its_picture(tmp_path):
     said = refused(tmp_path, model(), Streets(flipped=(1,)))
     assert "dataset.sha256: " in said
     assert "the picture or the labels of street-1 changed" in said
-    assert said.endswith("give another folder, or resume=False to begin anew")
+    assert said.endswith("give another folder, or resume=False to start over")
 
 
 def test_other_names_orders_classes_and_weights_are_refused(tmp_path):
@@ -268,10 +268,10 @@ class Random(nn.Module):
 
 
 def test_a_model_that_answers_at_random_is_told_and_can_be_evaluated_in_expectation():
-    with pytest.warns(UserWarning, match=r"the model answers at random: .* eot=20 attacks the mean of 20 passes"):
+    with pytest.warns(UserWarning, match=r"the model is random: .* eot=20 attacks the mean of 20 passes"):
         once = evaluate(Random(), Streets(), EPS, ONE)
     torch.manual_seed(99)
-    with pytest.warns(UserWarning, match="answers at random"):
+    with pytest.warns(UserWarning, match="the model is random"):
         assert evaluate(Random(), Streets(), EPS, ONE).rows == once.rows  # its draws follow from seed and image
     report = evaluate(Random(), Streets(), EPS, ONE, eot=3)
     assert report.doubts == []
@@ -294,7 +294,7 @@ def test_a_model_that_never_answers_anything_else_is_doubted():
             return replace(sample, labels=torch.zeros_like(sample.labels))
 
     many = SeaSettings("many", (Run("mask-ce", "apgd", 200),))
-    with pytest.warns(UserWarning, match=r"100.0 % of the pixels of the first picture are still right .* 128/255"):
+    with pytest.warns(UserWarning, match=r"100.0 % of the pixels of the first picture are still correct .* 128/255"):
         evaluate(Constant(), Background(), EPS, many)
 
 
@@ -390,7 +390,7 @@ model_outside = model()
     [
         ({"images": [[0.5]]}, "images must be a torch.Tensor, got list; use torch.as_tensor"),
         ({"class_weights": [1, 1, 1, 1]}, r"class_weights must be a torch.Tensor \(K,\), got list"),
-        ({"class_weights": torch.ones(9)}, r"class_weights must be \(K,\) = \(4,\), one a class, got \(9,\)"),
+        ({"class_weights": torch.ones(9)}, r"class_weights must be \(K,\) = \(4,\), one per class, got \(9,\)"),
         ({"class_weights": -torch.ones(4)}, "class_weights must be finite and at least 0, got"),
         ({"class_weights": torch.full((4,), float("nan"))}, "class_weights must be finite"),
         ({"eps": 4}, r"eps must lie in \[0, 1\] .*; did you mean 4/255\?"),
