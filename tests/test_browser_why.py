@@ -92,7 +92,7 @@ def test_a_question_about_nothing_is_refused_in_one_sentence(client, pixel, labe
 
 
 def test_the_three_regions_hold_each_other():
-    mask = why.attacked(why.Subject(*SUBJECT)).before
+    mask = why.attacked(why.QuickAttack(*SUBJECT)).before
     whole, region, pixel = (
         why.REGIONS[name](mask, PIXEL[1], PIXEL[0])
         for name in ("the whole class", "the region around the pixel", "the pixel alone")
