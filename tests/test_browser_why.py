@@ -49,7 +49,7 @@ def test_a_clicked_pixel_is_explained_on_both_pictures(server, chromium, width):
 def test_the_bars_are_the_top_logits_of_both_pictures(client):
     client.predict(*SUBJECT, api_name="/quick_attack")
     shown = client.predict(*SUBJECT, *PIXEL, -1, "the pixel alone", "grad-cam", api_name="/point")
-    question = why.asked(why.Subject(*SUBJECT), *PIXEL, -1, "the pixel alone")
+    question = why.asked(why.QuickAttack(*SUBJECT), *PIXEL, -1, "the pixel alone")
     top = top_logits(load_model("photos-clean"), question.images, PIXEL[1], PIXEL[0])
     assert [row["logits"] for row in shown["logits"]] == [
         pytest.approx(pair, abs=1e-3) for pair in top.logits.T.tolist()
@@ -88,7 +88,7 @@ def test_a_question_about_nothing_is_refused_in_one_sentence(client, pixel, labe
         client.predict(*SUBJECT, *pixel, label, "the pixel alone", "grad-cam", api_name="/point")
     assert "Traceback" not in str(refused.value)
     with pytest.raises(ValueError, match=says):
-        why.asked(why.Subject(*SUBJECT), *pixel, label, "the pixel alone")
+        why.asked(why.QuickAttack(*SUBJECT), *pixel, label, "the pixel alone")
 
 
 def test_the_three_regions_hold_each_other():
