@@ -295,7 +295,7 @@ def evaluate(  # noqa: PLR0913 - public and documented
     precision: str = "auto",
     keep_masks: bool = False,
     keep_pictures: bool = False,
-    prepare: bool = True,
+    prepare: bool | None = None,
     eot: int = 1,
 ) -> Report:
     """Attack a dataset with an ensemble and report the worst case.
@@ -318,8 +318,9 @@ def evaluate(  # noqa: PLR0913 - public and documented
         precision: Of the gradients, `fp32`, `bf16` or `auto`; every reported prediction is computed in float32.
         keep_masks: Also write every predicted mask as PNG; attacks that finished without are run again.
         keep_pictures: Also write every attacked picture as PNG, rounded to 8 bits within eps.
-        prepare: Attack a prepared copy of the model (`robviz.models.prepared`), which predicts the same and costs less;
-            every reported prediction is the model's own.
+        prepare: Attack a prepared copy of the model (`robviz.models.prepared`), which predicts the same up to rounding and
+            costs less; every reported prediction is the model's own. By default only `STRONG` does, so that figures of
+            the paper's ensembles stay the same to the last digit.
         eot: For a model that predicts at random, the number of passes whose mean is attacked; one more is counted.
 
     Returns:
@@ -343,7 +344,7 @@ def evaluate(  # noqa: PLR0913 - public and documented
     check_whole("batch_size", batch_size, 1)
     count = min(len(dataset), len(dataset) if limit is None else limit)
     plan, samples = build_plan(model, dataset, eps, settings, count, chosen_precision(precision, device_of(model)), eot)
-    plan["prepared"] = prepare
+    plan["prepared"] = isinstance(settings, Blockwise) if prepare is None else prepare
     with contextlib.ExitStack() as stack:
         # On GPUs, compute float32 as float32, and choose kernels deterministically.
         stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
