@@ -319,8 +319,8 @@ def evaluate(  # noqa: PLR0913 - public and documented
         keep_masks: Also write every predicted mask as PNG; attacks that finished without are run again.
         keep_pictures: Also write every attacked picture as PNG, rounded to 8 bits within eps.
         prepare: Attack a prepared copy of the model (`robviz.models.prepared`), which predicts the same up to rounding
-            and costs less; every reported prediction is the model's own. By default only `STRONG` does, so that figures of
-            the paper's ensembles stay the same to the last digit.
+            and costs less; every reported prediction is the model's own. By default only `STRONG` does, so that the
+            figures of the paper's ensembles stay the same to the last digit.
         eot: For a model that predicts at random, the number of passes whose mean is attacked; one more is counted.
 
     Returns:
