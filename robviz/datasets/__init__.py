@@ -10,7 +10,6 @@ from robviz.datasets import ade20k, camvid, photos, voc
 from robviz.datasets import custom as folder
 from robviz.datasets.augment import augmented as augmented
 from robviz.datasets.sources import Source
-from robviz.datasets.validation import validate as check
 from robviz.datasets.validation import validate as validate
 from robviz.datasets.weights import class_weights as class_weights
 from robviz.types import Dataset, InputError
@@ -20,13 +19,15 @@ __all__ = [
     "Entry",
     "augmented",
     "available",
-    "check",
     "class_weights",
     "get",
     "inventory",
     "load_dataset",
     "validate",
 ]
+
+
+check = validate  # its earlier name
 
 
 @dataclass(frozen=True)
