@@ -46,7 +46,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def start(self, status: int, length: int, **headers: str) -> None:
         self.send_response(status)
-        for key, value in {"Content-Length": str(length), **headers}.items():
+        for key, value in {"Content-Length": str(length), "Connection": "close", **headers}.items():
             self.send_header(key.replace("_", "-"), value)
         self.end_headers()
 
