@@ -18,7 +18,9 @@ export function toolbar(viewer) {
   const opacity = slider("mask", { min: 0, max: 1, step: 0.05, value: state.opacity }, (value) =>
     viewer.restyle({ opacity: value }),
   );
-  const blend = choice("blend", Object.keys(BLENDS), (value) => viewer.restyle({ blend: /** @type {Blend} */ (value) }));
+  const blend = choice("blend", Object.keys(BLENDS), (value) =>
+    viewer.restyle({ blend: /** @type {Blend} */ (value) }),
+  );
   const fill = choice("fill", FILLS, (value) => viewer.restyle({ fill: value }));
   const gain = slider("× 1", { min: 1, max: 128, step: 1, value: 1 }, (value) => viewer.setGain(value));
   const boxer = button("▭", "draw a region", () => viewer.startBox(), {
