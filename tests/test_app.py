@@ -140,7 +140,7 @@ def test_any_real_picture_can_be_attacked(client, tmp_path, kind):
         ("empty", "not a picture"),
         ("truncated", "cut short"),
         ("pixel", "only 1 x 1 pixels"),
-        ("huge", "50 megapixels"),
+        ("huge", "too many pixels .* shrink it first"),
     ],
 )
 def test_what_is_no_usable_picture_is_refused_in_one_sentence_and_the_next_attack_works(client, tmp_path, kind, says):
@@ -245,7 +245,7 @@ def test_the_time_is_told_from_a_measured_step(client):
 
 def test_no_saved_zip_no_view(client, tmp_path):
     (tmp_path / "evil.zip").write_bytes(b"PK")
-    with pytest.raises(AppError, match="no zip"):
+    with pytest.raises(AppError, match="not a zip"):
         client.predict(handle_file(str(tmp_path / "evil.zip")), api_name="/reopen")
 
 
