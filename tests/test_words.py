@@ -107,7 +107,9 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("x", encoding="utf-8")
     for place in (tmp_path / "file", tmp_path / "file/below"):
         with (
-            pytest.raises(ValueError, match=f"cannot write to {place}: it is a file or lies below one"),
+            pytest.raises(
+                ValueError, match=f"cannot write to {place}: it is a file, or its parent is one; give a folder"
+            ),
             writable(place),
         ):
             place.mkdir(parents=True)
