@@ -481,7 +481,7 @@ def test_a_saved_zip_opens_again_with_the_same_view(attacked, tmp_path):
     with page.expect_download() as download:
         page.click("#saved a")
     download.value.save_as(tmp_path / "robviz.zip")
-    assert "Setting(" in page.inner_text("#cell")
+    assert "Scenario(" in page.inner_text("#cell")
     keep(page, "take")
     page.click("#photo input")
     page.get_by_role("option", name="rocket").click()
