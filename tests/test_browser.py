@@ -88,7 +88,7 @@ def canvas(page, index: int) -> str:
 
 
 def right(page) -> list[int]:
-    """Per cent of pixels right of both models in the first view."""
+    """Pixel accuracy, in per cent, of both models in the first view."""
     return [int(text.split()[0]) for text in page.locator("#landing figcaption b").all_inner_texts()]
 
 

@@ -314,7 +314,7 @@ def test_a_cell_of_the_heatmap_gives_its_row_and_is_marked(page):
     shown_by(
         page, "heatmap", {"columns": ["ce", "js"], "rows": [{"title": "x", "clean": 1, "cells": cells}], "note": ""}
     )
-    page.get_by_role("button", name="x, js: 25.0 % of pixels right").click()
+    page.get_by_role("button", name="x, js: 25.0 % pixel accuracy").click()
     assert page.evaluate("seen") == [{"row": 4}]
     assert page.locator("#one [aria-pressed=true]").all_inner_texts() == ["25.0 ◆"]
     assert ends(page)
