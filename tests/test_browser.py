@@ -525,7 +525,7 @@ def test_an_upload_is_shown_and_a_bad_one_is_refused_in_one_sentence(page, tmp_p
     page.wait_for_function("() => document.querySelector('#view').innerText.includes('own mask of the unattacked')")
     (tmp_path / "bad.png").write_bytes(b"no picture")
     page.set_input_files('#upload input[type="file"], input[type="file"]', str(tmp_path / "bad.png"))
-    page.wait_for_selector("text=this file is not a picture that can be read")
+    page.wait_for_selector("text=bad.png is not a picture that can be read")
     keep(page, "refused")
 
 
