@@ -172,7 +172,7 @@ def test_a_forged_value_is_refused_and_the_next_attack_works(client):
 
 
 def steps_made(job) -> int:
-    """Of an attack under way."""
+    """Describe an attack under way."""
     outputs = job.outputs()
     return int(score(outputs[-1][0], "step").split()[0]) if outputs else 0
 

@@ -45,7 +45,7 @@ STEP = "parseInt(document.querySelector('#view [data-score=step] b').innerText)"
 
 
 def wait_for_a_step(page, step: int = 1) -> int:
-    """Wait until an attack has made so many steps; return how many it has made."""
+    """Wait until an attack has made a number of steps; return how many it has made."""
     page.wait_for_function(f"step => {STEP} >= step", arg=step)
     return page.evaluate(STEP)
 

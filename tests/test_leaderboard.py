@@ -126,7 +126,7 @@ class Page(HTMLParser):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attributes):
-        """Of SVG: open and closed at once."""
+        """Handle a tag of SVG that opens and closes at once."""
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag

@@ -32,7 +32,7 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 #: How many events may wait for their turn.
 QUEUE = 64
-#: A request holds at most so many bytes; an upload is a little larger than its file.
+#: The largest request, in bytes; an upload is a little larger than its file.
 UPLOAD_LIMIT, MOST_BYTES = "30mb", 32 * 2**20
 #: How many may look at a public server at a time, unless `max_visitors` says otherwise.
 PUBLIC_VISITORS = 20
@@ -75,7 +75,7 @@ class ServeOptions:
 
     @property
     def is_public(self) -> bool:
-        """Whether others than the users of this machine may reach the app."""
+        """Return True if others than the users of this machine may reach the app."""
         if self.is_shared:
             return True
         try:
@@ -135,7 +135,7 @@ def launch_arguments(options: ServeOptions) -> dict[str, Any]:
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether a server could listen there."""
+    """Return True if a server could listen there."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         if os.name == "posix":  # elsewhere, the option lets two servers share a port
@@ -218,7 +218,7 @@ class Gate:
             await self.app(scope, receive, send)
 
     def refused(self, scope: Scope, path: str) -> Refusal | None:
-        """What can be told from the address and the headers."""
+        """Check the address and the headers."""
         told = path.lower()
         length = header(scope, "content-length")
         if length.isdigit() and int(length) > MOST_BYTES:
@@ -270,7 +270,7 @@ class Gate:
         await self.app(scope, again, send)
 
     def refused_body(self, body: bytes) -> Refusal | None:
-        """What can be told from a request's JSON: files by address, and work for visitors beyond the limit."""
+        """Check a request's JSON: files by address, and work for visitors beyond the limit."""
         try:
             values = json.loads(body)
         except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):

@@ -81,7 +81,7 @@ del _offline
 
 @dataclass
 class NotebookRun:
-    """What running a copy showed. problems: a sentence each. notebook: with its outputs. seconds: of its own cells."""
+    """Hold the result of running a copy: problems, a sentence each; the notebook with outputs; seconds of its cells."""
 
     notebook: NotebookNode
     problems: list[str] = field(default_factory=list)
@@ -131,7 +131,7 @@ def names_in_code(table: symtable.SymbolTable) -> tuple[set[str], set[str]]:
 
 
 def leaks(notebook: NotebookNode) -> list[str]:
-    """What fails for a student who leaves exercises out: cells that use an answer and are not tagged so."""
+    """List what fails for a student who leaves exercises out: untagged cells that use an answer."""
     answers: set[str] = set()
     ours: set[str] = set()
     problems = []
@@ -203,12 +203,12 @@ def mistakes(
 
 
 def is_progress(text: str) -> bool:
-    """Whether everything written is a progress bar."""
+    """Return True if everything written is a progress bar."""
     return all(re.search(r"\d+%\|.*\|", line) for line in re.split(r"[\r\n]+", text) if line.strip())
 
 
 def is_explained(failed: str) -> bool:
-    """Whether a failure is an assertion with a sentence."""
+    """Return True if a failure is an assertion with a sentence."""
     kind, _, message = failed.partition(": ")
     return kind == "AssertionError" and len(message.split()) >= 5 and message.rstrip().endswith((".", "?"))
 

@@ -1,4 +1,4 @@
-"""What STRONG is made of: the ablation behind `docs/strength.md`, and its tables and pictures, made of reports.
+"""The parts of STRONG: the ablation behind `docs/strength.md`, and its tables and pictures, made of reports.
 
 `measure` runs the ablation of one model and radius; its variants are losses and ensembles that nothing else offers.
 """

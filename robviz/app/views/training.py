@@ -59,7 +59,7 @@ def fresh_folder(session: str) -> Path:
 
 
 def shown_of(sample: Sample, steps: list[TrainingFrame], note: str) -> TrainingData:
-    """What `training` in `training.js` shows, ready for JSON."""
+    """Return the payload of `training` in `training.js`, ready for JSON."""
     image, palette = to_bytes(sample.image), load_dataset("photos").palette
     last, looks = steps[-1], [step.round for step in steps if step.round is not None]
     return {
