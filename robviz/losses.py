@@ -17,7 +17,7 @@ from torch import Tensor
 
 from robviz.types import VOID, InputError
 
-__all__ = ["LOSSES", "pixel_loss", "tracked_loss"]
+__all__ = ["DESCRIPTIONS", "LOSSES", "pixel_loss", "pull", "tracked_loss"]
 
 Loss = Callable[[Tensor, Tensor, "Tensor | None", float], Tensor]
 
@@ -182,6 +182,21 @@ LOSSES: dict[str, Loss] = {
     "expected-miou": expected_miou,
     "expected-miou-soft": partial(expected_miou, softest=3.0),
 }
+#: name -> one line about what the loss does, for menus.
+DESCRIPTIONS = {
+    "ce": "Cross-entropy: pushes every pixel, and most of all those that are wrong already.",
+    "segpgd": "Cross-entropy that turns from correct to wrong pixels as the attack goes on (SegPGD).",
+    "cospgd": "Cross-entropy weighted by how sure the model still is of the right class (CosPGD).",
+    "mask-ce": "Cross-entropy of the pixels that are still correct; the others are left alone.",
+    "mask-ce-bal": "The same with rare classes weighted more: aims at the mIoU.",
+    "js": "Jensen-Shannon divergence: bounded, and weak on pixels that are far from the border.",
+    "mask-spherical": "Distance of logits on a sphere, of the correct pixels: blind to how sure the model is.",
+    "tsallis": "A softer cross-entropy whose pull fades on pixels that are already broken.",
+    "expected-error": "The expected number of wrong pixels; its temperature falls from 1 to 0.1.",
+    "expected-error-soft": "The same from a temperature of 3, which reaches pixels farther from the border.",
+    "expected-miou": "The expected mIoU of the picture; its temperature falls from 1 to 0.1.",
+    "expected-miou-soft": "The same from a temperature of 3, which reaches pixels farther from the border.",
+}
 #: The losses that take, for one row of class weights, two rows of worths as well: of leaving and of entering a class.
 SCORES = ("expected-miou", "expected-miou-soft")
 #: The losses that weigh classes by the weights of a dataset.
@@ -236,3 +251,25 @@ def tracked_loss(name: str, logits: Tensor, labels: Tensor) -> Tensor:
     """
     loss = TRACKED.get(name, cross_entropy)(logits, labels, None, 0.0)
     return loss.masked_fill(labels == VOID, 0)
+
+
+def pull(name: str, probabilities: Tensor, progress: float = 0.5) -> Tensor:
+    """Compute how strongly a loss pulls at a pixel of two classes, by the probability of the right one.
+
+    Losses that do not follow from the probability alone are computed for a rival whose logit is 2.
+
+    Args:
+        name: A key of `LOSSES`.
+        probabilities: (n,) float, p_y of n pixels, within (0, 1).
+        progress: t / T in [0, 1], for losses that change during the run.
+
+    Returns:
+        (n,), the derivative of each pixel's loss by the logit of its class, negated: how much the attack gains by
+        lowering it.
+    """
+    rival = torch.full_like(probabilities, 2.0)
+    logits = torch.stack([rival + probabilities.logit(), rival])[None, :, None].requires_grad_()
+    labels = torch.zeros(1, 1, len(probabilities), dtype=torch.int64)
+    loss = pixel_loss(name, logits, labels, torch.full((2,), 0.5, dtype=probabilities.dtype), progress)
+    (gradient,) = torch.autograd.grad(loss.sum(), logits)
+    return -gradient[0, 0, 0]

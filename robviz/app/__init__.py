@@ -1,4 +1,4 @@
-"""The app: its header, its first view and its tabs; each view is a file of `robviz/app/views`."""
+"""The app: one subject, the bar that chooses it, and views about it; each view is a file of `robviz/app/views`."""
 
 from __future__ import annotations
 
@@ -9,52 +9,78 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import: nothing l
 
 import gradio as gr
 
+from robviz.app.bar import build_bar, facts_of, thumbnails_style
+from robviz.app.evaluations import Evaluations
+from robviz.app.page import Page
 from robviz.app.serving import ON_THIS_MACHINE, QUEUE, ServeOptions, launch_arguments, stop_on_terminate
-from robviz.app.views import attack, failures, models, sea, transfer
-from robviz.app.views import explain as why
-from robviz.app.views import training as robust
-from robviz.app.work import cached_model, drawn_by, leave
+from robviz.app.views import attack, compare, explain, failures, models, overview, sea, training
+from robviz.app.work import UNSEEN
+from robviz.interactive.scenario import cached_model
 from robviz.models import shipped_models
 from robviz.viewer import SCRIPT, STYLE
-from robviz.viewer.landing import landing_data
 
-LANDING = "robviz.landing(element.firstChild, props.value);"
-#: title -> what builds the view. To add one, write its file in `robviz/app/views` and add its row.
-VIEWS = {
-    "Attack": attack.build,
-    "SEA": sea.build,
-    "Two models": transfer.build,
-    "Failures": failures.build,
-    "Why did it flip?": why.build,
-    # Last, as what these two bring goes into the menus of models before them.
-    "Make it robust": robust.build,
-    "Models": models.build,
-}
+#: The views in the order of their tabs: title, and what builds it. To add one, write its file and add its row.
+VIEWS = (
+    ("Overview", overview),
+    ("Attack", attack),
+    ("Losses", sea),
+    ("Compare", compare),
+    ("Explain", explain),
+    ("Train", training),
+    ("Failures", failures),
+    ("Models", models),
+)
+#: Views that write to the server's disk or compute for minutes: not for strangers.
+PRIVATE_VIEWS = (training,)
+LEAD = (
+    "See a segmentation model break: no pixel value changes by more than ε, too little to notice, "
+    "and yet the mask falls apart."
+)
+HEAD = (
+    f'<h1>robviz</h1><p>{LEAD}</p>'
+    '<button type="button" onclick="robviz.switchTheme()" aria-label="switch between the light and the dark theme">'
+    "◐</button>"
+)
+OWN_STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 
 
-def build_app(options: ServeOptions = ON_THIS_MACHINE) -> gr.Blocks:
+def build_app(options: ServeOptions = ON_THIS_MACHINE, evaluations: Path | None = None) -> gr.Blocks:
+    """Build the page.
+
+    Args:
+        options: How it will be served.
+        evaluations: A folder of evaluations for Failures; None for the shipped ones.
+
+    Returns:
+        gradio's page, not yet served.
+
+    Raises:
+        InputError: For a folder without an evaluation.
+    """
     for name in shipped_models():
         cached_model(name)  # the first visitor of each should not wait for it
+    views = [(title, view) for title, view in VIEWS if not (options.is_public and view in PRIVATE_VIEWS)]
+    titles = {view.KEY: title for title, view in views}
+    first = next(iter(titles))
     with gr.Blocks(title="robviz", analytics_enabled=False, delete_cache=(600, 3600)) as demo:
-        gr.Markdown(
-            "# robviz\nWatch a segmentation model break: no pixel changes by more than ε, too little to see, "
-            "and yet the mask falls apart. A model trained against such changes holds longer."
-        )
-        drawn_by(LANDING, landing_data(), "landing")
-        gr.Markdown("## Try it yourself")
-        with gr.Tabs(elem_id="views"):
-            for title, build in VIEWS.items():
-                if options.is_public and title in PRIVATE_VIEWS:
-                    continue
-                with gr.Tab(title):
-                    build()
-        demo.unload(leave)
+        gr.HTML(HEAD, elem_id="head", apply_default_css=False)
+        bar = build_bar()
+        with gr.Tabs(elem_id="views", selected=first) as tabs:
+            page = Page(
+                options, Evaluations(evaluations), bar, gr.Textbox(first, visible="hidden", elem_id="view-key"), tabs, titles
+            )
+            opened = {}
+            for title, view in views:
+                with gr.Tab(title, id=view.KEY) as opened[view.KEY]:
+                    view.build(page)
+        for key, tab in opened.items():
+            tab.select(None, None, page.view, js=f"() => '{key}'", api_visibility="private")
+        page.follow()
+        page.at_every_change(facts_of, [bar.model, bar.photo], bar.facts)
+        page.at_load(page.listed, None, page.menus)
+        demo.unload(page.leave)
     result: gr.Blocks = demo
     return result
-
-
-#: Views that write to the server's disk or compute for minutes: not for strangers.
-PRIVATE_VIEWS = ("Make it robust",)
 
 
 def main(evaluations: Path | None = None, options: ServeOptions = ON_THIS_MACHINE) -> None:
@@ -64,10 +90,9 @@ def main(evaluations: Path | None = None, options: ServeOptions = ON_THIS_MACHIN
         evaluations: A folder to look through, or of several.
         options: Who may reach the app; by default this machine alone.
     """
-    failures.serve(evaluations)
     stop_on_terminate()
-    build_app(options).queue(max_size=QUEUE).launch(
-        head=f"<style>{STYLE}</style><script>{SCRIPT}</script>",
+    build_app(options, evaluations).queue(max_size=QUEUE).launch(
+        head=f"<style>{STYLE}{OWN_STYLE}{thumbnails_style()}</style><script>{SCRIPT}</script>",
         theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         **launch_arguments(options),
     )

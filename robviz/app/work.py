@@ -1,4 +1,4 @@
-"""What the views have in common: pictures and models at hand, refusals, and long work that can be stopped."""
+"""Long work that a visitor begins and ends: its stop signals, its turn in the queue, and its errors in one sentence."""
 
 from __future__ import annotations
 
@@ -6,52 +6,56 @@ import html
 import inspect
 import logging
 import threading
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
 
 import gradio as gr
-from gradio.context import Context, get_blocks_context
 
-from robviz.interactive.scenario import UPLOAD as UPLOAD
-from robviz.interactive.scenario import cached_model as cached_model
-from robviz.interactive.scenario import known_class_weights as known_class_weights
-from robviz.interactive.scenario import photos as photos
-from robviz.interactive.scenario import sample_of as sample_of
-from robviz.interactive.scenario import subject_for as subject_for
-from robviz.models import available
 from robviz.types import InputError
 
 logger = logging.getLogger(__name__)
 FRAME_SECONDS = 0.25  # between two streamed frames
-VIEWER = (
-    "const shown = robviz.viewer(element.firstChild, props.value); watch('value', () => shown.update(props.value));"
-)
+#: Options of events that neither wait in the queue nor hold others up.
+AT_ONCE: dict[str, Any] = {"queue": False, "concurrency_limit": None, "show_progress": "hidden"}
+#: Options of events that programs have no use for.
+UNSEEN: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+MOST_KEPT = 24  # results of visitors that stay in memory, for each view
 
 
-def queue_line(elem_id: str) -> gr.HTML:
-    """An empty line; no event may have it as its output, as each would wipe what the queue shows there."""
-    return gr.HTML("", elem_id=elem_id, elem_classes="rv-queue", apply_default_css=False)
+class Visit(NamedTuple):
+    """Tell long work whom it is for, and when to end.
 
-
-def in_turn(line: gr.Component) -> dict[str, Any]:
-    """Of every event that computes for long: two at once would fight for the same cores, both slower than in turn.
-
-    line: where the visitor reads the place in the queue, a `queue_line`.
+    Attributes:
+        session: The visitor's page.
+        is_stopped: Returns True once the visitor has pressed Stop, begun something else, or closed the page.
     """
-    shown = {"show_progress": "full", "show_progress_on": [line]}
-    return {"concurrency_limit": 1, "concurrency_id": "in turn", **shown}
+
+    session: str
+    is_stopped: Callable[[], bool]
 
 
-def drawn_by(script: str, value: Mapping[str, Any], elem_id: str) -> gr.HTML:
-    """A part of the page that a script fills; its template never changes, so gradio leaves what is drawn alone."""
-    return gr.HTML(value, html_template="<div></div>", js_on_load=script, apply_default_css=False, elem_id=elem_id)
+def session_of(request: gr.Request) -> str:
+    """Return the name of the visitor's page; empty for a program that gives none."""
+    return str(request.session_hash or "")
+
+
+class Kept(OrderedDict[str, Any]):
+    """Keep a value for each of the sessions that were active last."""
+
+    def keep(self, session: str, value: Any) -> None:
+        """Keep a value in place of the session's last one; beyond `MOST_KEPT`, the oldest goes."""
+        self[session] = value
+        self.move_to_end(session)
+        while len(self) > MOST_KEPT:
+            self.popitem(last=False)
 
 
 @contextmanager
 def in_words() -> Iterator[None]:
+    """Turn a wrong input into a sentence for the visitor, and anything else into a traceback in the server's log."""
     try:
         yield
     except InputError as error:
@@ -65,7 +69,7 @@ def in_words() -> Iterator[None]:
 
 
 def refusing(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """A handler, generator or not, whose errors the visitor reads as one sentence."""
+    """Return a handler, generator or not, whose errors the visitor reads as one sentence."""
     if inspect.isgeneratorfunction(handler):
 
         @wraps(handler)
@@ -83,90 +87,70 @@ def refusing(handler: Callable[..., Any]) -> Callable[..., Any]:
     return answered
 
 
-def listed(listing: list[Any]) -> tuple[Any, ...]:
-    """The menus with the models of now."""
-    return tuple(type(menu)(choices=available(offline=True)) for menu in listing)
-
-
-def at_load(handler: Callable[..., Any], inputs: Any, outputs: Any) -> None:
-    """Call it when a page opens: what takes a while, so that the server starts without it."""
-    if root := Context.root_block:
-        root.load(handler, inputs, outputs, api_visibility="private", show_progress="hidden")
-
-
-def at_every_change(handler: Callable[..., Any], inputs: list[Any], output: Any) -> None:
-    """Call it when a page opens and whenever one of the inputs changes, whoever changed it."""
-    at_load(handler, inputs, output)
-    gr.on(
-        [one.change for one in inputs],
-        handler,
-        inputs,
-        output,
-        api_visibility="private",
-        show_progress="hidden",
-        trigger_mode="always_last",
-    )
-
-
-def menus() -> list[Any]:
-    """The menus of models in the views built so far."""
-    context, names = get_blocks_context(), [(name, name) for name in available(offline=True)]
-    blocks = context.blocks.values() if context else ()
-    return [block for block in blocks if isinstance(block, (gr.Dropdown, gr.Radio)) and block.choices == names]
+def taking(names: Sequence[str], handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a handler of any values the signature that gradio reads: parameters of these names, then the request."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter(name, kind) for name in names]
+    request = inspect.Parameter("request", kind, annotation=gr.Request)
+    handler.__signature__ = inspect.Signature([*parameters, request])  # type: ignore[attr-defined]
+    handler.__annotations__ = {"request": gr.Request}
+    return handler
 
 
 class Work:
-    """The long work of one view, each piece with its stop signal from the click on until it ends.
+    """Hold the stop signals of one view's long work, from the click that begins it until it ends.
 
-    `expect` or `restart` is told of the click; `stop` is the handler of a button; `begin` holds the signal that the
-    work asks at every step. Work is about a subject, what the visitor has chosen to see. Once another one is shown,
-    `is_left` says so, and the work ends without a word. Requests may arrive late and in another order than the clicks:
+    `expect` or `restart` hears of the click, `stop` of the other button; `begin` gives the signal that the work asks at
+    every step. Work is about a subject: what the visitor has chosen to see. Once another one is shown, `is_left`
+    returns True, and the work ends without a result. Requests may arrive late and in another order than the clicks:
     that is why a request to show what the work is about changes nothing.
     """
-
-    views: ClassVar[list[Work]] = []
 
     def __init__(self) -> None:
         self.waiting: defaultdict[str, deque[threading.Event]] = defaultdict(deque)
         self.running: dict[str, threading.Event] = {}
         self.subjects: dict[str, Any] = {}
-        self.views.append(self)
 
     def expect(self, request: gr.Request, subject: Any = None) -> None:
-        """Work of this session joins the queue: Stop shall reach it there too."""
-        session = request.session_hash or ""
+        """Prepare a stop signal for work that joins the queue: Stop reaches it there, too."""
+        session = session_of(request)
         self.waiting[session].append(threading.Event())
         self.subjects[session] = subject
 
     def restart(self, request: gr.Request, subject: Any) -> None:
-        """The same, in place of all that was begun before."""
+        """End all that this session has begun, and prepare for other work."""
         self.stop(request)
         self.expect(request, subject)
 
     def stop(self, request: gr.Request) -> None:
         """End this session's work at its next step, or at its first if it has yet to begin."""
-        session = request.session_hash or ""
+        session = session_of(request)
         running = [self.running[session]] if session in self.running else []
         for signal in [*self.waiting.get(session, ()), *running]:
             signal.set()
 
     def leaves(self, request: gr.Request, subject: Any) -> bool:
-        """Whether showing this is something else than what the last work is about, which then ends."""
+        """Return True if this is another subject than the last one, whose work then ends."""
         if not self.is_left(request, subject):
             return False
-        self.subjects.pop(request.session_hash or "", None)
         self.stop(request)
+        self.subjects[session_of(request)] = subject
         return True
 
     def is_left(self, request: gr.Request, subject: Any) -> bool:
-        """Whether the visitor has gone on to another subject."""
-        result: bool = self.subjects.get(request.session_hash or "") != subject
+        """Return True if the visitor has gone on to another subject."""
+        result: bool = self.subjects.get(session_of(request)) != subject
         return result
+
+    def forget(self, request: gr.Request) -> None:
+        """End this session's work and forget its subject: the page was closed."""
+        self.stop(request)
+        self.subjects.pop(session_of(request), None)
 
     @contextmanager
     def begin(self, request: gr.Request, subject: Any = None) -> Iterator[threading.Event]:
-        """The stop signal of work that begins now."""
-        session = request.session_hash or ""
+        """Give the stop signal of work that begins here."""
+        session = session_of(request)
         if not self.waiting.get(session):  # nobody clicked: a program asks
             self.expect(request, subject)
         stopped = self.running[session] = self.waiting[session].popleft()
@@ -179,39 +163,59 @@ class Work:
                 del self.running[session]
 
 
-def started_by(
-    go_button: gr.Button,
-    stop_button: gr.Button,
-    work: Work,
-    name: str,
-    handler: Callable[..., Any],
-    inputs: list[Any],
-    outputs: Any,
-    expect: Callable[..., Any] | None = None,
-    subject: list[Any] | None = None,
-    **event: Any,
-) -> None:
-    """One button begins work, another ends it; the queue delays neither the news of the click nor the end.
+def streamed(work: Work, steps: Callable[..., Iterator[Any]], about: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the handler that runs the steps of long work, until they end or the visitor is elsewhere.
 
-    name: of the handler for programs, which end it by `stop_<name>`. expect: of the subject, in place of `work.expect`.
+    Args:
+        work: Of the view.
+        steps: Takes the values of the widgets and a `Visit`; yields what the page shows.
+        about: Takes the values of the widgets; returns the subject.
+
+    Returns:
+        A generator function of the widgets' values and the request.
     """
-    at_once: dict[str, Any] = {"queue": False, "concurrency_limit": None}
-    go_button.click(expect or work.expect, subject, None, api_name=f"expect_{name}", **at_once)
-    go_button.click(handler, inputs, outputs, api_name=name, **event)
-    stop_button.click(work.stop, None, None, api_name=f"stop_{name}", **at_once)
+
+    def handler(*arguments: Any) -> Iterator[Any]:
+        *values, request = arguments
+        subject = about(*values)
+        with in_words(), work.begin(request, subject) as stopped:
+            for shown in steps(*values, Visit(session_of(request), stopped.is_set)):
+                if work.is_left(request, subject):
+                    return
+                yield shown
+
+    return taking(list(inspect.signature(steps).parameters)[:-1], handler)
+
+
+def queue_line(elem_id: str) -> gr.HTML:
+    """Return an empty line; no event may have it as its output, as each would wipe what the queue shows there."""
+    return gr.HTML("", elem_id=elem_id, elem_classes="rv-queue", apply_default_css=False)
+
+
+def in_turn(line: gr.Component) -> dict[str, Any]:
+    """Return the options of an event that computes for long: two at once would both be slower than one by one.
+
+    line: where the visitor reads the place in the queue, a `queue_line`.
+    """
+    shown = {"show_progress": "full", "show_progress_on": [line]}
+    return {"concurrency_limit": 1, "concurrency_id": "in turn", **shown}
+
+
+def drawn_by(script: str, value: Mapping[str, Any], elem_id: str) -> gr.HTML:
+    """Return a part of the page that a script fills; its template never changes, so gradio leaves the drawing alone."""
+    return gr.HTML(value, html_template="<div></div>", js_on_load=script, apply_default_css=False, elem_id=elem_id)
+
+
+def drawn(view: str, value: Mapping[str, Any], elem_id: str) -> gr.HTML:
+    """Return a part of the page that follows its value, by a view of `viewer/js/app.js`."""
+    script = f"const shown = robviz.{view}(element.firstChild, props.value); watch('value', () => shown.update(props.value));"
+    return drawn_by(script, value, elem_id)
 
 
 def as_it_came(component: Any) -> Any:
-    """Let a slider or number field pass its value on unchanged: an emptied field is the handler's to refuse, in words.
+    """Let a slider or number field pass its value on unchanged: the handler refuses an emptied field, in words.
 
     Not a subclass: gradio writes a stub file beside the source of every subclass of its components.
     """
     component.preprocess = lambda payload: payload
     return component
-
-
-def leave(request: gr.Request) -> None:
-    """The tab was closed: end what it has begun, in every view."""
-    for work in Work.views:
-        work.stop(request)
-        work.subjects.pop(request.session_hash or "", None)

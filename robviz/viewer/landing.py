@@ -35,7 +35,7 @@ def how_made(plan: dict[str, Any]) -> str:
         f"{plan['attack']} on {plan['loss']}, {plan['steps']} steps, seed {plan['seed']}, in float precision, "
         f"with robviz {plan['versions']['robviz']} and torch {plan['versions']['torch']} on {models}. Between two of "
         "the dots the masks fade into each other. Pixels are right when they agree with the drawn label mask. "
-        "Attack any picture yourself below."
+        "The other views attack any picture live."
     )
 
 
@@ -57,6 +57,7 @@ def landing_data() -> LandingData:
         cells = {name: shipped_cell(folder, plan, f"{sample.name}.{name}") for name in LANDING_MODELS}
         photos.append(
             {
+                "name": sample.name,
                 "title": LANDING_PHOTOS[sample.name],
                 "image": photograph(sample.image),
                 "masks": {name: cell["masks"] for name, cell in cells.items()},

@@ -58,6 +58,7 @@ class ViewerData(TypedDict):
 class LandingPhoto(TypedDict):
     """A photograph. masks: of every radius, one below the other, by model. accuracy: at every radius, by model."""
 
+    name: str
     title: str
     image: str
     masks: dict[str, str]
@@ -81,6 +82,21 @@ class LandingData(TypedDict):
     classes: list[str]
     palette: list[list[int]]
     made: str
+
+
+class LossCard(TypedDict):
+    """What a loss does, in a line. curves: its pull at each probability, at the start, the middle and the end."""
+
+    description: str
+    curves: list[list[float]]
+
+
+class LossesData(TypedDict):
+    """Every loss by its name. probabilities: of the right class, in [0, 1]. chosen: the name shown first."""
+
+    losses: dict[str, LossCard]
+    probabilities: list[float]
+    chosen: str
 
 
 class GalleryCard(TypedDict):

@@ -1,11 +1,9 @@
-"""Attack a picture, watch it happen, go back through its steps, and take it along."""
+"""Attack the subject, watch it happen, go back through its steps, and save or share the result."""
 
 from __future__ import annotations
 
 import io
-import threading
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import astuple, replace
 from functools import lru_cache
@@ -13,95 +11,97 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-import plotly.graph_objects as go
 import torch
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
+from robviz.app.page import Page, subject_key
 from robviz.app.plots import attack_curve
 from robviz.app.work import (
+    AT_ONCE,
     FRAME_SECONDS,
-    UPLOAD,
-    VIEWER,
-    Work,
+    UNSEEN,
+    Kept,
+    Visit,
     as_it_came,
-    cached_model,
+    drawn,
     drawn_by,
     in_turn,
-    photos,
     queue_line,
     refusing,
-    sample_of,
-    started_by,
-    subject_for,
+    session_of,
+    streamed,
+    taking,
 )
 from robviz.attacks import OPTIMISERS, TARGETED
 from robviz.interactive.bundle import load_bundle, save_bundle
-from robviz.interactive.comparison import Comparison, clean_comparison, step_seconds
+from robviz.interactive.comparison import Comparison, clean_comparison, continued, step_seconds
 from robviz.interactive.scenario import (
     BREAK,
     CHANGE,
-    MAX_EPS,
     MAX_STEPS,
     OWN_NOTE,
     TRUTH_NOTE,
+    UPLOAD,
     Scenario,
+    cached_model,
+    photos,
+    sample_of,
     scenario_steps,
+    subject_for,
 )
 from robviz.losses import LOSSES
-from robviz.models import available
 from robviz.sea import PAPER
 from robviz.types import InputError
 from robviz.viewer import viewer_data
+from robviz.viewer.losses import losses_data
 from robviz.viewer.payloads import Score, ViewerData
 
-WORK = Work()
+KEY = "attack"
 ANY = "any other class"
 #: name -> loss, attack and steps; the second is a run of the paper's ensemble.
 PRESETS = {
     "quick": ("mask-ce", "apgd", 20),
     "paper": next((run.loss, run.attack, run.steps) for run in PAPER.runs if run.loss == "mask-ce"),
 }
-#: What the visitors attacked last, for their zips: session -> setting and result.
-_finished: OrderedDict[str, tuple[Scenario, Comparison]] = OrderedDict()
-MOST_FINISHED = 32
-LISTENING = (
-    "element.firstChild.dataset.regions = 'yes';"
-    + VIEWER
-    + """
+LISTENING = """
+    element.firstChild.dataset.regions = 'yes';
+    const shown = robviz.viewer(element.firstChild, props.value);
+    watch('value', () => shown.update(props.value));
     element.firstChild.addEventListener('region', ({ detail }) => {
         const field = document.querySelector('#region textarea, #region input');
         field.value = detail ? detail.join(', ') : '';
         field.dispatchEvent(new Event('input', { bubbles: true }));
     });
     """
-)
 TO_ADDRESS = "query => { history.replaceState(null, '', query ? '?' + query : location.pathname); }"
+SHOW_LOSS = "name => document.querySelector('#loss-card [data-loss]').robviz.show(name)"
 
 
 def setting_of(*values: Any) -> tuple[Scenario, str | None]:
-    """The setting and the upload of the widgets, in the order of the inputs."""
+    """Return the setting and the upload of the widgets, in the order of the inputs."""
     photo, upload, model, eps, loss, steps, seed, attack, target, region, where = values
     target = "" if target == ANY else target
     return Scenario(photo, model, eps, loss, steps, seed, attack, target, region or "", where), upload
 
 
 def note_of(setting: Scenario) -> str:
-    """What the labels are."""
+    """Say what the labels are."""
     is_drawn = setting.photo != UPLOAD and cached_model(setting.model)[1].dataset == "photos"
     return TRUTH_NOTE if is_drawn else OWN_NOTE
 
 
 def clean_view(setting: Scenario, upload: str | None = None) -> ViewerData:
-    """The picture and its mask before any attack."""
+    """Show the picture and its mask before any attack."""
     setting.check()
     subject, note = subject_for(setting.photo, upload, setting.model)
     shown = clean_comparison(subject, setting.spec())
-    return viewer_data(shown, subject.card.classes, subject.card.palette, f"{note} Press Attack.")
+    note = f"Press Attack: the right pane will show what the model sees in the attacked picture. {note}"
+    return viewer_data(shown, subject.card.classes, subject.card.palette, note)
 
 
 def result_view(setting: Scenario, final: Comparison, note: str) -> ViewerData:
-    """A finished attack, with all there is to say about it."""
+    """Show a finished attack, with all there is to say about it."""
     card = cached_model(setting.model)[1]
     if setting.eps_255 < 1:
         note += " An 8-bit picture cannot hold a change below 1/255."
@@ -117,232 +117,326 @@ def result_view(setting: Scenario, final: Comparison, note: str) -> ViewerData:
 
 
 def attack_views(
-    setting: Scenario, upload: str | None, stopped: threading.Event
+    setting: Scenario,
+    upload: str | None,
+    is_stopped: Callable[[], bool],
+    start: torch.Tensor | None = None,
 ) -> Iterator[tuple[ViewerData, Comparison]]:
-    """Frames of an attack, at most one every `FRAME_SECONDS`; the last one is the measured result."""
+    """Stream frames of an attack, at most one every `FRAME_SECONDS`; the last one is the measured result.
+
+    start: the picture (3, H, W) in [0, 1] that the attack goes on from; None for a start of its own.
+    """
     setting.check()
     card, note = cached_model(setting.model)[1], note_of(setting)
-    steps = scenario_steps(setting, upload, frame_seconds=FRAME_SECONDS, is_stopped=stopped.is_set)
+    steps = scenario_steps(setting, upload, start=start, frame_seconds=FRAME_SECONDS, is_stopped=is_stopped)
     with closing(steps) as frames:
         for shown in frames:
             if not shown.is_final:
                 yield viewer_data(shown, card.classes, card.palette, note), shown
-    if stopped.is_set():
+    if is_stopped():
         note += " Stopped: this is the best found until then."
     elif shown.step < shown.steps:
         note += " Ended early: no pixel is left to break."
     yield result_view(setting, shown, note), shown
 
 
-def subject_of(photo: str, upload: str | None, model: str) -> tuple[str, ...]:
-    """What an attack is about, for `WORK`."""
-    return (photo, upload or "", model) if photo == UPLOAD else (photo, model)
-
-
-def expect(photo: str, upload: str | None, model: str, request: gr.Request) -> None:
-    """An attack joins the queue."""
-    WORK.restart(request, subject_of(photo, upload, model))
-
-
-@refusing
-def look(
-    photo: str, upload: str | None, model: str, eps: float, steps: int, request: gr.Request
-) -> tuple[ViewerData, go.Figure]:
-    """Show the chosen picture and its mask, before any attack; an attack on them stays."""
-    if not WORK.leaves(request, subject_of(photo, upload, model)):
-        return gr.skip(), gr.skip()
-    return clean_view(Scenario(photo, model, eps, steps=steps), upload), attack_curve((), steps)
-
-
-@refusing
-def attack(
-    photo: str,
-    upload: str | None,
-    model: str,
-    eps: float,
-    loss: str,
-    steps: int,
-    seed: int,
-    attack: str,
-    target: str,
-    region: str,
-    where: str,
-    request: gr.Request,
-) -> Iterator[tuple[ViewerData, Any]]:
-    """Stream the attack; ends early, keeping the best so far, on Stop or when the tab closes."""
-    setting, upload = setting_of(photo, upload, model, eps, loss, steps, seed, attack, target, region, where)
-    subject = subject_of(photo, upload, model)
-    with WORK.begin(request, subject) as stopped:
-        for view, shown in attack_views(setting, upload, stopped):
-            if WORK.is_left(request, subject):
-                return
-            yield view, attack_curve(shown.curve, shown.steps, shown.losses) if shown.is_final else gr.skip()
-    keep(request, setting, shown)
-
-
-def keep(request: gr.Request, setting: Scenario, shown: Comparison) -> None:
-    """For a zip: without the trail, which none holds, and labels in two bytes of eight."""
-    session = request.session_hash or ""
-    small = {name: getattr(shown, name).astype(np.int16) for name in ("reference", "before", "after")}
-    _finished[session] = setting, replace(shown, trail=(), **small)
-    _finished.move_to_end(session)
-    while len(_finished) > MOST_FINISHED:
-        _finished.popitem(last=False)
-
-
-def link(*values: Any) -> tuple[Any, Any]:
-    """Of the setting: what belongs behind the `?` of an address, and the lines of Python that do the same.
-
-    Nothing changes for an impossible one: the attack that the same click begins says why.
-    """
-    setting, _ = setting_of(*values)
-    try:
-        setting.check()
-    except InputError:
-        return gr.skip(), gr.skip()
-    return setting.query(), setting.cell()
-
-
-@refusing
-def save(request: gr.Request) -> tuple[str, str]:
-    """A zip of the last finished attack, and what its pictures are found to hold when read back."""
-    if (request.session_hash or "") not in _finished:
-        raise InputError("there is no finished attack to save yet; press Attack first")
-    packed = save_bundle(*_finished[request.session_hash or ""])
-    return save_bytes_to_cache(packed, "robviz.zip", get_upload_folder()), load_bundle(io.BytesIO(packed)).verdict
-
-
-def widgets_of(setting: Scenario) -> list[Any]:
-    """Updates of photo, model, eps, loss, steps, seed, attack, target, region and where."""
-    photo, model, eps, loss, steps, seed, how, target, region, where = astuple(setting)
-    return [photo, model, eps, loss, steps, seed, how, targets(model, target or ANY), region, where]
-
-
-@refusing
-def reopen(path: str, request: gr.Request) -> list[Any]:
-    """Show a saved zip again, its pictures looked at anew, and put the widgets as they were."""
-    WORK.leaves(request, path)
-    found = load_bundle(path)
-    keep(request, found.setting, found.shown)
-    view = result_view(found.setting, found.shown, f"{note_of(found.setting)} {found.verdict}")
-    curve = attack_curve(found.shown.curve, found.shown.steps, found.shown.losses)
-    return [view, curve, *widgets_of(found.setting)]
-
-
-@refusing
-def restore(request: gr.Request) -> list[Any]:
-    """Put the widgets as the address says."""
-    values = dict(request.query_params)
-    if not values:
-        return [gr.skip()] * 12
-    setting = Scenario.parse(values)
-    return [clean_view(setting), attack_curve((), setting.steps), *widgets_of(setting)]
-
-
 def preset_of(loss: str, attack: str, steps: int) -> str | None:
-    """The preset that the widgets make up, if they do."""
+    """Return the preset that the widgets make up, if they do."""
     return next((name for name, values in PRESETS.items() if values == (loss, attack, steps)), None)
 
 
 def targets(model: str, chosen: str = ANY) -> Any:
+    """Return an update of the menu of targets for the classes of a model."""
     return gr.update(choices=[ANY, *cached_model(model)[1].classes], value=chosen)
 
 
 @lru_cache
 def measured(model: str, photo: str) -> float:
+    """Return the seconds that a step of an attack takes."""
     opened = cached_model(model)[0]
     return step_seconds(opened, sample_of(photo, None, opened)[0])
 
 
 @refusing
 def estimate(photo: str, model: str, steps: int) -> str:
-    """How long the attack will take, from a step made now."""
+    """Say how long the attack will take, from a step measured on this machine."""
     Scenario(photo, model, steps=steps).check()
     step = measured(model, next(iter(photos())) if photo == UPLOAD else photo)
-    return f"About {max(1, round(steps * step))} s on this machine, by a step measured on it: {1000 * step:.0f} ms."
+    return f"About {max(1, round(steps * step))} s on this machine, where a step takes {1000 * step:.0f} ms."
 
 
-def build() -> None:
-    start = Scenario()
-    with gr.Row():
-        with gr.Column(scale=1, min_width=280):
-            photo = gr.Dropdown([*photos(), UPLOAD], value=start.photo, label="Picture", elem_id="photo")
-            upload = gr.UploadButton("Upload a picture", file_count="single", size="sm", elem_id="upload")
-            model = gr.Radio(available(offline=True), value=start.model, label="Model", elem_id="model")
-            eps = as_it_came(gr.Slider(0, MAX_EPS, start.eps_255, step=0.25, label="ε, in 1/255", elem_id="eps"))
-            preset = gr.Radio(list(PRESETS), value="quick", label="Preset", elem_id="preset")
-            steps = as_it_came(gr.Slider(1, MAX_STEPS, start.steps, step=1, label="Steps", elem_id="steps"))
-            seconds = gr.Markdown(elem_id="estimate")
+def widgets_of(setting: Scenario) -> list[Any]:
+    """Return updates of photo, model, eps, loss, steps, seed, attack, target, region and where."""
+    photo, model, eps, loss, steps, seed, how, target, region, where = astuple(setting)
+    return [photo, model, eps, loss, steps, seed, how, targets(model, target or ANY), region, where]
+
+
+def address_of(setting: Scenario, view: str, first: str) -> str:
+    """Return what belongs behind the `?` of an address; a setting without a view is an attack."""
+    query = setting.query()
+    if view == (KEY if query else first):
+        return query
+    return f"view={view}" + (f"&{query}" if query else "")
+
+
+class Attack:
+    """Handle the view's events, and keep what its visitors attacked last: to save, to share and to go on from."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.finished, self.wishes = Kept(), Kept()
+
+    def attack(
+        self,
+        photo: str,
+        upload: str | None,
+        model: str,
+        eps: float,
+        loss: str,
+        steps: int,
+        seed: int,
+        attack: str,
+        target: str,
+        region: str,
+        where: str,
+        visit: Visit,
+    ) -> Iterator[tuple[ViewerData, Any]]:
+        """Stream the attack; Stop keeps the best so far."""
+        setting, upload = setting_of(photo, upload, model, eps, loss, steps, seed, attack, target, region, where)
+        yield from self.run(setting, upload, visit.session, visit.is_stopped)
+
+    def run(
+        self,
+        setting: Scenario,
+        upload: str | None,
+        session: str,
+        is_stopped: Callable[[], bool],
+        start: torch.Tensor | None = None,
+    ) -> Iterator[tuple[ViewerData, Any]]:
+        """Stream one attack and keep its result."""
+        for view, shown in attack_views(setting, upload, is_stopped, start):
+            if not shown.is_final:
+                yield view, gr.skip()
+        self.keep(session, setting, upload, shown, view)
+        yield view, gr.Plot(attack_curve(shown.curve, shown.steps, shown.losses), visible=bool(shown.curve))
+
+    def keep(
+        self, session: str, setting: Scenario, upload: str | None, shown: Comparison, view: ViewerData
+    ) -> None:
+        """Keep a result, without its trail and with labels in two bytes of eight."""
+        small = {name: getattr(shown, name).astype(np.int16) for name in ("reference", "before", "after")}
+        self.finished.keep(session, (setting, upload, replace(shown, trail=(), **small)))
+        self.page.keep(KEY, session, dict(view), (setting,))
+
+    # ------------------------------------------------------------------------------------------------------- live
+
+    def wish(self, is_live: bool, view: str, *values: Any) -> Any:
+        """Note what the widgets ask for by now; the live attack goes on with it at its next step."""
+        *setting, request = values
+        if not is_live or view != KEY:
+            return gr.skip()
+        number = self.wishes.get(session_of(request), (0, None))[0] + 1
+        self.wishes.keep(session_of(request), (number, setting))
+        return str(number)
+
+    def live(
+        self,
+        photo: str,
+        upload: str | None,
+        model: str,
+        eps: float,
+        loss: str,
+        steps: int,
+        seed: int,
+        attack: str,
+        target: str,
+        region: str,
+        where: str,
+        visit: Visit,
+    ) -> Iterator[tuple[ViewerData, Any]]:
+        """Follow the widgets: each new radius or loss goes on from the perturbation found so far."""
+        done = None
+        while (wish := self.wishes.get(visit.session)) is not None and wish is not done and not visit.is_stopped():
+            done = wish
+            setting, upload = setting_of(*wish[1])
+            if subject_key(setting.photo, upload, setting.model) != subject_key(photo, upload, model):
+                return
+            start = self.start_for(visit.session, setting, upload)
+
+            def is_over(wish: Any = wish) -> bool:
+                return visit.is_stopped() or self.wishes.get(visit.session) is not wish
+
+            yield from self.run(setting, upload, visit.session, is_over, start)
+        if self.wishes.get(visit.session) is done:
+            self.wishes.pop(visit.session, None)
+
+    def start_for(self, session: str, setting: Scenario, upload: str | None) -> torch.Tensor | None:
+        """Return the last result on this subject, scaled to the radius of a setting; None where there is none."""
+        if session not in self.finished:
+            return None
+        last, its_upload, shown = self.finished[session]
+        same = subject_key(last.photo, its_upload, last.model) == subject_key(setting.photo, upload, setting.model)
+        return continued(shown, setting.eps_255 / 255) if same and (last.region, last.where) == (
+            setting.region,
+            setting.where,
+        ) else None
+
+    # ----------------------------------------------------------------------------------------- addresses and files
+
+    def show(
+        self, photo: str, upload: str | None, model: str, eps: float, loss: str, steps: int, *rest: Any
+    ) -> tuple[ViewerData, Any]:
+        """Show the chosen picture and its mask, before any attack."""
+        return clean_view(Scenario(photo, model, eps, steps=steps), upload), gr.Plot(visible=False)
+
+    def link(self, *values: Any) -> tuple[Any, Any]:
+        """Return what belongs behind the `?` of an address, and the lines of Python that make the same attack.
+
+        Nothing changes for an impossible setting: the attack says why.
+        """
+        *values, view = values
+        setting, _ = setting_of(*values)
+        try:
+            setting.check()
+        except InputError:
+            return gr.skip(), gr.skip()
+        return address_of(setting, view, next(iter(self.page.titles))), setting.cell()
+
+    @refusing
+    def save(self, request: gr.Request) -> tuple[str, str]:
+        """Return a zip of the last finished attack, and what its pictures are found to hold when read back."""
+        if session_of(request) not in self.finished:
+            raise InputError("there is no finished attack to save yet; press Attack first")
+        setting, _, shown = self.finished[session_of(request)]
+        packed = save_bundle(setting, shown)
+        return save_bytes_to_cache(packed, "robviz.zip", get_upload_folder()), load_bundle(io.BytesIO(packed)).verdict
+
+    @refusing
+    def reopen(self, path: str, request: gr.Request) -> list[Any]:
+        """Show a saved zip again, its pictures looked at anew, and put the widgets as they were."""
+        self.page.looks[KEY].work.leaves(request, path)
+        found = load_bundle(path)
+        view = result_view(found.setting, found.shown, f"{note_of(found.setting)} {found.verdict}")
+        self.keep(session_of(request), found.setting, None, found.shown, view)
+        curve = attack_curve(found.shown.curve, found.shown.steps, found.shown.losses)
+        return [view, gr.Plot(curve, visible=True), *widgets_of(found.setting)]
+
+    @refusing
+    def restore(self, request: gr.Request) -> list[Any]:
+        """Put view and widgets as the address says."""
+        values = dict(request.query_params)
+        first = next(iter(self.page.titles))
+        setting = Scenario.parse(values)
+        view = values.get("view", KEY if setting != Scenario() else first)
+        if view not in self.page.titles:
+            raise InputError(f"view must be one of {', '.join(self.page.titles)}; got {view[:40]!r}")
+        if setting == Scenario():
+            return [gr.Tabs(selected=view), view, *[gr.skip()] * 12]
+        return [gr.Tabs(selected=view), view, clean_view(setting), gr.Plot(visible=False), *widgets_of(setting)]
+
+
+def told(setting: Scenario) -> tuple[str, dict[str, str], str]:
+    """Return title, setting and how to make it again, for a page of the result."""
+    title = f"{setting.model} under {setting.attack} at {setting.eps_255:g}/255"
+    return title, {key: str(value) for key, value in setting.values().items() if value != ""}, setting.cell()
+
+
+def build(page: Page) -> None:
+    """Build the view into the page."""
+    view, start = Attack(page), Scenario()
+    with gr.Row(elem_classes="rv-view"):
+        with gr.Column(scale=1, min_width=300, elem_classes="rv-controls"):
+            with gr.Row(elem_id="go"):
+                go_button = gr.Button("Attack", variant="primary", elem_id="attack", min_width=80)
+                stop_button = gr.Button("Stop", variant="stop", elem_id="stop", min_width=60)
+                is_live = gr.Checkbox(False, label="Live", info="follow ε and loss", elem_id="live", min_width=80)
             line = queue_line("queue")
+            loss = gr.Radio(list(LOSSES), value=start.loss, label="Loss", elem_id="loss", elem_classes="rv-segments")
+            drawn("losses", losses_data(start.loss), "loss-card")
             with gr.Row():
-                go_button = gr.Button("Attack", variant="primary", elem_id="attack")
-                stop_button = gr.Button("Stop", variant="stop", elem_id="stop")
-            region = gr.Textbox(
-                "",
-                label="Region: left, top, right, bottom",
-                placeholder="whole picture; or draw it with ▭ or b",
-                elem_id="region",
-            )
-            where = gr.Radio(
-                [("break only these pixels", BREAK), ("change only these pixels", CHANGE)],
-                value=BREAK,
-                label="In the region",
-                elem_id="where",
-            )
-            with gr.Accordion("Loss, target and seed", open=False, elem_id="more"):
-                loss = gr.Dropdown(list(LOSSES), value=start.loss, label="Loss", elem_id="loss")
-                how = gr.Dropdown(list(OPTIMISERS), value=start.attack, label="Attack", elem_id="optimiser")
+                preset = gr.Radio(list(PRESETS), value="quick", label="Preset", elem_id="preset", min_width=100)
+                steps = as_it_came(gr.Slider(1, MAX_STEPS, start.steps, step=1, label="Steps", elem_id="steps"))
+            seconds = gr.Markdown(elem_id="estimate")
+            with gr.Accordion("Optimiser, target, region and seed", open=False, elem_id="more"):
+                how = gr.Dropdown(list(OPTIMISERS), value=start.attack, label="Optimiser", elem_id="optimiser")
                 target = gr.Dropdown(
                     [ANY, *cached_model(start.model)[1].classes],
                     value=ANY,
-                    label=f"Towards (with {', '.join(TARGETED)})",
+                    label=f"Target class (with {', '.join(TARGETED)})",
                     elem_id="target",
                 )
+                region = gr.Textbox(
+                    "",
+                    label="Region: left, top, right, bottom",
+                    placeholder="whole picture; or draw it with ▭ or b",
+                    elem_id="region",
+                )
+                where = gr.Radio(
+                    [("break only these pixels", BREAK), ("change only these pixels", CHANGE)],
+                    value=BREAK,
+                    label="In the region",
+                    elem_id="where",
+                )
                 seed = as_it_came(gr.Number(0, precision=0, minimum=0, label="Seed", elem_id="seed"))
-        with gr.Column(scale=3, min_width=320, elem_id="result"):
-            view = drawn_by(LISTENING, clean_view(start), "view")
-            curve = gr.Plot(attack_curve((), start.steps), show_label=False, elem_id="curve")
-            with gr.Accordion("Export", open=False, elem_id="take"):
+        with gr.Column(scale=4, min_width=320, elem_classes="rv-result"):
+            shown = drawn_by(LISTENING, clean_view(start), "view")
+            curve = gr.Plot(show_label=False, elem_id="curve", visible=False)
+            with gr.Accordion("Save, share or repeat this attack", open=False, elem_id="take"):
                 with gr.Row():
                     save_button = gr.Button("Save as zip", size="sm", elem_id="save")
+                    share_button = gr.Button("Share as a page", size="sm", elem_id="share")
                     open_button = gr.UploadButton("Open a saved zip", file_types=[".zip"], size="sm", elem_id="open")
                 saved = gr.File(label="Pictures, masks, perturbation and setting", elem_id="saved")
+                shared = gr.DownloadButton("page", visible="hidden", elem_id="shared")
                 verdict = gr.Markdown(elem_id="verdict")
                 cell = gr.Code(start.cell(), language="python", label="The same in a notebook", elem_id="cell")
-                address = gr.Textbox(visible=False)
+    address, ticket = (gr.Textbox(visible="hidden", elem_id=name) for name in ("address", "ticket"))
 
-    inputs = [photo, upload, model, eps, loss, steps, seed, how, target, region, where]
-    widgets = [photo, model, eps, loss, steps, seed, how, target, region, where]
-    # A click while an attack runs begins another in its place.
-    again: dict[str, Any] = {"trigger_mode": "multiple", **in_turn(line)}
-    subject: list[Any] = [photo, upload, model]
-    started_by(go_button, stop_button, WORK, "attack", attack, inputs, [view, curve], expect, subject, **again)
-    go_button.click(link, inputs, [address, cell], api_name="link", show_progress="hidden").then(
-        None, address, None, js=TO_ADDRESS, api_visibility="private"
-    )
-    looking = {
-        "fn": look,
-        "inputs": [photo, upload, model, eps, steps],
-        "outputs": [view, curve],
-        "show_progress": "hidden",
-    }
-    gr.on([photo.input, model.input], **looking, api_name="look")
-    upload.upload(lambda: UPLOAD, None, photo, api_visibility="private").then(**looking, api_visibility="private")
-    told: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    model.input(targets, model, target, **told)
-    preset.input(PRESETS.__getitem__, preset, [loss, how, steps], **told)
+    bar = page.bar
+    own: list[Any] = [loss, steps, seed, how, target, region, where]
+    inputs, outputs = [*bar.inputs, *own], [shown, curve]
+    widgets = [bar.photo, bar.model, bar.eps, *own]
+    buttons = (go_button, stop_button)
+    work = page.wire(KEY, view.attack, view.show, name="attack", buttons=buttons, own=own, outputs=outputs, line=line)
+
+    subject = page.looks[KEY].about
+
+    def wish(*values: Any) -> Any:
+        return view.wish(*values)
+
+    wishes = [is_live, page.view, *inputs]
+    moved = [bar.eps.input, loss.input, is_live.input]
+    named = taking([f"value{number}" for number in range(len(wishes))], wish)
+    gr.on(moved, named, wishes, ticket, api_visibility="private", **AT_ONCE)
+    live: dict[str, Any] = {"trigger_mode": "always_last", "api_name": "live", **in_turn(line)}
+    ticket.change(streamed(work, view.live, subject), inputs, outputs, **live)
+
+    changes = [one.change for one in widgets] + [page.view.change]
+    gr.on(changes, view.link, [*inputs, page.view], [address, cell], api_name="link", trigger_mode="always_last",
+          show_progress="hidden", queue=False)
+    address.change(None, address, None, js=TO_ADDRESS, api_visibility="private")
+    gr.on([loss.change], None, loss, None, js=SHOW_LOSS, api_visibility="private")
+    bar.model.input(targets, bar.model, target, **UNSEEN)
+    preset.input(PRESETS.__getitem__, preset, [loss, how, steps], **UNSEEN)
     gr.on(
-        [loss.input, how.input, steps.input], preset_of, [loss, how, steps], preset, trigger_mode="always_last", **told
+        [loss.input, how.input, steps.input],
+        preset_of,
+        [loss, how, steps],
+        preset,
+        trigger_mode="always_last",
+        **UNSEEN,
     )
     gr.on(
-        [photo.change, model.change, steps.change],
+        [bar.photo.change, bar.model.change, steps.change],
         estimate,
-        [photo, model, steps],
+        [bar.photo, bar.model, steps],
         seconds,
         api_name="estimate",
         show_progress="hidden",
         trigger_mode="always_last",
     )
-    save_button.click(save, None, [saved, verdict], api_name="save")
-    open_button.upload(reopen, open_button, [view, curve, *widgets], api_name="reopen")
-    gr.on(None, restore, None, [view, curve, *widgets], **told).then(estimate, [photo, model, steps], seconds, **told)
+    save_button.click(view.save, None, [saved, verdict], api_name="save")
+    page.share(KEY, "viewer", told, share_button, shared)
+    open_button.upload(view.reopen, open_button, [shown, curve, *widgets], api_name="reopen")
+    page.at_load(view.restore, None, [page.tabs, page.view, shown, curve, *widgets])
+    page.at_load(estimate, [bar.photo, bar.model, steps], seconds)

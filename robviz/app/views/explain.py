@@ -13,31 +13,20 @@ import numpy as np
 import torch
 from PIL import Image
 
-from robviz.app.work import (
-    FRAME_SECONDS,
-    UPLOAD,
-    Work,
-    cached_model,
-    drawn_by,
-    in_turn,
-    photos,
-    queue_line,
-    refusing,
-    started_by,
-    subject_for,
-)
+from robviz.app.page import Page
+from robviz.app.work import FRAME_SECONDS, UNSEEN, Visit, drawn_by, in_turn, queue_line, refusing
 from robviz.attacks import AttackSpec
 from robviz.attribution import METHODS, Contrast, check_pixel, estimate, region_at, top_logits
 from robviz.attribution import contrast_steps as contrast_steps
 from robviz.files.images import to_tensor
 from robviz.interactive.comparison import Comparison, clean_comparison, compare
-from robviz.models import available
+from robviz.interactive.scenario import MAX_EPS, cached_model, subject_for
 from robviz.types import InputError
 from robviz.viewer.payloads import WhyData
 from robviz.viewer.why import why_data
 
-WORK = Work()
-STEPS, LOSS, MOST_EPS = 20, "mask-ce", 16
+KEY = "explain"
+STEPS, LOSS = 20, "mask-ce"
 WHAT_IT_WAS = -1  # among class numbers
 CLICK = "Click a pixel in either picture."
 #: Beyond the methods' defaults: a noise tunnel for integrated gradients.
@@ -72,15 +61,15 @@ class QuickAttack(NamedTuple):
 
     @property
     def spec(self) -> AttackSpec:
-        """How the picture is attacked. Raises InputError for a radius that the widgets do not offer."""
-        if self.eps_255 is None or not 0 <= self.eps_255 <= MOST_EPS:
-            raise InputError(f"ε must lie in 0 .. {MOST_EPS}, got {self.eps_255}")
+        """Return the attack. Raises InputError for a radius that the widgets do not offer."""
+        if self.eps_255 is None or not 0 <= self.eps_255 <= MAX_EPS:
+            raise InputError(f"ε must lie in 0 .. {MAX_EPS}, got {self.eps_255}")
         return AttackSpec(loss=LOSS, eps=self.eps_255 / 255, steps=STEPS)
 
 
 @lru_cache(maxsize=32)
 def attacked(quick: QuickAttack) -> Comparison:
-    """The quick attack; the 8-bit picture is what is explained."""
+    """Make the quick attack; its 8-bit picture is what is explained."""
     spec = quick.spec
     subject, _ = subject_for(quick.photo, quick.upload, quick.model)
     return compare(subject, spec)
@@ -97,7 +86,7 @@ class Asked(NamedTuple):
 
 
 def asked(quick: QuickAttack, x: int | None, y: int | None, label: int, where: str) -> Asked:
-    """Raises InputError for a pixel or a class that there is not."""
+    """Check a question. Raises InputError for a pixel or a class that there is not."""
     shown, classes = attacked(quick), cached_model(quick.model)[1].classes
     if x is None or y is None:
         raise InputError("no pixel was chosen yet; click one, or give its x and y")
@@ -111,7 +100,7 @@ def asked(quick: QuickAttack, x: int | None, y: int | None, label: int, where: s
 
 @lru_cache
 def seconds(model: str, method: str, height: int, width: int) -> float:
-    """That a method takes for a picture and its attacked version."""
+    """Return the seconds that a method takes for a picture and its attacked version."""
     noise = torch.rand(3, height, width, generator=torch.Generator().manual_seed(0))
     return 2 * estimate(cached_model(model)[0], method, noise, **OPTIONS.get(method, {}))
 
@@ -129,7 +118,7 @@ def choices_of(classes: tuple[str, ...]) -> list[tuple[str, int]]:
 
 @refusing
 def attack(photo: str, upload: str | None, model: str, eps: float) -> tuple[WhyData, Any, None, None]:
-    """The picture and its attacked version, to click a pixel in."""
+    """Show the picture and its attacked version, to click a pixel in."""
     quick, card = QuickAttack(photo, upload, model, eps), cached_model(model)[1]
     shown = attacked(quick)
     note = f"{STEPS} steps of {LOSS} at ε = {eps:g}/255, in 8 bits. {CLICK}"
@@ -138,7 +127,7 @@ def attack(photo: str, upload: str | None, model: str, eps: float) -> tuple[WhyD
 
 @refusing
 def pick(event: gr.EventData) -> tuple[int, int]:
-    """A pixel was clicked."""
+    """Return the place of a pixel that was clicked."""
     return int(event.x), int(event.y)
 
 
@@ -154,7 +143,7 @@ def point(
     where: str,
     method: str,
 ) -> WhyData:
-    """What the model says about the pixel, and how long an answer to the question will take."""
+    """Show what the model says about the pixel, and say how long an answer to the question will take."""
     quick = QuickAttack(photo, upload, model, eps)
     question = asked(quick, x, y, label, where)
     took = seconds(model, method, *question.region.shape)
@@ -164,7 +153,6 @@ def point(
     return view_of(quick, question, note)
 
 
-@refusing
 def explain(
     photo: str,
     upload: str | None,
@@ -175,39 +163,42 @@ def explain(
     label: int,
     where: str,
     method: str,
-    request: gr.Request,
+    visit: Visit,
 ) -> Iterator[WhyData]:
-    """Stream both maps; ends early, keeping what is known, on Stop or when the tab closes."""
+    """Stream both maps; Stop keeps what is known by then."""
     quick = QuickAttack(photo, upload, model, eps)
-    with WORK.begin(request) as stopped:
-        question = asked(quick, x, y, label, where)
-        name = cached_model(model)[1].classes[question.target]
-        note = f"Where the mean logit of {name} in the outlined region comes from, by {method}; one scale for both."
-        network, options, due = cached_model(model)[0], OPTIONS.get(method, {}), 0.0
-        clean, changed = question.images
-        steps = contrast_steps(network, clean, changed, question.region, question.target, method, **options)
-        with closing(steps):
-            for contrast in steps:
-                if stopped.is_set():
-                    note += " Stopped: this is what was known by then."
-                    break
-                if time.monotonic() >= due:
-                    yield view_of(quick, question, note, contrast)
-                    due = time.monotonic() + FRAME_SECONDS
-        yield view_of(quick, question, note, contrast)
+    question = asked(quick, x, y, label, where)
+    name = cached_model(model)[1].classes[question.target]
+    note = f"Where the mean logit of {name} in the outlined region comes from, by {method}; one scale for both."
+    network, options, due = cached_model(model)[0], OPTIONS.get(method, {}), 0.0
+    clean, changed = question.images
+    steps = contrast_steps(network, clean, changed, question.region, question.target, method, **options)
+    with closing(steps):
+        for contrast in steps:
+            if visit.is_stopped():
+                note += " Stopped early: the map is not complete."
+                break
+            if time.monotonic() >= due:
+                yield view_of(quick, question, note, contrast)
+                due = time.monotonic() + FRAME_SECONDS
+    yield view_of(quick, question, note, contrast)
 
 
-def build() -> None:
+def show(photo: str, upload: str | None, model: str, eps: float, *question: Any) -> WhyData:
+    """Show the picture before any attack."""
+    subject, _ = subject_for(photo, upload, model)
+    shown = clean_comparison(subject, QuickAttack(photo, upload, model, eps).spec)
+    return why_data(shown, subject.card, "Press Attack it, then click a pixel.")
+
+
+def build(page: Page) -> None:
+    """Build the view into the page."""
     start = QuickAttack()
-    first_subject, _ = subject_for(start.photo, start.upload, start.model)
-    first, card = clean_comparison(first_subject, start.spec), first_subject.card
-    with gr.Row():
-        with gr.Column(scale=1, min_width=280):
-            photo = gr.Dropdown([*photos(), UPLOAD], value=start.photo, label="Picture", elem_id="why-photo")
-            upload = gr.UploadButton("Upload a picture", file_count="single", size="sm", elem_id="why-upload")
-            chosen = gr.Dropdown(available(offline=True), value=start.model, label="Model", elem_id="why-model")
-            eps = gr.Slider(0, MOST_EPS, start.eps_255, step=0.25, label="ε, in 1/255", elem_id="why-eps")
-            attack_button = gr.Button("Attack it", elem_id="why-attack")
+    card = cached_model(start.model)[1]
+    with gr.Row(elem_classes="rv-view"):
+        with gr.Column(scale=1, min_width=280, elem_classes="rv-controls"):
+            attack_button = gr.Button("1. Attack it", elem_id="why-attack")
+            gr.Markdown("2. Click a pixel in a picture, or type its place.")
             with gr.Row():
                 x = gr.Number(None, precision=0, label="x", min_width=80, elem_id="why-x")
                 y = gr.Number(None, precision=0, label="y", min_width=80, elem_id="why-y")
@@ -215,21 +206,20 @@ def build() -> None:
             label = gr.Dropdown(choices_of(card.classes), value=WHAT_IT_WAS, label="as", elem_id="why-class")
             method = gr.Dropdown(list(METHODS), value=next(iter(METHODS)), label="Method", elem_id="why-method")
             with gr.Row():
-                go_button = gr.Button("Explain", variant="primary", elem_id="why-explain")
-                stop_button = gr.Button("Stop", variant="stop", elem_id="why-stop")
+                go_button = gr.Button("3. Explain", variant="primary", elem_id="why-explain", min_width=100)
+                stop_button = gr.Button("Stop", variant="stop", elem_id="why-stop", min_width=60)
             line = queue_line("why-queue")
-        with gr.Column(scale=3, min_width=320, elem_classes="rv-result"):
-            note = "Press “Attack it”, then click a pixel."
-            view = drawn_by(WHY, why_data(first, card, note), "why")
+        with gr.Column(scale=4, min_width=320, elem_classes="rv-result"):
+            view = drawn_by(WHY, show(*start), "why")
 
-    subject: list[gr.Component] = [photo, upload, chosen, eps]
-    question: list[gr.Component] = [x, y, label, where, method]
+    subject: list[Any] = page.bar.inputs
+    question: list[Any] = [x, y, label, where, method]
     # An attack, too: the first question about a picture makes it.
     turn = in_turn(line)
-    upload.upload(lambda: UPLOAD, None, photo, api_visibility="private")
     attack_button.click(attack, subject, [view, label, x, y], api_name="quick_attack", **turn)
     asking = {"fn": point, "inputs": subject + question, "outputs": view, **turn}
-    view.select(pick, None, [x, y], api_visibility="private", show_progress="hidden").then(**asking, api_name="point")
+    view.select(pick, None, [x, y], **UNSEEN).then(**asking, api_name="point")
     changes = [x.submit, y.submit, label.input, where.input, method.input]
     gr.on(changes, **asking, api_visibility="private")
-    started_by(go_button, stop_button, WORK, "explain", explain, subject + question, view, **turn)
+    buttons = (go_button, stop_button)
+    page.wire(KEY, explain, show, name="explain", buttons=buttons, own=question, outputs=[view], line=line)

@@ -1,19 +1,22 @@
-"""The models at hand, and the published ones to fetch."""
+"""The models that are here, the published ones to download, and those of other libraries to add."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 import pandas as pd
 
-from robviz.app.work import listed, menus, refusing
-from robviz.models import Card, available, card_named
+from robviz.app.page import Page
+from robviz.app.work import refusing
+from robviz.models import Card, add_model, available, card_named
+from robviz.models.hub import Listener
 from robviz.models.published import CHECKPOINTS, download, is_here
 from robviz.results.report import markdown
 from robviz.types import InputError
 
+KEY = "models"
+EXAMPLES = "torchvision/deeplabv3_resnet50, hf/<owner>/<name> or smp/<owner>/<name>"
 ATTACKED = ("attacked_miou", "sea_miou_4_255")  # under the attack of a training's end, or under SEA
 NOTE = (
     "mIoU in % on each model's own validation images; attacked: at 4/255, by the attack that its card names or, for "
@@ -49,33 +52,60 @@ def absent() -> list[str]:
     return [name for name in CHECKPOINTS if not is_here(name)]
 
 
-def fetching(listing: list[Any]) -> Callable[..., tuple[Any, ...]]:
-    """The handler that downloads a model and lists it in these menus."""
+def counted(progress: gr.Progress, name: str) -> Listener:
+    """Return a listener that moves a progress bar by the bytes of a download."""
+
+    def tell(received: int, total: int | None) -> None:
+        progress((received // 2**20, total // 2**20) if total else None, name, unit="MiB")
+
+    return tell
+
+
+class Shelf:
+    """Handle the downloads, and tell every menu of models about what has come."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
 
     @refusing
-    def fetch(name: str | None, progress: gr.Progress = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
-        """Download a published model; the menus of models list it from now on."""
+    def fetch(self, name: str | None, progress: gr.Progress = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
+        """Download a published model; the menus of models list it from then on."""
         if name not in CHECKPOINTS:
             raise InputError(f"choose one of the published models: {', '.join(CHECKPOINTS)}")
         progress(0, f"asking for {name}")
-
-        def tell(received: int, total: int | None) -> None:
-            progress((received // 2**20, total // 2**20) if total else None, name, unit="MiB")
-
-        download(name, tell)
+        download(name, counted(progress, name))
         left = absent()
         menu = gr.Dropdown(choices=left, value=left[0] if left else None)
-        return (f"{name} is here: choose it in the menus of models.", table(), menu, *listed(listing))
+        return (f"{name} is here: choose it in the menus of models.", table(), menu, *self.page.listed())
 
-    return fetch
+    @refusing
+    def add(self, name: str | None, progress: gr.Progress = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
+        """Download a model of another library; the menus of models list it from then on."""
+        name = (name or "").strip()
+        if "/" not in name:
+            raise InputError(f"a model of another library is named like {EXAMPLES}; got {name[:60]!r}")
+        progress(0, f"asking for {name}")
+        card = add_model(name, counted(progress, name))
+        said = f"{card.name} is here, with {len(card.classes)} classes: choose it in the menus of models."
+        return (said, table(), *self.page.listed())
 
 
-def build() -> None:
-    listing, left = menus(), absent()
-    models = gr.Markdown(table, elem_id="models")  # anew with each page: models are kept and fetched
+def build(page: Page) -> None:
+    """Build the view into the page."""
+    shelf, left = Shelf(page), absent()
+    models = gr.Markdown(table, elem_id="models")  # a function: read again for each page that opens
     gr.Markdown(NOTE)
     with gr.Row():
         name = gr.Dropdown(left, value=left[0] if left else None, label="Published model", elem_id="published")
-        button = gr.Button("Download", elem_id="download")
-    said = gr.Textbox(show_label=False, container=False, interactive=False, elem_id="downloaded")
-    button.click(fetching(listing), name, [said, models, name, *listing], api_name="download", show_progress_on=[said])
+        button = gr.Button("Download", elem_id="download", scale=0)
+    said = gr.Markdown(elem_id="downloaded")
+    shown = [said, models, name, *page.menus]
+    button.click(shelf.fetch, name, shown, api_name="download", show_progress_on=[said])
+    if page.options.is_public:
+        return  # strangers do not fill the server's disk with what they name
+    with gr.Row():
+        other = gr.Textbox(label="Add a model of another library", placeholder=EXAMPLES, elem_id="other-model")
+        add_button = gr.Button("Add", elem_id="add-model", scale=0)
+    added = gr.Markdown(elem_id="added")
+    shown = [added, models, *page.menus]
+    add_button.click(shelf.add, other, shown, api_name="add_model", show_progress_on=[added])

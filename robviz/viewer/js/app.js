@@ -4,22 +4,30 @@
 import { ensemble } from "./ensemble.js";
 import { gallery } from "./gallery.js";
 import { heatmap } from "./heatmap.js";
-import { landing } from "./landing.js";
+import { losses } from "./losses.js";
 import { matrix } from "./matrix.js";
 import { mounted } from "./mount.js";
+import { download, followEps, followPhoto, overview, switchTheme, takePictures } from "./page.js";
 import { training } from "./training.js";
 import { transfer } from "./transfer.js";
 import { viewer } from "./viewer.js";
 import { why } from "./why.js";
 
 window.robviz = {
+  download,
   ensemble: mounted(ensemble),
+  followEps,
+  followPhoto,
   gallery: mounted(gallery),
   heatmap: mounted(heatmap),
-  landing: mounted(landing),
+  losses: mounted(losses),
   matrix: mounted(matrix),
+  overview: mounted(overview),
+  switchTheme,
   training: mounted(training),
   transfer: mounted(transfer),
   viewer: mounted(viewer),
   why: mounted(why),
 };
+
+takePictures();

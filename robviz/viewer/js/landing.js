@@ -18,6 +18,8 @@ import { clamp } from "./viewport.js";
 
 const PLAYED = { to: 4, milliseconds: 4500 }; // in 1/255
 const THUMB = 9; // half the width of a slider's thumb
+const MISSING =
+  "Nothing was computed beforehand for this picture. Attack it in the view Attack, or let Sweep compute its curve.";
 
 /**
  * Fill an element with the first view. The handle's `choose(i)` shows a photograph, `show(eps)` a radius, in 1/255.
@@ -40,6 +42,7 @@ class Landing {
   motion = motion((eps) => this.show(eps));
   radius = make("output", { className: "rv-radius" });
   legend = make("div", { className: "rv-names", "aria-label": "colours" });
+  missing = make("p", { className: "rv-missing", hidden: true }, MISSING);
   play = make(
     "button",
     { type: "button", "aria-label": "play", title: "play", onclick: () => this.playOrPause() },
@@ -55,11 +58,6 @@ class Landing {
     this.data = data;
     this.last = data.eps[data.eps.length - 1];
     this.panes = data.models.map(modelPane);
-    this.thumbs = data.photos.map(({ title, image }, i) => {
-      const onclick = () => this.choose(i);
-      const named = { type: "button", className: "rv-thumb", title, "aria-label": `photograph: ${title}`, onclick };
-      return make("button", named, make("img", { src: image, alt: "" }));
-    });
     this.range = make("input", {
       type: "range",
       min: 0,
@@ -73,14 +71,14 @@ class Landing {
     const slot = make("div", { className: "rv-range" }, this.range);
     slot.style.padding = `0 ${this.chart.marginRight - THUMB}px 0 ${this.chart.marginLeft - THUMB}px`;
     const scrub = make("div", { className: "rv-scrub" }, head, slot, this.chart.root);
+    const two = make("div", { className: "rv-two" }, ...this.panes.map(({ figure }) => figure));
+    const note = make("p", { className: "rv-note" }, data.made);
+    this.known = make("div", {}, two, this.legend, scrub, note);
     this.root = make(
       "section",
       { className: "rv-landing", "aria-label": "two models under attack" },
-      make("div", { className: "rv-thumbs", role: "group", "aria-label": "photographs" }, ...this.thumbs),
-      make("div", { className: "rv-two" }, ...this.panes.map(({ figure }) => figure)),
-      this.legend,
-      scrub,
-      make("p", { className: "rv-note" }, data.made),
+      this.missing,
+      this.known,
     );
     element.replaceChildren(this.root);
     listenTo(this);
@@ -140,8 +138,11 @@ class Landing {
     return away.indexOf(Math.min(...away));
   }
 
+  /** Come to rest at a radius whose masks are known, and tell whoever listens on the element. */
   settle() {
-    this.glide(this.data.eps[this.nearest()], 120);
+    const eps = this.data.eps[this.nearest()];
+    this.glide(eps, 120);
+    this.element.dispatchEvent(new CustomEvent("radius", { detail: eps }));
   }
 
   // ---------------------------------------------------------------------------------------------- photographs
@@ -153,12 +154,20 @@ class Landing {
     return known;
   }
 
+  /**
+   * Show a photograph by its name, or say that its masks are not known.
+   * @param {string} name
+   */
+  follow(name) {
+    const i = this.data.photos.findIndex((photo) => photo.name === name);
+    this.missing.hidden = i >= 0;
+    this.known.hidden = i < 0;
+    return i < 0 ? Promise.resolve() : this.choose(i);
+  }
+
   /** @param {number} i */
   async choose(i) {
     this.state.photo = i;
-    this.thumbs.forEach((thumb, j) => {
-      thumb.setAttribute("aria-pressed", String(i === j));
-    });
     const found = await this.load(i);
     if (this.state.photo !== i) return;
     this.current = found;
@@ -287,7 +296,9 @@ function listenTo(view) {
     if (!(event.key in RADIUS_KEYS)) return;
     event.preventDefault();
     const place = RADIUS_KEYS[event.key](view.nearest(), data.eps.length);
-    view.glide(data.eps[clamp(place, 0, data.eps.length - 1)], 180);
+    const eps = data.eps[clamp(place, 0, data.eps.length - 1)];
+    view.glide(eps, 180);
+    view.element.dispatchEvent(new CustomEvent("radius", { detail: eps }));
   });
   chart.root.addEventListener("pointerdown", (event) => {
     chart.root.setPointerCapture(event.pointerId);

@@ -35,6 +35,7 @@ export interface ViewerData {
 }
 
 export interface LandingPhoto {
+  name: string;
   title: string;
   image: string;
   masks: Record<string, string>;
@@ -54,6 +55,17 @@ export interface LandingData {
   classes: string[];
   palette: number[][];
   made: string;
+}
+
+export interface LossCard {
+  description: string;
+  curves: number[][];
+}
+
+export interface LossesData {
+  losses: Record<string, LossCard>;
+  probabilities: number[];
+  chosen: string;
 }
 
 export interface GalleryCard {

@@ -1,0 +1,209 @@
+"""What the views share while the app is built and served: the subject bar, works, menus, evaluations and results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+from gradio.context import Context
+from gradio.processing_utils import save_bytes_to_cache
+from gradio.utils import get_upload_folder
+
+from robviz.app.bar import Bar, model_choices
+from robviz.app.evaluations import Evaluations
+from robviz.app.serving import ServeOptions
+from robviz.app.work import AT_ONCE, UNSEEN, Kept, Work, in_turn, in_words, refusing, session_of, streamed, taking
+from robviz.interactive.scenario import UPLOAD
+from robviz.types import InputError
+from robviz.viewer.page import page as html_page
+
+#: Makes the result of a view into a page: (payload, the values of the widgets) -> title, setting, how to make it again.
+Told = Callable[..., tuple[str, dict[str, str], str]]
+
+
+@dataclass
+class Look:
+    """Describe how a view shows a subject before any work on it."""
+
+    work: Work
+    about: Callable[..., Any]
+    show: Callable[..., Any]
+    inputs: list[Any]
+    outputs: list[Any]
+
+
+def subject_key(photo: str, upload: str | None, model: str) -> tuple[str, ...]:
+    """Return what tells one subject of the bar from another; an upload counts only where it is shown."""
+    return (photo, upload or "", model) if photo == UPLOAD else (photo, model)
+
+
+@dataclass
+class Page:
+    """Hold what the views of one app share.
+
+    Attributes:
+        options: How the app is served.
+        evaluations: What Failures shows.
+        bar: The subject: picture, model and radius.
+        view: The key of the view that is open, in the browser.
+        tabs: The row of tabs.
+        titles: key -> title of each view, in the order of the tabs.
+    """
+
+    options: ServeOptions
+    evaluations: Evaluations
+    bar: Bar
+    view: gr.Textbox
+    tabs: gr.Tabs
+    titles: dict[str, str]
+    works: list[Work] = field(default_factory=list)
+    looks: dict[str, Look] = field(default_factory=dict)
+    results: dict[str, Kept] = field(default_factory=dict)
+    menus: list[gr.Dropdown] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.menus.append(self.bar.model)
+
+    def model_menu(self, label: str, value: str, elem_id: str) -> gr.Dropdown:
+        """Return a menu of all models, which follows when models come; call it while the page is built."""
+        menu = gr.Dropdown(model_choices(), value=value, label=label, elem_id=elem_id)
+        self.menus.append(menu)
+        return menu
+
+    def listed(self) -> tuple[Any, ...]:
+        """Return updates of all menus of models with those that are here now."""
+        return tuple(gr.Dropdown(choices=model_choices()) for _ in self.menus)
+
+    def new_work(self) -> Work:
+        """Return the work of one more view, which ends when its visitor leaves."""
+        work = Work()
+        self.works.append(work)
+        return work
+
+    def leave(self, request: gr.Request) -> None:
+        """End what a page has begun in every view: it was closed."""
+        for work in self.works:
+            work.forget(request)
+
+    def at_load(self, handler: Callable[..., Any], inputs: Any, outputs: Any) -> None:
+        """Call a handler when a page opens: what takes a while, so that the server starts without it."""
+        if root := Context.root_block:
+            root.load(handler, inputs, outputs, **UNSEEN)
+
+    def at_every_change(self, handler: Callable[..., Any], inputs: Sequence[Any], output: Any) -> None:
+        """Call a handler when a page opens and whenever one of the inputs changes, whoever changed it."""
+        self.at_load(handler, list(inputs), output)
+        changes = [one.change for one in inputs]
+        gr.on(changes, handler, list(inputs), output, trigger_mode="always_last", **UNSEEN)
+
+    # ------------------------------------------------------------------------------------------- wiring of long work
+
+    def wire(
+        self,
+        key: str,
+        steps: Callable[..., Iterator[Any]],
+        show: Callable[..., Any] | None,
+        *,
+        name: str,
+        buttons: tuple[gr.Button, gr.Button],
+        own: Sequence[Any],
+        outputs: Sequence[Any],
+        about: Sequence[Any] = (),
+        line: gr.Component | None = None,
+    ) -> Work:
+        """Let one button begin a view's work on the subject of the bar and another end it.
+
+        Args:
+            key: Of the view.
+            steps: Takes the values of the bar, the values of `own` and a `Visit`; yields the outputs.
+            show: Takes the same values; returns the outputs before any work. None for a view that follows by itself.
+            name: Of the handler for programs, which end the work by `stop_<name>`.
+            buttons: To begin and to end.
+            own: The view's own widgets.
+            outputs: What the steps fill; the first is kept to be shared.
+            about: Those of `own` that, like picture and model, make another subject.
+            line: Where the place in the queue is shown; None for work that does not wait its turn.
+
+        Returns:
+            The view's work.
+        """
+        work, inputs = self.new_work(), [*self.bar.inputs, *own]
+        places = [next(i for i, one in enumerate(inputs) if one is part) for part in about]
+
+        def subject(*values: Any) -> tuple[Any, ...]:
+            return (*subject_key(*values[:3]), *(values[place] for place in places))
+
+        def expect(*arguments: Any) -> None:
+            *values, request = arguments
+            work.restart(request, subject(*values))
+
+        go_button, stop_button = buttons
+        names = [f"value{number}" for number in range(len(inputs))]
+        turn = in_turn(line) if line is not None else {"concurrency_limit": None, "show_progress": "hidden"}
+        begun = {"trigger_mode": "multiple", "api_name": name, **turn}
+        go_button.click(taking(names, expect), inputs, None, api_name=f"expect_{name}", **AT_ONCE)
+        go_button.click(streamed(work, steps, subject), inputs, list(outputs), **begun)
+        stop_button.click(work.stop, None, None, api_name=f"stop_{name}", **AT_ONCE)
+        if show is not None:
+            self.looks[key] = Look(work, subject, show, inputs, list(outputs))
+        return work
+
+    def follow(self, extra: Sequence[Any] = ()) -> None:
+        """Show the subject in the open view, whenever view or subject change; call it once, after all views."""
+        parts = self.looks
+        inputs = [self.view, *(one for look in parts.values() for one in look.inputs)]
+        outputs = [one for look in parts.values() for one in look.outputs]
+
+        def shown(look: Look, values: Sequence[Any], is_open: bool, request: gr.Request) -> list[Any]:
+            if not is_open or not look.work.leaves(request, look.about(*values)):
+                return [gr.skip()] * len(look.outputs)
+            found = look.show(*values)
+            return list(found) if isinstance(found, tuple) else [found]
+
+        def look_at(*arguments: Any) -> Any:
+            view, *values, request = arguments
+            updates: list[Any] = []
+            with in_words():
+                for key, look in parts.items():
+                    mine, values = values[: len(look.inputs)], values[len(look.inputs) :]
+                    updates += shown(look, mine, key == view, request)
+            return updates
+
+        names = [f"value{number}" for number in range(len(inputs))]
+        bar = self.bar
+        events = [self.view.change, bar.photo.input, bar.model.input, *extra]
+        common: dict[str, Any] = {"trigger_mode": "always_last", **UNSEEN}
+        gr.on(events, taking(names, look_at), inputs, outputs, **common)
+        bar.upload.upload(lambda: UPLOAD, None, bar.photo, **UNSEEN).then(
+            taking(names, look_at), inputs, outputs, **UNSEEN
+        )
+
+    # --------------------------------------------------------------------------------------------------- sharing
+
+    def keep(self, key: str, session: str, payload: dict[str, Any], told: tuple[Any, ...]) -> None:
+        """Keep the last result of a view for its visitor; `views` that were sent before stay in it."""
+        kept = self.results.setdefault(key, Kept())
+        before = kept.get(session)
+        if "views" in payload and before is not None and before[1] == told:
+            payload = payload | {"views": before[0]["views"] | payload["views"]}
+        kept.keep(session, (payload, told))
+
+    def share(self, key: str, view: str, told: Told, button: gr.Button, file: Any) -> None:
+        """Let a button make a page of the view's last result; told: turns what was kept into words."""
+
+        @refusing
+        def make(request: gr.Request) -> str:
+            found = self.results.get(key, {}).get(session_of(request))
+            if found is None:
+                raise InputError("there is no result to share yet; run it first")
+            payload, values = found
+            title, setting, again = told(*values)
+            text = html_page(title, view, payload, setting=setting, again=again)
+            path: str = save_bytes_to_cache(text.encode(), f"robviz-{key}.html", get_upload_folder())
+            return path
+
+        button.click(make, None, file, api_name=f"share_{key}", show_progress_on=[button]).then(
+            None, js=f"() => robviz.download('{file.elem_id}')", api_visibility="private"
+        )

@@ -1,0 +1,122 @@
+"""Compare two models on one picture, under the same perturbation and under each one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from typing import Any
+
+import gradio as gr
+
+from robviz.app.page import Page
+from robviz.app.views.attack import measured
+from robviz.app.work import FRAME_SECONDS, Visit, drawn, queue_line, refusing
+from robviz.attacks import AttackSpec
+from robviz.interactive.comparison import never
+from robviz.interactive.scenario import MAX_STEPS, UPLOAD, Scenario, photos, subject_for
+from robviz.interactive.transfer import transfer_steps
+from robviz.losses import LOSSES
+from robviz.types import InputError
+from robviz.viewer.payloads import TransferData
+from robviz.viewer.transfer import transfer_data
+
+KEY, OTHER = "compare", "photos-robust"
+
+
+def spec_of(photo: str, models: tuple[str, str], eps: float, loss: str, steps: int) -> AttackSpec:
+    """Return the attack that the widgets describe. Raises InputError for what they do not offer."""
+    for model in models:
+        setting = Scenario(photo, model, eps, loss, steps)
+        setting.check()
+    if models[0] == models[1]:
+        raise InputError(f"both models are {models[0]}; choose two different ones")
+    return setting.spec()
+
+
+def views(
+    photo: str,
+    upload: str | None,
+    models: tuple[str, str],
+    eps: float,
+    loss: str,
+    steps: int,
+    is_stopped: Callable[[], bool] = never,
+) -> Generator[TransferData, None, None]:
+    """Yield the unattacked picture, and then what becomes of it."""
+    spec = spec_of(photo, models, eps, loss, steps)
+    opened = {name: subject_for(photo, upload, name) for name in models}
+    subjects = {name: subject for name, (subject, _) in opened.items()}
+    notes = {name: note for name, (_, note) in opened.items()}
+    cards = {name: subject.card for name, subject in subjects.items()}
+    frames = transfer_steps(subjects, spec, frame_seconds=FRAME_SECONDS, is_stopped=is_stopped)
+    with closing(frames):
+        for found in frames:
+            yield transfer_data(found, cards, notes)
+
+
+def show(photo: str, upload: str | None, model: str, eps: float, other: str, loss: str, steps: int) -> TransferData:
+    """Show what both models see in the picture, before any attack."""
+    if model == other:
+        other = next(name for name in (OTHER, "photos-clean") if name != model)
+    with closing(views(photo, upload, (model, other), eps, loss, steps)) as frames:
+        return next(frames)
+
+
+@refusing
+def seconds_of(photo: str, model: str, other: str, steps: int) -> str:
+    """Say how long both attacks will take, from a step measured on each."""
+    picture = next(iter(photos())) if photo == UPLOAD else photo
+    for name in (model, other):
+        Scenario(picture, name, steps=steps).check()
+    seconds = steps * sum(measured(name, picture) for name in (model, other))
+    return f"Two attacks, together about {max(1, round(seconds))} s on this machine."
+
+
+def told(photo: str, model: str, eps: float, other: str, loss: str, steps: int) -> tuple[str, dict[str, str], str]:
+    """Return title, setting and how to make it again, for a page of the result."""
+    setting = {"picture": photo, "models": f"{model}, {other}", "ε": f"{eps:g}/255", "loss": loss, "steps": str(steps)}
+    cells = [Scenario(photo, name, eps, loss, steps).cell() for name in (model, other)]
+    return f"{model} and {other} under each other's attacks", setting, "\n".join(cells)
+
+
+def build(page: Page) -> None:
+    """Build the view into the page."""
+    start = Scenario()
+    with gr.Row(elem_classes="rv-view"):
+        with gr.Column(scale=1, min_width=280, elem_classes="rv-controls"):
+            with gr.Row():
+                go_button = gr.Button("Attack both", variant="primary", elem_id="two-run", min_width=100)
+                stop_button = gr.Button("Stop", variant="stop", elem_id="two-stop", min_width=60)
+            line = queue_line("two-queue")
+            other = page.model_menu("Compare with", OTHER, "two-other")
+            loss = gr.Dropdown(list(LOSSES), value=start.loss, label="Loss", elem_id="two-loss")
+            steps = gr.Slider(1, MAX_STEPS, start.steps, step=1, label="Steps of each attack", elem_id="two-steps")
+            seconds = gr.Markdown(elem_id="two-seconds")
+            share_button = gr.Button("Share as a page", size="sm", elem_id="two-share")
+            shared = gr.DownloadButton("page", visible="hidden", elem_id="two-shared")
+        with gr.Column(scale=4, min_width=320, elem_classes="rv-result"):
+            first = show(start.photo, None, start.model, start.eps_255, OTHER, start.loss, start.steps)
+            shown = drawn("transfer", first, "transfer")
+
+    def run(
+        photo: str,
+        upload: str | None,
+        model: str,
+        eps: float,
+        other: str,
+        loss: str,
+        steps: int,
+        visit: Visit,
+    ) -> Iterator[TransferData]:
+        """Stream both attacks; Stop keeps the best so far."""
+        for found in views(photo, upload, (model, other), eps, loss, steps, visit.is_stopped):
+            page.keep(KEY, visit.session, dict(found), (photo, model, eps, other, loss, steps))
+            yield found
+
+    own: list[Any] = [other, loss, steps]
+    buttons = (go_button, stop_button)
+    page.wire(
+        KEY, run, show, name="transfer", buttons=buttons, own=own, outputs=[shown], about=[other], line=line
+    )
+    page.share(KEY, "transfer", told, share_button, shared)
+    page.at_every_change(seconds_of, [page.bar.photo, page.bar.model, other, steps], seconds)
