@@ -293,6 +293,21 @@ def target_for(labels: Tensor, target: int | Tensor | None) -> Tensor | None:
     return wanted.masked_fill(labels == VOID, VOID)
 
 
+def start_for(images: Tensor, start: Tensor | None) -> Tensor | None:
+    """Return the start beside the images, (B, 3, H, W); raises InputError for one that does not fit them."""
+    if start is None:
+        return None
+    if not isinstance(start, Tensor):
+        raise InputError(f"start must be a torch.Tensor, got {type(start).__name__}; use torch.as_tensor(start)")
+    if start.shape != images.shape:
+        raise InputError(f"start must be {tuple(images.shape)} like the images, got {tuple(start.shape)}")
+    if not start.is_floating_point():
+        raise InputError(f"start must be float in [0, 1], got {start.dtype}; use start.float() / 255")
+    if not start.isfinite().all():
+        raise InputError("start holds NaN or infinity; expected RGB in [0, 1]")
+    return start.detach().to(images)
+
+
 class Judge(Protocol):
     """Measure what an attacker minimises, if it is not the pixel accuracy; one row per image of the batch."""
 
@@ -314,19 +329,28 @@ class Task:
     target: Tensor | None  # (B, H, W); void where not aimed
     changeable: Tensor | None  # (B, H, W) bool
     class_weights: Tensor | None
+    start: Tensor | None = None  # (B, 3, H, W), where the search begins; None for a draw or the images
     restart: int = 0  # which run of the spec's steps this is
     judge: Judge | None = None  # what the attacker wants at 0, if it is not the accuracy
 
     @classmethod
     def of(
-        cls, spec: AttackSpec, model: nn.Module, images: Tensor, labels: Tensor, class_weights: Tensor | None
+        cls,
+        spec: AttackSpec,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        class_weights: Tensor | None,
+        start: Tensor | None = None,
     ) -> Task:
         """Build a task; raises InputError if its parts do not fit together."""
         require_normal(model)
         check_images(images, labels)
         check_weights(class_weights)
         with torch.inference_mode(False):
-            return cls.of_checked(spec, model, images, labels, class_weights)
+            task = cls.of_checked(spec, model, images, labels, class_weights)
+            start = start_for(task.images, start)
+            return replace(task, start=start.clone() if start is not None and start.is_inference() else start)
 
     @classmethod
     def of_checked(
@@ -352,6 +376,7 @@ class Task:
             labels=self.labels[keep],
             target=None if self.target is None else self.target[keep],
             changeable=None if self.changeable is None else self.changeable[keep],
+            start=None if self.start is None else self.start[keep],
             judge=None if self.judge is None else self.judge.rows(keep),
         )
 
@@ -628,7 +653,7 @@ class Best:
     """Hold the best candidates of one image so far, and the values of every step."""
 
     is_done: bool
-    is_provisional: bool = True  # no iterate has been within the budget yet
+    is_provisional: bool = True  # no iterate has been within the budget yet, and no start was given
     x: Tensor | None = None  # (3, H, W), of lowest `survives`
     predictions: Tensor | None = None  # (H, W), on x
     accuracy: float = 1.0  # on x
@@ -688,8 +713,10 @@ class Box(NamedTuple):
     random_start: bool
 
     def start(self, radius: float) -> Tensor:
-        """Return the image, or a uniform draw from within the radius around it that depends on the image alone."""
+        """Return the start that was given, within the radius; or the image, or a draw that depends on it alone."""
         image = self.task.images[self.row]
+        if self.task.start is not None:
+            return self.project(self.task.start[self.row], radius)
         if not self.random_start:
             return image
         generator = image_generator(self.task.seed, self.task.spec.loss, image)
@@ -791,7 +818,10 @@ def steps_of(task: Task, random_start: bool, restarts: int) -> Generator[AttackR
     """Yield the steps of `task_steps`, outside of `torch.inference_mode`."""
     if restarts < 1 or (restarts > 1 and not random_start):
         raise InputError(f"restarts must be at least 1, and 1 without a random start; got {restarts}")
-    best = [Best(is_done=not is_aimed) for is_aimed in (task.goal != VOID).flatten(1).any(1).tolist()]
+    if restarts > 1 and task.start is not None:
+        raise InputError(f"restarts draw starts of their own; expected 1 with a start that is given, got {restarts}")
+    is_drawn = task.start is None  # what projection finds of a start that is given is kept: it never gets worse
+    best = [Best(not is_aimed, is_provisional=is_drawn) for is_aimed in (task.goal != VOID).flatten(1).any(1).tolist()]
     with frozen(task.model):
         for restart in range(restarts):
             yield from search(replace(task, restart=restart), best, random_start)
@@ -805,6 +835,7 @@ def spec_steps(
     class_weights: Tensor | None = None,
     random_start: bool = True,
     restarts: int = 1,
+    start: Tensor | None = None,
 ) -> Generator[AttackResult, None, None]:
     """Attack a batch as a spec says, yielding after the start and after each step.
 
@@ -816,6 +847,8 @@ def spec_steps(
         class_weights: (K,), for the balanced losses.
         random_start: Start from a uniform draw around the image, not from the image.
         restarts: How many runs are made, each from a start of its own; the best of all counts.
+        start: (B, 3, H, W) float in [0, 1], to begin from instead of a random draw, projected into the radius that the
+            attack begins with. The result is never worse than its projection into eps. Excludes restarts.
 
     Yields:
         The best found so far, complete and valid at every step.
@@ -824,7 +857,7 @@ def spec_steps(
         InputError: For arguments that do not fit together or are out of range, and when the model returns NaN; at the
             first `next`.
     """
-    yield from task_steps(Task.of(spec, model, images, labels, class_weights), random_start, restarts)
+    yield from task_steps(Task.of(spec, model, images, labels, class_weights, start), random_start, restarts)
 
 
 def attack_steps(  # noqa: PLR0913 - public and documented; `spec_steps` takes them as a record
@@ -842,6 +875,7 @@ def attack_steps(  # noqa: PLR0913 - public and documented; `spec_steps` takes t
     changeable: Tensor | None = None,
     aimed: Tensor | None = None,
     restarts: int = 1,
+    start: Tensor | None = None,
 ) -> Generator[AttackResult, None, None]:
     """Attack a batch, yielding after the start and after each step.
 
@@ -864,6 +898,8 @@ def attack_steps(  # noqa: PLR0913 - public and documented; `spec_steps` takes t
         changeable: (B, H, W) bool, or (H, W) for all images: the only pixels that may change.
         aimed: (B, H, W) bool, or (H, W) for all images: the only pixels to be broken.
         restarts: How many runs are made, each from a start of its own; the best of all counts.
+        start: (B, 3, H, W) float in [0, 1], to begin from instead of a random draw, projected into the radius that the
+            attack begins with. The result is never worse than its projection into eps. Excludes restarts.
 
     Yields:
         The best found so far, complete and valid at every step.
@@ -873,7 +909,7 @@ def attack_steps(  # noqa: PLR0913 - public and documented; `spec_steps` takes t
             generator, at the first `next`.
     """
     spec = AttackSpec(attack, loss, eps, steps, seed, target, aimed, changeable)
-    yield from spec_steps(spec, model, images, labels, class_weights, random_start, restarts)
+    yield from spec_steps(spec, model, images, labels, class_weights, random_start, restarts, start)
 
 
 P = ParamSpec("P")

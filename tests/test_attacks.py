@@ -198,6 +198,72 @@ def test_restarts_go_on_from_the_best_and_only_help(bends, batch, attack):
     assert (bends(thrice.images).argmax(1) == thrice.predictions).all()
 
 
+@settings(deadline=None, max_examples=40)
+@given(
+    st.sampled_from(sorted(OPTIMISERS)),
+    st.floats(0, 0.3),
+    st.floats(0, 2),
+    st.integers(1, 5),
+    st.booleans(),
+    st.integers(0, 1000),
+)
+def test_from_any_start_the_budget_is_kept_and_nothing_is_lost(attack, eps, spread, steps, is_masked, seed):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(2, 3, 6, 7, generator=generator, dtype=torch.float64)
+    labels = torch.randint(-1, 4, (2, 6, 7), generator=generator)
+    start = images + spread * torch.randn(images.shape, generator=generator, dtype=torch.float64)
+    changeable = torch.rand(2, 6, 7, generator=generator) < 0.7 if is_masked else None
+    model, norm = Bends().eval().double(), norm_of(attack)
+    best = attacks.share_equal(predicted(model, norm.project(start, images, eps, changeable)), labels)
+    for result in attack_steps(attack, model, images, labels, eps, steps, changeable=changeable, start=start):
+        for candidate in (result.images, result.best_loss_images):
+            assert norm.size(candidate - images).max() <= eps + 1e-6
+            assert candidate.min() >= 0
+            assert candidate.max() <= 1
+        assert (result.accuracy <= best).all()
+        best = result.accuracy
+
+
+@pytest.mark.parametrize("attack", OPTIMISERS)
+def test_an_attack_begins_at_the_start_within_its_first_radius_whatever_the_seed(bends, batch, attack):
+    images, labels = batch
+    start = (images + 0.03 * images.sub(0.5).sign()).clamp(0, 1)
+    first, other = (next(attack_steps(attack, bends, images, labels, 0.05, 4, seed=i, start=start)) for i in (0, 1))
+    assert first.images.equal(other.images)
+    torch.testing.assert_close(first.images, start, atol=1e-12, rtol=0)
+    assert first.predictions.equal(predicted(bends, start))
+
+
+@pytest.mark.parametrize("attack", OPTIMISERS)
+def test_from_a_start_a_batch_equals_its_images_one_by_one(bends, batch, attack):
+    images, labels = batch
+    start = images.flip(-1)
+    together = last_of(attack_steps(attack, bends, images, labels, 0.05, 6, start=start))
+    for i in range(3):
+        rows = slice(i, i + 1)
+        alone = last_of(attack_steps(attack, bends, images[rows], labels[rows], 0.05, 6, start=start[rows]))
+        torch.testing.assert_close(alone.images[0], together.images[i], atol=1e-12, rtol=0)
+
+
+def test_the_reduced_radius_begins_at_the_start_within_its_largest_radius(bends, batch):
+    images, labels = batch
+    seen = []
+    handle = bends.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().clone()))
+    next(red_eps_apgd_steps(bends, images, labels, 0.05, 10, start=torch.ones_like(images)))
+    handle.remove()
+    torch.testing.assert_close(seen[0], (images + 0.1).clamp(0, 1), atol=1e-12, rtol=0)
+    torch.testing.assert_close(seen[1], (images + 0.05).clamp(0, 1), atol=1e-12, rtol=0)
+
+
+def test_a_start_is_not_modified_and_may_come_from_inference_mode(bends, batch):
+    with torch.inference_mode():
+        start = batch[0] + 0.02
+    kept = start.clone()
+    result = apgd(bends, *batch, 0.05, 3, start=start)
+    assert start.equal(kept)
+    assert not result.images.is_inference()
+
+
 def test_the_seed_decides_the_start(bends, batch):
     images, labels = batch
     starts = [next(apgd_steps(bends, images, labels, 0.05, 3, seed=seed)).images for seed in (0, 0, 1)]
@@ -368,6 +434,11 @@ NAN[0, 0, 0, 0] = float("nan")
         ({"labels": torch.zeros(1, 5, 4, dtype=torch.int64)}, ValueError, r"like the images, got \(1, 5, 4\)"),
         ({"restarts": 0}, ValueError, "restarts must be at least 1"),
         ({"restarts": 2, "random_start": False}, ValueError, "and 1 without a random start; got 2"),
+        ({"start": torch.rand(3, 4, 4)}, ValueError, r"start must be \(1, 3, 4, 4\) like the images, got \(3, 4, 4\)"),
+        ({"start": NAN}, ValueError, "start holds NaN or infinity"),
+        ({"start": torch.ones(1, 3, 4, 4, dtype=torch.uint8)}, ValueError, "start must be float in .* torch.uint8"),
+        ({"start": [[0.5]]}, ValueError, "start must be a torch.Tensor, got list"),
+        ({"start": torch.rand(1, 3, 4, 4), "restarts": 2}, ValueError, "expected 1 with a start that is given, got 2"),
         ({"loss": "mask-ce-bal"}, ValueError, r"mask-ce-bal needs class_weights \(K,\), got None"),
         ({"loss": "mask-ce", "target": 1}, ValueError, "takes one of the losses ce, js, tsallis; got 'mask-ce'"),
         ({"target": 9}, ValueError, r"labels must lie in -1 \(void\) .. 3 .* got 9 .. 9"),

@@ -29,6 +29,7 @@ __all__ = [
     "clean_comparison",
     "compare",
     "compare_steps",
+    "continued",
     "finalise",
     "predict_with_confidence",
     "scores",
@@ -270,6 +271,7 @@ def compare_steps(
     subject: Subject,
     spec: AttackSpec,
     *,
+    start: Tensor | None = None,
     frame_seconds: float = 0.0,
     is_stopped: Callable[[], bool] = never,
 ) -> Generator[Comparison, None, None]:
@@ -278,6 +280,7 @@ def compare_steps(
     Args:
         subject: Who is attacked; its sample lies on the CPU, its model anywhere.
         spec: How; its masks are (H, W).
+        start: (3, H, W) in [0, 1], to begin from instead of a random draw, such as what `continued` returns.
         frame_seconds: The least time between two comparisons on the way.
         is_stopped: Called at every step; once it returns True, the attack ends there.
 
@@ -285,19 +288,20 @@ def compare_steps(
         Comparisons on the way, which show the float picture, and last, also of a stopped attack, the one that
             `is_final`.
     """
-    device, start = device_of(subject.model), clean_comparison(subject, spec)
-    trail, due = Trail(start), 0.0
+    device, clean = device_of(subject.model), clean_comparison(subject, spec)
+    trail, due = Trail(clean), 0.0
     images, labels = (part[None].to(device) for part in (subject.sample.image, subject.sample.labels))
-    with closing(spec_steps(spec, subject.model, images, labels, subject.class_weights)) as running:
+    first = None if start is None else start[None]
+    with closing(spec_steps(spec, subject.model, images, labels, subject.class_weights, start=first)) as running:
         for result in running:
             trail.pass_by(result)
             if is_stopped() or result.step == spec.steps:
                 break
             if result.step > 0 and time.monotonic() >= due:
-                yield frame_of(subject, start, result, trail)
+                yield frame_of(subject, clean, result, trail)
                 due = time.monotonic() + frame_seconds
     trail.end(result)
-    yield finalise(subject, progressed(subject, start, result, trail))
+    yield finalise(subject, progressed(subject, clean, result, trail))
 
 
 def compare(subject: Subject, spec: AttackSpec) -> Comparison:
@@ -311,6 +315,21 @@ def compare(subject: Subject, spec: AttackSpec) -> Comparison:
         The comparison that `is_final`.
     """
     return last_of(compare_steps(subject, spec, frame_seconds=float("inf")))
+
+
+def continued(shown: Comparison, eps: float) -> Tensor:
+    """Scale the perturbation that a comparison has found to another radius, to begin an attack from.
+
+    Args:
+        shown: The comparison.
+        eps: The other radius, in [0, 1].
+
+    Returns:
+        (3, H, W) float32 in [0, 1]; the picture itself if the comparison's radius is 0.
+    """
+    image, attacked = (to_tensor(Image.fromarray(part)) for part in (shown.image, shown.attacked))
+    scale = eps / shown.eps if shown.eps > 0 else 0.0
+    return (image + scale * (attacked - image)).clamp(0, 1)
 
 
 def step_seconds(model: nn.Module, sample: Sample, steps: int = 2) -> float:
