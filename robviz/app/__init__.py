@@ -13,8 +13,7 @@ from robviz.app.bar import build_bar, facts_of, thumbnails_style
 from robviz.app.evaluations import Evaluations
 from robviz.app.page import Page
 from robviz.app.serving import ON_THIS_MACHINE, QUEUE, ServeOptions, launch_arguments, stop_on_terminate
-from robviz.app.views import attack, compare, explain, failures, models, overview, sea, training
-from robviz.app.work import UNSEEN
+from robviz.app.views import attack, compare, evaluate, explain, failures, models, overview, sea, sweep, training
 from robviz.interactive.scenario import cached_model
 from robviz.models import shipped_models
 from robviz.viewer import SCRIPT, STYLE
@@ -24,20 +23,22 @@ VIEWS = (
     ("Overview", overview),
     ("Attack", attack),
     ("Losses", sea),
+    ("Sweep", sweep),
     ("Compare", compare),
     ("Explain", explain),
     ("Train", training),
+    ("Evaluate", evaluate),
     ("Failures", failures),
     ("Models", models),
 )
 #: Views that write to the server's disk or compute for minutes: not for strangers.
-PRIVATE_VIEWS = (training,)
+PRIVATE_VIEWS = (training, evaluate)
 LEAD = (
     "See a segmentation model break: no pixel value changes by more than ε, too little to notice, "
     "and yet the mask falls apart."
 )
 HEAD = (
-    f'<h1>robviz</h1><p>{LEAD}</p>'
+    f"<h1>robviz</h1><p>{LEAD}</p>"
     '<button type="button" onclick="robviz.switchTheme()" aria-label="switch between the light and the dark theme">'
     "◐</button>"
 )
@@ -62,13 +63,12 @@ def build_app(options: ServeOptions = ON_THIS_MACHINE, evaluations: Path | None 
     views = [(title, view) for title, view in VIEWS if not (options.is_public and view in PRIVATE_VIEWS)]
     titles = {view.KEY: title for title, view in views}
     first = next(iter(titles))
-    with gr.Blocks(title="robviz", analytics_enabled=False, delete_cache=(600, 3600)) as demo:
+    with gr.Blocks(title="robviz", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as demo:
         gr.HTML(HEAD, elem_id="head", apply_default_css=False)
         bar = build_bar()
+        view_key = gr.Textbox(first, visible="hidden", elem_id="view-key")
         with gr.Tabs(elem_id="views", selected=first) as tabs:
-            page = Page(
-                options, Evaluations(evaluations), bar, gr.Textbox(first, visible="hidden", elem_id="view-key"), tabs, titles
-            )
+            page = Page(options, Evaluations(evaluations), bar, view_key, tabs, titles)
             opened = {}
             for title, view in views:
                 with gr.Tab(title, id=view.KEY) as opened[view.KEY]:

@@ -17,10 +17,6 @@ from robviz.app.serving import ServeOptions
 from robviz.app.work import AT_ONCE, UNSEEN, Kept, Work, in_turn, in_words, refusing, session_of, streamed, taking
 from robviz.interactive.scenario import UPLOAD
 from robviz.types import InputError
-from robviz.viewer.page import page as html_page
-
-#: Makes the result of a view into a page: (payload, the values of the widgets) -> title, setting, how to make it again.
-Told = Callable[..., tuple[str, dict[str, str], str]]
 
 
 @dataclass
@@ -50,6 +46,7 @@ class Page:
         view: The key of the view that is open, in the browser.
         tabs: The row of tabs.
         titles: key -> title of each view, in the order of the tabs.
+        reports: The menu of evaluations, which Failures renders and Evaluate extends.
     """
 
     options: ServeOptions
@@ -62,13 +59,16 @@ class Page:
     looks: dict[str, Look] = field(default_factory=dict)
     results: dict[str, Kept] = field(default_factory=dict)
     menus: list[gr.Dropdown] = field(default_factory=list)
+    reports: gr.Dropdown = field(init=False)
 
     def __post_init__(self) -> None:
         self.menus.append(self.bar.model)
+        names = self.evaluations.names()
+        self.reports = gr.Dropdown(names, value=0, label="Evaluation", elem_id="evaluation", render=False)
 
-    def model_menu(self, label: str, value: str, elem_id: str) -> gr.Dropdown:
+    def model_menu(self, label: str, value: Any, elem_id: str, multiselect: bool = False) -> gr.Dropdown:
         """Return a menu of all models, which follows when models come; call it while the page is built."""
-        menu = gr.Dropdown(model_choices(), value=value, label=label, elem_id=elem_id)
+        menu = gr.Dropdown(model_choices(), value=value, label=label, elem_id=elem_id, multiselect=multiselect)
         self.menus.append(menu)
         return menu
 
@@ -182,26 +182,26 @@ class Page:
 
     # --------------------------------------------------------------------------------------------------- sharing
 
-    def keep(self, key: str, session: str, payload: dict[str, Any], told: tuple[Any, ...]) -> None:
-        """Keep the last result of a view for its visitor; `views` that were sent before stay in it."""
-        kept = self.results.setdefault(key, Kept())
-        before = kept.get(session)
-        if "views" in payload and before is not None and before[1] == told:
-            payload = payload | {"views": before[0]["views"] | payload["views"]}
-        kept.keep(session, (payload, told))
+    def keep(self, key: str, session: str, result: Any) -> None:
+        """Keep the last result of a view for its visitor."""
+        self.results.setdefault(key, Kept()).keep(session, result)
 
-    def share(self, key: str, view: str, told: Told, button: gr.Button, file: Any) -> None:
-        """Let a button make a page of the view's last result; told: turns what was kept into words."""
+    def share(self, key: str, page_of: Callable[..., str], button: gr.Button, file: Any) -> None:
+        """Let a button download a page of the view's last result.
+
+        Args:
+            key: Of the view.
+            page_of: Takes what was kept, as arguments; returns the HTML.
+            button: To press.
+            file: The hidden download button that holds the file.
+        """
 
         @refusing
         def make(request: gr.Request) -> str:
             found = self.results.get(key, {}).get(session_of(request))
             if found is None:
-                raise InputError("there is no result to share yet; run it first")
-            payload, values = found
-            title, setting, again = told(*values)
-            text = html_page(title, view, payload, setting=setting, again=again)
-            path: str = save_bytes_to_cache(text.encode(), f"robviz-{key}.html", get_upload_folder())
+                raise InputError("there is no finished result to share yet; run it first")
+            path: str = save_bytes_to_cache(page_of(*found).encode(), f"robviz-{key}.html", get_upload_folder())
             return path
 
         button.click(make, None, file, api_name=f"share_{key}", show_progress_on=[button]).then(

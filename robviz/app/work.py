@@ -22,7 +22,7 @@ FRAME_SECONDS = 0.25  # between two streamed frames
 AT_ONCE: dict[str, Any] = {"queue": False, "concurrency_limit": None, "show_progress": "hidden"}
 #: Options of events that programs have no use for.
 UNSEEN: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-MOST_KEPT = 24  # results of visitors that stay in memory, for each view
+MOST_KEPT = 12  # results of visitors that stay in memory, for each view
 
 
 class Visit(NamedTuple):
@@ -208,8 +208,8 @@ def drawn_by(script: str, value: Mapping[str, Any], elem_id: str) -> gr.HTML:
 
 def drawn(view: str, value: Mapping[str, Any], elem_id: str) -> gr.HTML:
     """Return a part of the page that follows its value, by a view of `viewer/js/app.js`."""
-    script = f"const shown = robviz.{view}(element.firstChild, props.value); watch('value', () => shown.update(props.value));"
-    return drawn_by(script, value, elem_id)
+    opened = f"const shown = robviz.{view}(element.firstChild, props.value);"
+    return drawn_by(f"{opened} watch('value', () => shown.update(props.value));", value, elem_id)
 
 
 def as_it_came(component: Any) -> Any:

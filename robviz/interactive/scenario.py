@@ -224,13 +224,18 @@ def scenario_steps(
     setting: Scenario,
     upload: str | Path | None = None,
     *,
+    start: Tensor | None = None,
     frame_seconds: float = 0.0,
     is_stopped: Callable[[], bool] = never,
 ) -> Generator[Comparison, None, None]:
-    """Yield frames of the attack that a setting describes, the last one measured on the 8-bit picture."""
+    """Yield frames of the attack that a setting describes, the last one measured on the 8-bit picture.
+
+    start: the picture (3, H, W) in [0, 1] to go on from; None for a start of the attack's own.
+    """
     setting.check()
     subject, _ = subject_for(setting.photo, upload, setting.model)
-    yield from compare_steps(subject, setting.spec(subject), frame_seconds=frame_seconds, is_stopped=is_stopped)
+    spec = setting.spec(subject)
+    yield from compare_steps(subject, spec, start=start, frame_seconds=frame_seconds, is_stopped=is_stopped)
 
 
 def run_scenario(setting: Scenario, upload: str | Path | None = None) -> Comparison:

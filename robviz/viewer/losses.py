@@ -18,7 +18,10 @@ def card_of(name: str) -> LossCard:
     largest = max(curve.abs().max().item() for curve in curves)
     if all(torch.allclose(curve, curves[0]) for curve in curves):
         curves = curves[:1]
-    return {"description": DESCRIPTIONS[name], "curves": [[round(v, 4) for v in (c / largest).tolist()] for c in curves]}
+    return {
+        "description": DESCRIPTIONS[name],
+        "curves": [[round(v, 4) for v in (c / largest).tolist()] for c in curves],
+    }
 
 
 def losses_data(chosen: str) -> LossesData:

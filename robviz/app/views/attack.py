@@ -56,6 +56,7 @@ from robviz.types import InputError
 from robviz.viewer import viewer_data
 from robviz.viewer.losses import losses_data
 from robviz.viewer.payloads import Score, ViewerData
+from robviz.viewer.sharing import attack_page
 
 KEY = "attack"
 ANY = "any other class"
@@ -217,16 +218,15 @@ class Attack:
         for view, shown in attack_views(setting, upload, is_stopped, start):
             if not shown.is_final:
                 yield view, gr.skip()
-        self.keep(session, setting, upload, shown, view)
+        self.keep(session, setting, upload, shown)
         yield view, gr.Plot(attack_curve(shown.curve, shown.steps, shown.losses), visible=bool(shown.curve))
 
-    def keep(
-        self, session: str, setting: Scenario, upload: str | None, shown: Comparison, view: ViewerData
-    ) -> None:
+    def keep(self, session: str, setting: Scenario, upload: str | None, shown: Comparison) -> None:
         """Keep a result, without its trail and with labels in two bytes of eight."""
         small = {name: getattr(shown, name).astype(np.int16) for name in ("reference", "before", "after")}
-        self.finished.keep(session, (setting, upload, replace(shown, trail=(), **small)))
-        self.page.keep(KEY, session, dict(view), (setting,))
+        found = replace(shown, trail=(), **small)
+        self.finished.keep(session, (setting, upload, found))
+        self.page.keep(KEY, session, (setting, found, note_of(setting)))
 
     # ------------------------------------------------------------------------------------------------------- live
 
@@ -276,10 +276,16 @@ class Attack:
             return None
         last, its_upload, shown = self.finished[session]
         same = subject_key(last.photo, its_upload, last.model) == subject_key(setting.photo, upload, setting.model)
-        return continued(shown, setting.eps_255 / 255) if same and (last.region, last.where) == (
-            setting.region,
-            setting.where,
-        ) else None
+        return (
+            continued(shown, setting.eps_255 / 255)
+            if same
+            and (last.region, last.where)
+            == (
+                setting.region,
+                setting.where,
+            )
+            else None
+        )
 
     # ----------------------------------------------------------------------------------------- addresses and files
 
@@ -317,7 +323,7 @@ class Attack:
         self.page.looks[KEY].work.leaves(request, path)
         found = load_bundle(path)
         view = result_view(found.setting, found.shown, f"{note_of(found.setting)} {found.verdict}")
-        self.keep(session_of(request), found.setting, None, found.shown, view)
+        self.keep(session_of(request), found.setting, None, found.shown)
         curve = attack_curve(found.shown.curve, found.shown.steps, found.shown.losses)
         return [view, gr.Plot(curve, visible=True), *widgets_of(found.setting)]
 
@@ -335,12 +341,6 @@ class Attack:
         return [gr.Tabs(selected=view), view, clean_view(setting), gr.Plot(visible=False), *widgets_of(setting)]
 
 
-def told(setting: Scenario) -> tuple[str, dict[str, str], str]:
-    """Return title, setting and how to make it again, for a page of the result."""
-    title = f"{setting.model} under {setting.attack} at {setting.eps_255:g}/255"
-    return title, {key: str(value) for key, value in setting.values().items() if value != ""}, setting.cell()
-
-
 def build(page: Page) -> None:
     """Build the view into the page."""
     view, start = Attack(page), Scenario()
@@ -349,13 +349,14 @@ def build(page: Page) -> None:
             with gr.Row(elem_id="go"):
                 go_button = gr.Button("Attack", variant="primary", elem_id="attack", min_width=80)
                 stop_button = gr.Button("Stop", variant="stop", elem_id="stop", min_width=60)
-                is_live = gr.Checkbox(False, label="Live", info="follow ε and loss", elem_id="live", min_width=80)
+                is_live = gr.Checkbox(False, label="Live: follow ε and loss", elem_id="live", min_width=90)
             line = queue_line("queue")
             loss = gr.Radio(list(LOSSES), value=start.loss, label="Loss", elem_id="loss", elem_classes="rv-segments")
             drawn("losses", losses_data(start.loss), "loss-card")
-            with gr.Row():
-                preset = gr.Radio(list(PRESETS), value="quick", label="Preset", elem_id="preset", min_width=100)
-                steps = as_it_came(gr.Slider(1, MAX_STEPS, start.steps, step=1, label="Steps", elem_id="steps"))
+            steps = as_it_came(gr.Slider(1, MAX_STEPS, start.steps, step=1, label="Steps", elem_id="steps"))
+            preset = gr.Radio(
+                list(PRESETS), value="quick", label="Preset", elem_id="preset", elem_classes="rv-segments"
+            )
             seconds = gr.Markdown(elem_id="estimate")
             with gr.Accordion("Optimiser, target, region and seed", open=False, elem_id="more"):
                 how = gr.Dropdown(list(OPTIMISERS), value=start.attack, label="Optimiser", elem_id="optimiser")
@@ -412,8 +413,16 @@ def build(page: Page) -> None:
     ticket.change(streamed(work, view.live, subject), inputs, outputs, **live)
 
     changes = [one.change for one in widgets] + [page.view.change]
-    gr.on(changes, view.link, [*inputs, page.view], [address, cell], api_name="link", trigger_mode="always_last",
-          show_progress="hidden", queue=False)
+    gr.on(
+        changes,
+        view.link,
+        [*inputs, page.view],
+        [address, cell],
+        api_name="link",
+        trigger_mode="always_last",
+        show_progress="hidden",
+        queue=False,
+    )
     address.change(None, address, None, js=TO_ADDRESS, api_visibility="private")
     gr.on([loss.change], None, loss, None, js=SHOW_LOSS, api_visibility="private")
     bar.model.input(targets, bar.model, target, **UNSEEN)
@@ -436,7 +445,7 @@ def build(page: Page) -> None:
         trigger_mode="always_last",
     )
     save_button.click(view.save, None, [saved, verdict], api_name="save")
-    page.share(KEY, "viewer", told, share_button, shared)
+    page.share(KEY, attack_page, share_button, shared)
     open_button.upload(view.reopen, open_button, [shown, curve, *widgets], api_name="reopen")
     page.at_load(view.restore, None, [page.tabs, page.view, shown, curve, *widgets])
     page.at_load(estimate, [bar.photo, bar.model, steps], seconds)

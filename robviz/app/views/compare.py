@@ -13,11 +13,13 @@ from robviz.app.views.attack import measured
 from robviz.app.work import FRAME_SECONDS, Visit, drawn, queue_line, refusing
 from robviz.attacks import AttackSpec
 from robviz.interactive.comparison import never
-from robviz.interactive.scenario import MAX_STEPS, UPLOAD, Scenario, photos, subject_for
-from robviz.interactive.transfer import transfer_steps
+from robviz.interactive.scenario import MAX_STEPS, UPLOAD, Scenario, cached_model, photos, subject_for
+from robviz.interactive.transfer import Transfer, transfer_steps
 from robviz.losses import LOSSES
+from robviz.models import Card
 from robviz.types import InputError
 from robviz.viewer.payloads import TransferData
+from robviz.viewer.sharing import transfer_page
 from robviz.viewer.transfer import transfer_data
 
 KEY, OTHER = "compare", "photos-robust"
@@ -33,7 +35,7 @@ def spec_of(photo: str, models: tuple[str, str], eps: float, loss: str, steps: i
     return setting.spec()
 
 
-def views(
+def frames_of(
     photo: str,
     upload: str | None,
     models: tuple[str, str],
@@ -41,25 +43,30 @@ def views(
     loss: str,
     steps: int,
     is_stopped: Callable[[], bool] = never,
-) -> Generator[TransferData, None, None]:
-    """Yield the unattacked picture, and then what becomes of it."""
+) -> Generator[tuple[Transfer, dict[str, str]], None, None]:
+    """Yield the unattacked picture, and then what becomes of it; with each, a note on the labels by model."""
     spec = spec_of(photo, models, eps, loss, steps)
     opened = {name: subject_for(photo, upload, name) for name in models}
     subjects = {name: subject for name, (subject, _) in opened.items()}
     notes = {name: note for name, (_, note) in opened.items()}
-    cards = {name: subject.card for name, subject in subjects.items()}
-    frames = transfer_steps(subjects, spec, frame_seconds=FRAME_SECONDS, is_stopped=is_stopped)
-    with closing(frames):
+    with closing(transfer_steps(subjects, spec, frame_seconds=FRAME_SECONDS, is_stopped=is_stopped)) as frames:
         for found in frames:
-            yield transfer_data(found, cards, notes)
+            yield found, notes
+
+
+def cards_of(models: tuple[str, str]) -> dict[str, Card]:
+    """Return the cards of the models by name."""
+    return {name: cached_model(name)[1] for name in models}
 
 
 def show(photo: str, upload: str | None, model: str, eps: float, other: str, loss: str, steps: int) -> TransferData:
     """Show what both models see in the picture, before any attack."""
     if model == other:
         other = next(name for name in (OTHER, "photos-clean") if name != model)
-    with closing(views(photo, upload, (model, other), eps, loss, steps)) as frames:
-        return next(frames)
+    models = (model, other)
+    with closing(frames_of(photo, upload, models, eps, loss, steps)) as frames:
+        found, notes = next(frames)
+    return transfer_data(found, cards_of(models), notes)
 
 
 @refusing
@@ -70,13 +77,6 @@ def seconds_of(photo: str, model: str, other: str, steps: int) -> str:
         Scenario(picture, name, steps=steps).check()
     seconds = steps * sum(measured(name, picture) for name in (model, other))
     return f"Two attacks, together about {max(1, round(seconds))} s on this machine."
-
-
-def told(photo: str, model: str, eps: float, other: str, loss: str, steps: int) -> tuple[str, dict[str, str], str]:
-    """Return title, setting and how to make it again, for a page of the result."""
-    setting = {"picture": photo, "models": f"{model}, {other}", "ε": f"{eps:g}/255", "loss": loss, "steps": str(steps)}
-    cells = [Scenario(photo, name, eps, loss, steps).cell() for name in (model, other)]
-    return f"{model} and {other} under each other's attacks", setting, "\n".join(cells)
 
 
 def build(page: Page) -> None:
@@ -109,14 +109,14 @@ def build(page: Page) -> None:
         visit: Visit,
     ) -> Iterator[TransferData]:
         """Stream both attacks; Stop keeps the best so far."""
-        for found in views(photo, upload, (model, other), eps, loss, steps, visit.is_stopped):
-            page.keep(KEY, visit.session, dict(found), (photo, model, eps, other, loss, steps))
-            yield found
+        models = (model, other)
+        with closing(frames_of(photo, upload, models, eps, loss, steps, visit.is_stopped)) as frames:
+            for found, notes in frames:
+                yield transfer_data(found, cards_of(models), notes)
+        page.keep(KEY, visit.session, (Scenario(photo, model, eps, loss, steps), found, notes))
 
     own: list[Any] = [other, loss, steps]
     buttons = (go_button, stop_button)
-    page.wire(
-        KEY, run, show, name="transfer", buttons=buttons, own=own, outputs=[shown], about=[other], line=line
-    )
-    page.share(KEY, "transfer", told, share_button, shared)
+    page.wire(KEY, run, show, name="transfer", buttons=buttons, own=own, outputs=[shown], about=[other], line=line)
+    page.share(KEY, transfer_page, share_button, shared)
     page.at_every_change(seconds_of, [page.bar.photo, page.bar.model, other, steps], seconds)

@@ -17,7 +17,7 @@ from robviz.app.work import UNSEEN, drawn, drawn_by, refusing
 from robviz.metrics import SIZE_NAMES
 from robviz.results.annotations import MAX_CHARACTERS, read_annotations, write_annotation
 from robviz.results.failures import SORTS, Failures, export, select, to_csv
-from robviz.types import Dataset, InputError
+from robviz.types import InputError
 from robviz.viewer.failures import failure_data, gallery_data, heatmap_data, matrix_data
 from robviz.viewer.payloads import GalleryData, HeatmapData, MatrixData, ViewerData
 
@@ -192,12 +192,12 @@ class Browser:
 def build(page: Page) -> None:
     """Build the view into the page."""
     browser = Browser(page.evaluations)
-    names = page.evaluations.names()
     found, _ = page.evaluations.opened(0)
     losses, classes = choices_of(found)
     rows = select(found)
     with gr.Row(elem_classes="rv-filters"):
-        evaluation = gr.Dropdown(names, value=0, label="Evaluation", elem_id="evaluation")
+        evaluation = page.reports
+        evaluation.render()
         sort_by = gr.Dropdown(list(SORTS), value=next(iter(SORTS)), label="Sort by", elem_id="sort")
         loss = gr.Dropdown(losses, value="", label="Attacked with", elem_id="winner")
         label = gr.Dropdown(classes, value=ANY, label="Class", elem_id="was")
@@ -224,7 +224,6 @@ def build(page: Page) -> None:
                 first_note, label="Note on this picture", lines=2, max_length=MAX_CHARACTERS, elem_id="note"
             )
 
-    page.reports = evaluation
     filters = [evaluation, sort_by, loss, label, seen_as, size, every]
     shown = [loss, label, seen_as, cards, cells, heat, view, row, note]
     latest: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidden"}

@@ -19,6 +19,7 @@ from robviz.sea import SETTINGS
 from robviz.types import InputError
 from robviz.viewer.ensemble import ensemble_data
 from robviz.viewer.payloads import EnsembleData
+from robviz.viewer.sharing import ensemble_page
 
 KEY, STEPS, ENSEMBLE = "losses", 30, "paper"
 #: Whose steps are not its own already.
@@ -56,20 +57,6 @@ def seconds_of(photo: str, model: str, ensemble: str, steps: int) -> str:
     return f"{attacks} attacks, each about {each} s on this machine, where a step takes {1000 * step:.0f} ms."
 
 
-def told(photo: str, model: str, eps: float, ensemble: str, steps: int) -> tuple[str, dict[str, str], str]:
-    """Return title, setting and how to make it again, for a page of the result."""
-    setting = {"picture": photo, "model": model, "ε": f"{eps:g}/255", "ensemble": ensemble, "steps an attack": str(steps)}
-    again = (
-        "from robviz.interactive.comparison import compare\n"
-        "from robviz.interactive.scenario import subject_for\n"
-        "from robviz.sea import SETTINGS\n\n"
-        f"subject, _ = subject_for({photo!r}, None, {model!r})\n"
-        f"settings = SETTINGS[{ensemble!r}].with_steps({steps})\n"
-        f"shown = {{run.name: compare(subject, run.spec({eps:g} / 255, settings.seed)) for run in settings.runs}}\n"
-    )
-    return f"{model} under the attacks of {ensemble} at {eps:g}/255", setting, again
-
-
 def build(page: Page) -> None:
     """Build the view into the page."""
     start = Scenario()
@@ -99,13 +86,12 @@ def build(page: Page) -> None:
         frames = ensemble_steps(subject, radius, settings, frame_seconds=FRAME_SECONDS, is_stopped=is_stopped)
         with closing(frames):
             for found in frames:
-                sent = ensemble_data(found, subject.card, names_of(settings), note)
-                page.keep(KEY, visit.session, dict(sent), (photo, model, eps, ensemble, steps))
-                yield sent
+                yield ensemble_data(found, subject.card, names_of(settings), note)
+        page.keep(KEY, visit.session, (setting, settings, found, note))
 
     buttons = (go_button, stop_button)
     page.wire(
         KEY, run, show, name="sea", buttons=buttons, own=[ensemble, steps], outputs=[shown], about=[ensemble], line=line
     )
-    page.share(KEY, "ensemble", told, share_button, shared)
+    page.share(KEY, ensemble_page, share_button, shared)
     page.at_every_change(seconds_of, [page.bar.photo, page.bar.model, ensemble, steps], seconds)

@@ -13,8 +13,8 @@ from typing import Any
 
 import gradio as gr
 
-from robviz.app.plots import training_curves
 from robviz.app.page import Page
+from robviz.app.plots import training_curves
 from robviz.app.work import Visit, drawn, refusing, session_of
 from robviz.attacks import predicted
 from robviz.datasets import load_dataset

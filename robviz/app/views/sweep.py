@@ -1,0 +1,117 @@
+"""Sweep: the robustness curve of this picture, for one model or several, while it grows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from robviz.app.page import Page
+from robviz.app.views.attack import measured
+from robviz.app.work import FRAME_SECONDS, Visit, drawn, queue_line, refusing
+from robviz.interactive.comparison import Subject
+from robviz.interactive.scenario import MAX_STEPS, UPLOAD, Scenario, photos, subject_for
+from robviz.interactive.sweep import RADII_255, Sweep, sweep_steps
+from robviz.losses import LOSSES
+from robviz.models import available
+from robviz.types import InputError
+from robviz.viewer.payloads import SweepData
+from robviz.viewer.sharing import sweep_page
+from robviz.viewer.sweep import sweep_data
+
+KEY, OTHERS, STEPS = "sweep", ["photos-robust"], 10
+MOST_MODELS = 4
+
+
+def names_of(model: str, others: list[str]) -> list[str]:
+    """Return the models to attack, each once. Raises InputError for too many or unknown ones."""
+    names = list(dict.fromkeys([model, *(others or [])]))
+    known = available(offline=True)
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"model must be one of {', '.join(known)}; got {str(unknown[0])[:40]!r}")
+    if len(names) > MOST_MODELS:
+        raise InputError(f"a sweep takes at most {MOST_MODELS} models, got {len(names)}; remove some")
+    return names
+
+
+def radii_up_to(eps: float) -> tuple[float, ...]:
+    """Return the radii of a sweep in 1/255; it ends at the bar's radius, or at 12 where that is smaller."""
+    return (*(radius for radius in RADII_255 if radius < eps), eps) if eps > RADII_255[-1] else RADII_255
+
+
+def subjects_for(photo: str, upload: str | None, names: list[str]) -> tuple[dict[str, Subject], dict[str, str]]:
+    """Return the subjects and the notes on their labels, by model."""
+    opened = {name: subject_for(photo, upload, name) for name in names}
+    return {name: one for name, (one, _) in opened.items()}, {name: note for name, (_, note) in opened.items()}
+
+
+def data_of(sweep: Sweep, subjects: dict[str, Subject], notes: dict[str, str], note: str = "") -> SweepData:
+    """Return what the page shows of a sweep."""
+    return sweep_data(sweep, {name: subject.card for name, subject in subjects.items()}, notes, note)
+
+
+def show(photo: str, upload: str | None, model: str, eps: float, others: list[str], loss: str, steps: int) -> SweepData:
+    """Show the empty chart, which says what will appear there."""
+    names = names_of(model, others)
+    subjects, notes = subjects_for(photo, upload, names)
+    radii = tuple(radius / 255 for radius in radii_up_to(eps))
+    return data_of(Sweep(radii, {name: () for name in names}), subjects, notes)
+
+
+@refusing
+def seconds_of(photo: str, model: str, others: list[str], steps: int) -> str:
+    """Say how long the sweep will take, from a step measured on this machine."""
+    picture = next(iter(photos())) if photo == UPLOAD else photo
+    names = names_of(model, others)
+    seconds = (len(RADII_255) - 1) * steps * sum(measured(name, picture) for name in names)
+    return f"{len(RADII_255) - 1} radii, {len(names)} models: at most {max(1, round(seconds))} s on this machine."
+
+
+def build(page: Page) -> None:
+    """Build the view into the page."""
+    start = Scenario()
+    with gr.Row(elem_classes="rv-view"):
+        with gr.Column(scale=1, min_width=280, elem_classes="rv-controls"):
+            with gr.Row():
+                go_button = gr.Button("Sweep", variant="primary", elem_id="sweep-run", min_width=100)
+                stop_button = gr.Button("Stop", variant="stop", elem_id="sweep-stop", min_width=60)
+            line = queue_line("sweep-queue")
+            others = page.model_menu("Compare with", OTHERS, "sweep-others", multiselect=True)
+            loss = gr.Dropdown(list(LOSSES), value=start.loss, label="Loss", elem_id="sweep-loss")
+            steps = gr.Slider(1, MAX_STEPS, STEPS, step=1, label="Steps at each radius", elem_id="sweep-steps")
+            seconds = gr.Markdown(elem_id="sweep-seconds")
+            share_button = gr.Button("Share as a page", size="sm", elem_id="sweep-share")
+            shared = gr.DownloadButton("page", visible="hidden", elem_id="sweep-shared")
+        with gr.Column(scale=4, min_width=320, elem_classes="rv-result"):
+            first = show(start.photo, None, start.model, start.eps_255, OTHERS, start.loss, STEPS)
+            shown = drawn("sweep", first, "sweep")
+
+    def run(
+        photo: str,
+        upload: str | None,
+        model: str,
+        eps: float,
+        others: list[str],
+        loss: str,
+        steps: int,
+        visit: Visit,
+    ) -> Iterator[SweepData]:
+        """Stream the curves; Stop keeps the points so far."""
+        setting = Scenario(photo, model, eps, loss, steps)
+        setting.check()
+        subjects, notes = subjects_for(photo, upload, names_of(model, others))
+        radii = [radius / 255 for radius in radii_up_to(eps)]
+        frames = sweep_steps(subjects, setting.spec(), radii, frame_seconds=FRAME_SECONDS, is_stopped=visit.is_stopped)
+        with closing(frames):
+            for found in frames:
+                yield data_of(found, subjects, notes)
+        page.keep(KEY, visit.session, (setting, replace(found, running=None), notes))
+
+    own: list[Any] = [others, loss, steps]
+    buttons = (go_button, stop_button)
+    page.wire(KEY, run, show, name="sweep", buttons=buttons, own=own, outputs=[shown], about=[others], line=line)
+    page.share(KEY, sweep_page, share_button, shared)
+    page.at_every_change(seconds_of, [page.bar.photo, page.bar.model, others, steps], seconds)
