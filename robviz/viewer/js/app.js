@@ -7,6 +7,7 @@ import { heatmap } from "./heatmap.js";
 import { landing } from "./landing.js";
 import { matrix } from "./matrix.js";
 import { mounted } from "./mount.js";
+import { sweep } from "./sweep.js";
 import { training } from "./training.js";
 import { transfer } from "./transfer.js";
 import { viewer } from "./viewer.js";
@@ -18,6 +19,7 @@ window.robviz = {
   heatmap: mounted(heatmap),
   landing: mounted(landing),
   matrix: mounted(matrix),
+  sweep: mounted(sweep),
   training: mounted(training),
   transfer: mounted(transfer),
   viewer: mounted(viewer),

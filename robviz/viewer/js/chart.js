@@ -17,7 +17,7 @@ const HEIGHT = 170;
  * @param {...(Node | string)} children
  * @returns {SVGElementTagNameMap[Tag]}
  */
-function draws(tag, attributes, ...children) {
+export function draws(tag, attributes, ...children) {
   const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, String(value));
   node.append(...children);
