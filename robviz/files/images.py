@@ -111,6 +111,11 @@ def to_bytes(image: Tensor) -> np.ndarray:
     return (image.detach().cpu() * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
 
 
+def levels_within(eps: float) -> int:
+    """Return how many of 255 levels a value may change within eps in [0, 1]."""
+    return math.floor(eps * 255 + 1e-6)
+
+
 def quantise(attacked: Tensor, image: Tensor, eps: float, is_mean_square: bool = False) -> np.ndarray:
     """Round an attacked image to the closest 8-bit picture within eps of the 8-bit original.
 
@@ -127,7 +132,7 @@ def quantise(attacked: Tensor, image: Tensor, eps: float, is_mean_square: bool =
     """
     if is_mean_square:
         return quantise_mean_square(attacked, image, eps)
-    levels = math.floor(eps * 255 + 1e-6)
+    levels = levels_within(eps)
     original = to_bytes(image).astype(int)
     change = (to_bytes(attacked).astype(int) - original).clip(-levels, levels)
     result: np.ndarray = (original + change).astype(np.uint8)

@@ -328,8 +328,10 @@ def continued(shown: Comparison, eps: float) -> Tensor:
         (3, H, W) float32 in [0, 1]; the picture itself if the comparison's radius is 0.
     """
     image, attacked = (to_tensor(Image.fromarray(part)) for part in (shown.image, shown.attacked))
-    scale = eps / shown.eps if shown.eps > 0 else 0.0
-    return (image + scale * (attacked - image)).clamp(0, 1)
+    if shown.eps == 0:
+        return image
+    change = (attacked - image).double() * eps / shown.eps  # float64, and in this order: a radius may be tiny
+    return (image + change).clamp(0, 1).float()
 
 
 def step_seconds(model: nn.Module, sample: Sample, steps: int = 2) -> float:

@@ -232,6 +232,39 @@ class TransferData(TypedDict):
     first: str
 
 
+class SweepPoint(TypedDict):
+    """A model attacked at a radius. name: of its view. eps, change (the largest): in 1/255. steps: that were made."""
+
+    name: str
+    eps: float
+    accuracy: float
+    miou: float
+    change: int
+    steps: int
+
+
+class SweepCurve(TypedDict):
+    """One model over the radius."""
+
+    name: str
+    points: list[SweepPoint]
+
+
+class SweepData(TypedDict):
+    """Models over the radius. views: of some points, `last` among them; the others stay as they were sent before.
+
+    eps: all radii that are asked for, in 1/255. last: None before any point. state: what is being done. note: what was
+    attacked, and how.
+    """
+
+    eps: list[float]
+    curves: list[SweepCurve]
+    views: dict[str, ViewerData]
+    last: str | None
+    state: str
+    note: str
+
+
 class TrainingRound(TypedDict):
     """An attacked picture as the model saw it in one round, with its mask."""
 

@@ -8,6 +8,7 @@ import { losses } from "./losses.js";
 import { matrix } from "./matrix.js";
 import { mounted } from "./mount.js";
 import { download, followEps, followPhoto, overview, switchTheme, takePictures } from "./page.js";
+import { sweep } from "./sweep.js";
 import { training } from "./training.js";
 import { transfer } from "./transfer.js";
 import { viewer } from "./viewer.js";
@@ -24,6 +25,7 @@ window.robviz = {
   matrix: mounted(matrix),
   overview: mounted(overview),
   switchTheme,
+  sweep: mounted(sweep),
   training: mounted(training),
   transfer: mounted(transfer),
   viewer: mounted(viewer),

@@ -16,7 +16,7 @@ const hosts = new Set();
  */
 export function mounted(view) {
   return (element, ...rest) => {
-    sweep();
+    tidy();
     element.robviz?.destroy();
     const handle = view(element, ...rest);
     element.robviz = handle;
@@ -26,7 +26,7 @@ export function mounted(view) {
 }
 
 /** Destroy the views whose elements have left the page: gradio says nothing when it takes one away. */
-function sweep() {
+function tidy() {
   for (const host of hosts) {
     if (host.isConnected) continue;
     host.robviz?.destroy();

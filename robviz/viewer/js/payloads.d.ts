@@ -171,6 +171,29 @@ export interface TransferData {
   first: string;
 }
 
+export interface SweepPoint {
+  name: string;
+  eps: number;
+  accuracy: number;
+  miou: number;
+  change: number;
+  steps: number;
+}
+
+export interface SweepCurve {
+  name: string;
+  points: SweepPoint[];
+}
+
+export interface SweepData {
+  eps: number[];
+  curves: SweepCurve[];
+  views: Record<string, ViewerData>;
+  last: string | null;
+  state: string;
+  note: string;
+}
+
 export interface TrainingRound {
   url: string;
   caption: string;
