@@ -2,6 +2,7 @@
 // What the app's page calls: `robviz.<view>(element, data, chosen)`. To add a view, add it here.
 
 import { ensemble } from "./ensemble.js";
+import { failures } from "./failures.js";
 import { gallery } from "./gallery.js";
 import { heatmap } from "./heatmap.js";
 import { landing } from "./landing.js";
@@ -14,6 +15,7 @@ import { why } from "./why.js";
 
 window.robviz = {
   ensemble: mounted(ensemble),
+  failures: mounted(failures),
   gallery: mounted(gallery),
   heatmap: mounted(heatmap),
   landing: mounted(landing),
