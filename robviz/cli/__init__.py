@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from robviz.cli import attack, course, data, evaluate, finetune, serve, tables  # noqa: F401  (each registers its commands)
+from robviz.cli import attack, course, data, evaluate, finetune, page, serve, tables  # noqa: F401  (each registers its commands)
 from robviz.cli.application import application
 from robviz.types import InputError
 

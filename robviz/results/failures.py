@@ -199,10 +199,16 @@ def build_flips(folder: Path, plan: Plan, dataset: Dataset, rows: pd.DataFrame) 
                     f"the mask {kept.path('masks', record_key(i, run))} is not that of its record over {dataset.name} "
                     f"({dataset.split}); give the dataset that was evaluated, or delete it and evaluate again"
                 )
-            broke = is_valid & (before == labels) & (after != labels)
-            pairs, pixels = np.unique(labels[broke] * num_classes + after[broke], return_counts=True)
-            found.append(np.stack([np.full_like(pairs, row), *np.divmod(pairs, num_classes), pixels], 1))
+            pairs = broken_pairs(labels, before, after, num_classes)
+            found.append(np.concatenate([np.full((len(pairs), 1), row), pairs], 1))
     return pd.DataFrame(np.concatenate(found), columns=["row", "label", "seen_as", "pixels"])
+
+
+def broken_pairs(labels: np.ndarray, before: np.ndarray, after: np.ndarray, num_classes: int) -> np.ndarray:
+    """Count the pixels of one image that were correct and no longer are: label, seen as, pixels, (n, 3)."""
+    broke = (labels != VOID) & (before == labels) & (after != labels)
+    pairs, pixels = np.unique(labels[broke] * num_classes + after[broke], return_counts=True)
+    return np.stack([*np.divmod(pairs, num_classes), pixels], 1)
 
 
 # --------------------------------------------------------------------------------------- selection

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 
-from robviz.files.images import index_png_url, largest_change, overlay, png_url, to_bytes
+from robviz.files.images import index_png_url, jpeg_url, largest_change, overlay, png_url, to_bytes
 from robviz.interactive.comparison import scores
 from robviz.results.failures import Failures, flip_matrix
 from robviz.results.images import ImageStore
@@ -31,10 +28,7 @@ def thumbnail(found: Failures, dataset: Dataset, row: int) -> str:
     image = to_bytes(dataset[index].image)
     if found.flips is not None:
         image = overlay(image, ImageStore(found.folder).read("masks", record_key(index, run)), dataset.palette)
-    small, buffer = Image.fromarray(image), io.BytesIO()
-    small.thumbnail((THUMBNAIL, THUMBNAIL))
-    small.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return jpeg_url(image, 85, THUMBNAIL)
 
 
 def gallery_data(
@@ -71,14 +65,18 @@ def matrix_data(found: Failures, rows: pd.DataFrame) -> MatrixData:
     """Return the payload of `matrix` for some rows, ready for JSON: the classes with the most pixels."""
     if found.flips is None:
         return {"classes": [], "labels": [], "counts": [], "note": found.missing}
-    counts = flip_matrix(found, rows)
+    note = f"Pixels that were correct and no longer are, {len(rows)} attacked pictures. Click a cell to see them."
+    return matrix_of(flip_matrix(found, rows), found.classes, note)
+
+
+def matrix_of(counts: np.ndarray, classes: tuple[str, ...], note: str) -> MatrixData:
+    """Return the payload of `matrix` for counts (K, K): the classes with the most pixels."""
     volume = counts.sum(0) + counts.sum(1)
     labels = np.sort(np.argsort(-volume, kind="stable")[:MOST_CLASSES])
     labels = labels[volume[labels] > 0]
     left_out = int((volume > 0).sum() - len(labels))
-    note = f"Pixels that were correct and no longer are, {len(rows)} attacked pictures. Click a cell to see them."
     return {
-        "classes": [found.classes[label] for label in labels],
+        "classes": [classes[label] for label in labels],
         "labels": labels.tolist(),
         "counts": counts[np.ix_(labels, labels)].tolist(),
         "note": note + (f" {left_out} classes with fewer pixels are left out." if left_out else ""),

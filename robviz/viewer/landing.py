@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-from torch import Tensor
-
-from robviz.files.images import to_bytes
+from robviz.files.images import jpeg_url, to_bytes
 from robviz.files.paths import bundled_path
 from robviz.interactive.landing import FOLDER, LANDING_MODELS, LANDING_PHOTOS, samples
 from robviz.models import Card
 from robviz.results.records import Records
 from robviz.types import InputError
 from robviz.viewer.payloads import LandingData, LandingModel, LandingPhoto
-
-
-def photograph(image: Tensor) -> str:
-    """Encode (3, H, W) in [0, 1] as a data URL of a JPEG, which is enough under the masks."""
-    buffer = io.BytesIO()
-    Image.fromarray(to_bytes(image)).save(buffer, "JPEG", quality=92)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def how_made(plan: dict[str, Any]) -> str:
@@ -59,7 +47,7 @@ def landing_data() -> LandingData:
             {
                 "name": sample.name,
                 "title": LANDING_PHOTOS[sample.name],
-                "image": photograph(sample.image),
+                "image": jpeg_url(to_bytes(sample.image), quality=92),  # enough under the masks
                 "masks": {name: cell["masks"] for name, cell in cells.items()},
                 "accuracy": {name: cell["accuracy"] for name, cell in cells.items()},
             }

@@ -152,6 +152,28 @@ class HeatmapData(TypedDict):
     note: str
 
 
+class TextTable(TypedDict):
+    """A table of words. columns: headings, the first of them above the names of the rows."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+class FailuresData(TypedDict):
+    """What an evaluation left. views: by the row of its card. flips: row, label, seen as, pixels, of these cards."""
+
+    scores: list[Score]
+    doubts: list[str]
+    missing: str
+    classes: list[str]
+    gallery: GalleryData
+    views: dict[str, ViewerData]
+    matrix: MatrixData
+    flips: list[list[int]]
+    tables: list[TextTable]
+
+
 class WhyPane(TypedDict):
     """A picture with its mask or its map."""
 

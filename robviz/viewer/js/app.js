@@ -2,12 +2,13 @@
 // What the app's page calls: `robviz.<view>(element, data, chosen)`. To add a view, add it here.
 
 import { ensemble } from "./ensemble.js";
+import { failures } from "./failures.js";
 import { gallery } from "./gallery.js";
 import { heatmap } from "./heatmap.js";
+import { download, followEps, followPhoto, overview, switchTheme, takePictures } from "./instrument.js";
 import { losses } from "./losses.js";
 import { matrix } from "./matrix.js";
 import { mounted } from "./mount.js";
-import { download, followEps, followPhoto, overview, switchTheme, takePictures } from "./page.js";
 import { sweep } from "./sweep.js";
 import { training } from "./training.js";
 import { transfer } from "./transfer.js";
@@ -19,6 +20,7 @@ window.robviz = {
   ensemble: mounted(ensemble),
   followEps,
   followPhoto,
+  failures: mounted(failures),
   gallery: mounted(gallery),
   heatmap: mounted(heatmap),
   losses: mounted(losses),

@@ -6,7 +6,7 @@ import { button, isTaken, make } from "./dom.js";
 /** @import { GalleryCard, GalleryData } from "./payloads.js" */
 
 /**
- * Fill an element with cards. The handle's `update(data)` shows others.
+ * Fill an element with cards. The handle's `update(data)` shows others, `mark(place)` marks one.
  * @param {HTMLElement} element
  * @param {GalleryData} data
  * @param {(what: { row: number } | { page: number }) => void} chosen when a card is opened, or another page is asked for
@@ -98,5 +98,5 @@ export function gallery(element, data, chosen) {
   document.addEventListener("keydown", onKey);
   element.replaceChildren(root);
   update(data);
-  return { update, destroy };
+  return { update, mark, destroy };
 }

@@ -27,7 +27,10 @@ export function losses(element, data) {
     const { description, curves } = shown.losses[name];
     words.textContent = description;
     chart.setAttribute("aria-label", `how strongly ${name} pulls at a pixel, by the probability of its class`);
-    chart.replaceChildren(...axes(), ...curves.flatMap((curve, i) => line(curve, shown.probabilities, i, curves.length)));
+    chart.replaceChildren(
+      ...axes(),
+      ...curves.flatMap((curve, i) => line(curve, shown.probabilities, i, curves.length)),
+    );
   }
 
   /** @param {LossesData} next */

@@ -1,87 +1,63 @@
 // @ts-check
-// The app's page around the views: pictures that are dropped or pasted, the theme, and the bar that all views share.
-
-import { landing } from "./landing.js";
-import { clamp } from "./viewport.js";
-
-/** @import { LandingData } from "./payloads.js" */
-
-/** @returns {ReturnType<typeof landing> | undefined} the first view, once it is there */
-function firstView() {
-  const host = document.querySelector("#landing [data-painted]");
-  return /** @type {{ robviz?: ReturnType<typeof landing> } | null} */ (host)?.robviz;
-}
+// What a shared page does by itself: it finds its payload, shows it, and follows the reader's light or dark.
 
 /**
- * The first view, whose radius is that of the bar.
- * @param {HTMLElement} element
- * @param {LandingData} data
+ * What `page` in page.py embeds. pictures: each once; in data, `{ "picture": n }` stands for the n-th.
+ * @typedef {{ view: string, pictures: string[], data: unknown }} Embedded
  */
-export function overview(element, data) {
-  element.addEventListener("radius", (event) => write("#eps", /** @type {CustomEvent<number>} */ (event).detail));
-  return landing(element, data);
+
+/** @param {string} id */
+function part(id) {
+  return /** @type {HTMLElement} */ (document.getElementById(id));
 }
 
-/** @param {string} photo */
-export function followPhoto(photo) {
-  firstView()?.follow(photo);
-}
-
-/** @param {number} eps in 1/255 */
-export function followEps(eps) {
-  const view = firstView();
-  if (!view || view.isPlaying || document.activeElement === view.range) return;
-  view.show(clamp(eps, 0, view.last));
-}
-
-/**
- * Write a number into a widget, as if somebody had typed it.
- * @param {string} selector
- * @param {number} value
- */
-function write(selector, value) {
-  const field = /** @type {HTMLInputElement | null} */ (document.querySelector(`${selector} input[type="number"]`));
-  if (!field || Number(field.value) === value) return;
-  field.value = String(value);
-  for (const type of ["input", "change", "blur"]) field.dispatchEvent(new Event(type, { bubbles: true }));
-}
-
-/**
- * Click the link of a file that has just been made.
- * @param {string} id of the button that holds it
- */
-export function download(id) {
-  /** @type {HTMLElement | null} */ (document.querySelector(`#${id} a, a#${id}, button#${id}`))?.click();
-}
-
-/** Let pictures be dropped or pasted anywhere. */
-export function takePictures() {
-  document.addEventListener("dragover", (event) => {
-    if (event.dataTransfer?.types.includes("Files")) event.preventDefault();
-  });
-  document.addEventListener("drop", (event) => {
-    if (!event.dataTransfer?.files.length) return;
-    event.preventDefault();
-    upload(event.dataTransfer.files);
-  });
-  document.addEventListener("paste", (event) => {
-    if (event.clipboardData?.files.length) upload(event.clipboardData.files);
-  });
-}
-
-/** @param {FileList} files the first of which is uploaded */
-function upload(files) {
-  const field = /** @type {HTMLInputElement | null} */ (
-    document.querySelector('input[type="file"][data-testid^="Own picture"]')
+/** @param {string} text of the payload */
+function unpacked(text) {
+  /** @type {Embedded} */
+  const { view, pictures } = JSON.parse(text);
+  /** @type {Embedded} */
+  const { data } = JSON.parse(text, (_, value) =>
+    Number.isInteger(value?.picture) && Object.keys(value).length === 1 ? pictures[value.picture] : value,
   );
-  if (!field) return;
-  const chosen = new DataTransfer();
-  chosen.items.add(files[0]);
-  field.files = chosen.files;
-  field.dispatchEvent(new Event("change", { bubbles: true }));
+  return { view, data };
 }
 
-/** Change between the light and the dark theme. */
-export function switchTheme() {
-  document.body.classList.toggle("dark");
+/** Follow what the reader's system prefers until the button is pressed, and print in light. */
+function followColours() {
+  const root = document.documentElement;
+  const prefersDark = matchMedia("(prefers-color-scheme: dark)");
+  const switcher = part("colours");
+  let isDark = prefersDark.matches;
+
+  /** @param {boolean} next */
+  function paint(next) {
+    root.classList.toggle("dark", next);
+    switcher.textContent = next ? "Light" : "Dark";
+  }
+
+  /** @param {boolean} next */
+  function choose(next) {
+    isDark = next;
+    paint(isDark);
+  }
+
+  prefersDark.addEventListener("change", ({ matches }) => choose(matches));
+  switcher.addEventListener("click", () => choose(!isDark));
+  addEventListener("beforeprint", () => paint(false));
+  addEventListener("afterprint", () => paint(isDark));
+  switcher.hidden = false;
+  choose(isDark);
 }
+
+async function start() {
+  followColours();
+  const { view, data } = unpacked(part("payload").textContent ?? "");
+  const show = /** @type {(element: HTMLElement, data: unknown) => unknown} */ (window.robviz[view]);
+  const shown = /** @type {{ ready?: Promise<void>, setPanes?: (count: number) => void }} */ (
+    show(part("shown"), data)
+  );
+  await shown.ready;
+  shown.setPanes?.(4); // the attacked picture as well: that it looks the same is the point
+}
+
+start();

@@ -109,6 +109,24 @@ export interface HeatmapData {
   note: string;
 }
 
+export interface TextTable {
+  title: string;
+  columns: string[];
+  rows: string[][];
+}
+
+export interface FailuresData {
+  scores: Score[];
+  doubts: string[];
+  missing: string;
+  classes: string[];
+  gallery: GalleryData;
+  views: Record<string, ViewerData>;
+  matrix: MatrixData;
+  flips: number[][];
+  tables: TextTable[];
+}
+
 export interface WhyPane {
   title: string;
   caption: string;

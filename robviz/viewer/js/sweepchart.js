@@ -1,9 +1,9 @@
 // @ts-check
 // The chart of a sweep: SVG on the page, the same as a picture to keep, and the numbers as a file.
 
-import { draws } from "./svg.js";
 import { csvOf, lineStyle, MEASURES, outline, planeOf, shortened, spaced, spread } from "./curves.js";
 import { blank, contextOf, make, percent } from "./dom.js";
+import { draws } from "./svg.js";
 
 /** @import { Measure, Plane } from "./curves.js" */
 /** @import { SweepCurve, SweepData } from "./payloads.js" */
