@@ -1,10 +1,10 @@
-"""The pages of what the app shows: an attack, an ensemble on one picture, models under each other's attacks."""
+"""The pages of what the app shows: an attack, an ensemble, models under each other's attacks, a sweep."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from torch import nn
@@ -13,6 +13,7 @@ from robviz.attacks import AttackSpec
 from robviz.files.provenance import versions
 from robviz.interactive.comparison import Comparison
 from robviz.interactive.scenario import UPLOAD, Scenario, cached_model
+from robviz.interactive.sweep import Sweep
 from robviz.interactive.transfer import Transfer
 from robviz.models import card_of, fingerprint
 from robviz.results.plan import SeaSettings
@@ -21,6 +22,8 @@ from robviz.types import InputError
 from robviz.viewer import viewer_data
 from robviz.viewer.ensemble import ensemble_data
 from robviz.viewer.page import page
+from robviz.viewer.payloads import ViewerData
+from robviz.viewer.sweep import sweep_data
 from robviz.viewer.transfer import transfer_data
 
 
@@ -166,6 +169,51 @@ def transfer_page(setting: Scenario, found: Transfer, notes: dict[str, str]) -> 
         f"spec = AttackSpec({spec.attack!r}, {spec.loss!r}, {setting.eps_255:g} / 255, {spec.steps}, {spec.seed})\n"
         "found = last_of(transfer_steps(subjects, spec))\n"
         "print({pair: shown.scores_after for pair, shown in found.items()})\n",
+    )
+
+
+def sweep_page(setting: Scenario, sweep: Sweep, notes: dict[str, str]) -> str:
+    """Write the curves of one picture over the radius as a page, with the masks at every point.
+
+    Args:
+        setting: The picture and the attack; its model and radius are left out.
+        sweep: What `sweep_steps` yielded last.
+        notes: What the reference is, by model.
+
+    Returns:
+        The page.
+
+    Raises:
+        InputError: For a sweep without a point.
+    """
+    names = list(notes)
+    require_final(shown for points in sweep.found.values() for shown in points)
+    opened = {name: cached_model(name) for name in names}
+    cards = {name: card for name, (_, card) in opened.items()}
+    data, views = sweep_data(sweep, cards, notes), dict[str, ViewerData]()
+    for count in range(1, len(sweep.radii) + 1):
+        views |= sweep_data(replace(sweep, found={n: p[:count] for n, p in sweep.found.items()}), cards, notes)["views"]
+    radii = [float(f"{255 * eps:.4g}") for eps in sweep.radii]
+    spec = setting.spec()
+    return page(
+        f"{setting.photo}: accuracy over the radius",
+        "sweep",
+        data | {"views": views},
+        lead=f"What {' and '.join(names)} still get right as the radius grows.",
+        setting={
+            **models_said(model for model, _ in opened.values()),
+            "Picture": setting.photo,
+            "Attack": f"{spec.attack}, loss {spec.loss}, {spec.steps} steps at each radius, seed {spec.seed}",
+            "Radii, in 1/255": ", ".join(f"{radius:g}" for radius in radii),
+            **versions_said(),
+        },
+        again="from robviz.attacks import AttackSpec, last_of\n"
+        "from robviz.interactive.scenario import subject_for\n"
+        "from robviz.interactive.sweep import sweep_steps, sweep_table\n\n"
+        f"subjects = {{name: subject_for({setting.photo!r}, {upload_code(setting)}, name)[0] for name in {names!r}}}\n"
+        f"spec = AttackSpec({spec.attack!r}, {spec.loss!r}, steps={spec.steps}, seed={spec.seed})\n"
+        f"radii = [radius / 255 for radius in {radii}]\n"
+        "print(sweep_table(last_of(sweep_steps(subjects, spec, radii))))\n",
     )
 
 

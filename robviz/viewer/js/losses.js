@@ -28,7 +28,7 @@ export function losses(element, data) {
     words.textContent = description;
     chart.setAttribute("aria-label", `how strongly ${name} pulls at a pixel, by the probability of its class`);
     chart.replaceChildren(
-      ...axes(),
+      ...frameOf(),
       ...curves.flatMap((curve, i) => line(curve, shown.probabilities, i, curves.length)),
     );
   }
@@ -48,7 +48,7 @@ const xOf = (p) => SIZE.left + p * (SIZE.width - SIZE.left - SIZE.right);
 /** @param {number} pull from 0 to 1 */
 const yOf = (pull) => SIZE.height - SIZE.bottom - pull * (SIZE.height - SIZE.top - SIZE.bottom);
 
-function axes() {
+function frameOf() {
   const bottom = SIZE.height - SIZE.bottom;
   const [from, to] = [xOf(0), xOf(1)];
   return [
