@@ -2,27 +2,13 @@
 // Pixel accuracy over the radius: one curve for each of several models, with a marker at one radius.
 
 import { percent } from "./dom.js";
+import { draws } from "./svg.js";
 import { clamp } from "./viewport.js";
 
 /** @import { LandingModel } from "./payloads.js" */
 
 const MARGIN = { left: 44, right: 16, top: 10, bottom: 34 };
 const HEIGHT = 170;
-
-/**
- * Create an SVG element.
- * @template {keyof SVGElementTagNameMap} Tag
- * @param {Tag} tag
- * @param {Record<string, string | number>} attributes
- * @param {...(Node | string)} children
- * @returns {SVGElementTagNameMap[Tag]}
- */
-export function draws(tag, attributes, ...children) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, String(value));
-  node.append(...children);
-  return node;
-}
 
 /**
  * @param {LandingModel[]} models
