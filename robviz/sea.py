@@ -16,8 +16,8 @@ import json
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -27,7 +27,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from robviz.attacks import Task, check_eps, last_of, predicted, task_steps
+from robviz.attacks import AttackResult, Task, check_eps, last_of, predicted, task_steps
 from robviz.blockwise import SetState, blocks_of
 from robviz.checks import SHARE, look, require_within
 from robviz.datasets import available
@@ -54,7 +54,7 @@ from robviz.results.samples import keep_samples
 from robviz.results.summary import build_report, image_record, record_of, seconds_by_run, stacked_records
 from robviz.types import Dataset, InputError, Sample, check_whole
 
-__all__ = ["PAPER", "PAPER_V1", "QUICK", "SETTINGS", "STRONG", "Run", "SeaSettings", "evaluate"]
+__all__ = ["PAPER", "PAPER_V1", "QUICK", "SETTINGS", "STRONG", "Run", "SeaSettings", "Standing", "evaluate"]
 
 #: Version 2 of the paper: three losses, 300 steps each (section 3.6).
 PAPER = SeaSettings("paper", (Run("mask-ce-bal"), Run("mask-ce"), Run("js")))
@@ -116,6 +116,42 @@ class ImageOutcome(NamedTuple):
     norm: Norm = LINF  # that their change is measured in
 
 
+class Standing(NamedTuple):
+    """Say how far an evaluation has come: records that exist, of all, and the attack under way or just recorded."""
+
+    done: int
+    total: int
+    run: str | None = None
+    image: str | None = None
+
+
+@dataclass
+class Tally:
+    """Count records, and say at every step of an attack and after every record how many there are."""
+
+    done: int = 0
+    total: int = 0
+    watch: Callable[[Standing], None] = lambda standing: None
+
+    def step(self, run: str | None = None, image: str | None = None) -> None:
+        """Say where the evaluation stands."""
+        self.watch(Standing(self.done, self.total, run, image))
+
+    def watched(
+        self, steps: Generator[AttackResult, None, None], run: str, image: str
+    ) -> Generator[AttackResult, None, None]:
+        """Yield the steps of an attack, which end if whoever watches raises."""
+        with contextlib.closing(steps):
+            for result in steps:
+                self.step(run, image)
+                yield result
+
+    def record(self, run: str, image: str) -> None:
+        """Count one more record."""
+        self.done += 1
+        self.step(run, image)
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Hold a running evaluation: what is attacked, how, and where its results go."""
@@ -127,6 +163,14 @@ class Evaluation:
     records: Records
     kept: ImageStore
     batch_size: int  # images side by side
+    tally: Tally = field(default_factory=Tally)
+
+    def begin(self, watch: Callable[[Standing], None]) -> None:
+        """Let somebody watch, who hears first what is there already."""
+        names, images = [CLEAN, *(run.name for run in self.settings.runs)], self.plan["dataset"]["images"]
+        there = sum(self.is_there(index, name) for index in range(images) for name in names)
+        self.tally.done, self.tally.total, self.tally.watch = there, images * len(names), watch
+        self.tally.step()
 
     @property
     def for_gradients(self) -> nn.Module:
@@ -160,6 +204,7 @@ class Evaluation:
             shown = quantise(outcome.images, sample.image, self.plan["eps"], is_mean_square=is_l2)
             kept.write("pictures", key, Image.fromarray(shown))
         self.records.write(key, outcome.record)
+        self.tally.record(run, sample.name)
 
 
 def clean_outcomes(work: Evaluation, samples: list[Sample]) -> list[ImageOutcome]:
@@ -182,7 +227,7 @@ def attacked_outcomes(
     task = Task.of(spec, attacked, images, labels, worths)
     if aim is not None:
         task = replace(task, judge=aim[0].judge(aim[1], device))
-    result = last_of(task_steps(task))
+    result = last_of(work.tally.watched(task_steps(task), run.name, samples[0].name))
     require_within(result.images, images, eps, spec.norm)
     # The mean of several passes is no answer: what is counted is one more pass.
     predictions = result.predictions if attacked is work.model else predicted(work.model, result.images)
@@ -297,6 +342,7 @@ def evaluate(  # noqa: PLR0913 - public and documented
     keep_pictures: bool = False,
     prepare: bool | None = None,
     eot: int = 1,
+    watch: Callable[[Standing], None] | None = None,
 ) -> Report:
     """Attack a dataset with an ensemble and report the worst case.
 
@@ -322,6 +368,8 @@ def evaluate(  # noqa: PLR0913 - public and documented
             and costs less; every reported prediction is the model's own. By default only `STRONG` does, so that the
             figures of the paper's ensembles stay the same to the last digit.
         eot: For a model that predicts at random, the number of passes whose mean is attacked; one more is counted.
+        watch: Called at the start, at every step of an attack and after every record with where the evaluation stands
+            (`done`, `total`, `run`, `image`). An exception that it raises ends the evaluation; finished records stay.
 
     Returns:
         The report, which does not depend on what is kept.
@@ -358,7 +406,10 @@ def evaluate(  # noqa: PLR0913 - public and documented
             if kinds and processes.is_main_process and dataset.name not in available():
                 keep_samples(folder, dataset, count)
         side_by_side = 1 if device_of(model).type == "cpu" else batch_size
-        complete_all(Evaluation(model, dataset, settings, plan, records, kept, side_by_side), processes)
+        work = Evaluation(model, dataset, settings, plan, records, kept, side_by_side)
+        if watch is not None:
+            work.begin(watch)
+        complete_all(work, processes)
         report = build_report(records, cast(Plan, records.plan), dataset.classes)
         for doubt in report.doubts if processes.is_main_process else ():
             warnings.warn(doubt, stacklevel=2)

@@ -41,7 +41,7 @@ export function chartOf({ curves, eps }, measure, plane) {
   return draws(
     "svg",
     { ...frame, "font-size": 12, "aria-hidden": "true" },
-    ...axes(eps, measure, plane),
+    ...sweepAxes(eps, measure, plane),
     ...begun.map(({ curve, i }, n) => series(curve, i, measure, plane, places[n])),
   );
 }
@@ -51,7 +51,7 @@ export function chartOf({ curves, eps }, measure, plane) {
  * @param {Measure} measure
  * @param {Plane} plane
  */
-function axes(eps, measure, { x, y, left, right, bottom, height }) {
+function sweepAxes(eps, measure, { x, y, left, right, bottom, height }) {
   const lines = [0, 0.25, 0.5, 0.75, 1].flatMap((share) => [
     draws("line", { x1: left, x2: right, y1: y(share), y2: y(share), stroke: "currentColor", "stroke-opacity": 0.18 }),
     draws("text", { x: left - 8, y: y(share) + 4, "text-anchor": "end", fill: "currentColor" }, percent(share)),
