@@ -111,7 +111,7 @@ def app_seconds(port: int) -> tuple[float, float, float]:
 
     with serving(port) as (_, ready):
         client = Client(f"http://127.0.0.1:{port}", verbose=False)
-        client.predict("lion", None, "photos-robust", 4, 20, api_name="/look")
+        client.predict("lion", "photos-robust", 20, api_name="/estimate")
         arguments = ("lion", None, "photos-robust", 4, "mask-ce", 20, 0)
         started = time.perf_counter()
         job = client.submit(*arguments, api_name="/attack")

@@ -11,6 +11,9 @@ from tests.server import PATIENCE
 #: Pictures that the browser tests keep; git ignores the folder.
 SCREENSHOTS = Path(__file__).parent.parent / "screenshots"
 
+#: What is there once a view has opened.
+OPENED = "#landing [data-painted], #view .rv[data-final], #views [role=tabpanel] .rv"
+
 #: Whether the row of tabs looks as it did a tenth of a second ago.
 SETTLED = """() => {
   const tabs = [...document.querySelectorAll('[role=tab]')].map(tab => [tab.offsetLeft, tab.offsetWidth]).join();
@@ -47,8 +50,7 @@ def watched(page, url: str) -> Iterator:
     """Open the app in a page, close it afterwards; it must have asked nobody else and logged no error."""
     foreign, errors = offline(page)
     page.goto(url)
-    page.wait_for_selector("#landing [data-painted]")
-    page.wait_for_selector("#view .rv[data-final]")
+    page.wait_for_selector(OPENED)
     yield page
     if not page.is_closed():
         page.close()
@@ -66,6 +68,17 @@ def open_tab(page, name: str) -> None:
     else:
         page.locator(".overflow-menu button").first.click()
         page.locator(".overflow-dropdown button", has_text=name).click()
+
+
+def choose_photo(page, name: str) -> None:
+    """Choose a picture in the bar."""
+    page.locator(f'#photo input[value="{name}"]').check(force=True)
+
+
+def choose_model(page, name: str, menu: str = "#model") -> None:
+    """Choose a model in the bar, or in another menu."""
+    page.click(f"{menu} input")
+    page.get_by_role("option", name=re.compile(rf"^(✓ *)?{re.escape(name)}( \\(|$)")).click()
 
 
 def keep(page, name: str) -> None:

@@ -194,7 +194,8 @@ def test_stop_reaches_an_attack_that_waits_in_the_queue(server, client):
     other = connect(server[0])
     first = other.submit("chelsea", None, "photos-robust", 4, "mask-ce", LONG, 0, api_name="/attack")
     until(first.outputs)
-    client.predict("chelsea", None, "photos-clean", api_name="/expect_attack")  # as the browser does on the click
+    setting = ("chelsea", None, "photos-clean", 4, "mask-ce", LONG, 0, "apgd", "any other class", "", "break")
+    client.predict(*setting, api_name="/expect_attack")  # as the browser does on the click
     job = client.submit("chelsea", None, "photos-clean", 4, "mask-ce", LONG, 0, api_name="/attack")
     until(lambda: job.status().code is Status.IN_QUEUE)
     assert not job.outputs()
@@ -222,7 +223,7 @@ def test_a_client_attacks_saves_opens_and_links_as_the_browser_does(client):
     assert opened[0]["scores"] == shown["scores"]
     assert opened[0]["pictures"] == shown["pictures"]
     assert opened[2] == "coffee"
-    query, cell = client.predict(*arguments, api_name="/link")
+    query, cell = client.predict(*arguments, "attack", api_name="/link")
     assert Scenario.parse(dict(parse_qsl(query))) == saved.setting
     assert "target='cup', region='40, 30, 120, 90'" in cell
 
@@ -275,8 +276,7 @@ def test_one_visitors_stop_leaves_the_others_attack_alone(server, client):
     other.close()
 
 
-def test_a_new_click_takes_the_place_of_the_one_before_and_a_late_look_ends_nothing(monkeypatch):
-    monkeypatch.setattr(Work, "views", [])
+def test_a_new_click_takes_the_place_of_the_one_before_and_a_late_look_ends_nothing():
     work, visitor, other = Work(), SimpleNamespace(session_hash="a"), SimpleNamespace(session_hash="b")
     work.restart(visitor, "cat")
     work.restart(other, "cat")

@@ -17,7 +17,7 @@ from robviz.interactive.landing import LANDING_PHOTOS
 from robviz.models import load_model
 from robviz.types import Sample
 from robviz.viewer import viewer_data
-from tests.browser import keep, watched
+from tests.browser import choose_model, choose_photo, keep, open_tab, watched
 from tests.server import LONG, Effort, wait_until_idle
 
 pytestmark = [
@@ -28,8 +28,15 @@ pytestmark = [
 
 @pytest.fixture
 def page(server, chromium):
-    """The app, opened; afterwards it must have asked nobody else for anything and logged no error."""
-    page = chromium.new_page(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    """Attack, opened; afterwards it must have asked nobody else for anything and logged no error."""
+    page = chromium.new_page(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
+    yield from watched(page, f"{server[0]}/?view=attack")
+
+
+@pytest.fixture
+def overview(server, chromium):
+    """The first view, opened likewise."""
+    page = chromium.new_page(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
     yield from watched(page, server[0])
 
 
@@ -99,15 +106,17 @@ def hover(page, pane: int, x: float, y: float) -> None:
     page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
 
 
-def test_the_first_view_shows_both_models_before_anything_is_clicked(page):
-    assert page.locator("#landing .rv-thumb").count() == len(LANDING_PHOTOS)
+def test_the_first_view_shows_both_models_before_anything_is_clicked(overview):
+    page = overview
+    assert page.locator("#photo label").count() > len(LANDING_PHOTOS)
     ordinary, robust = right(page)
     assert ordinary < 20 < 60 < robust
     assert "precomputed" in page.inner_text("#landing .rv-note")
     keep(page, "landing")
 
 
-def test_the_scrubber_goes_through_the_radii_by_key_and_by_mouse(page):
+def test_the_scrubber_goes_through_the_radii_by_key_and_by_mouse(overview):
+    page = overview
     page.focus("#landing input[type=range]")
     seen = []  # without motion, each key has done its work when it returns
     for key in ("Home", "ArrowRight", "ArrowRight", "End"):
@@ -125,15 +134,29 @@ def test_the_scrubber_goes_through_the_radii_by_key_and_by_mouse(page):
     assert ordinary < 20 < 60 < robust
 
 
-def test_another_photograph_is_shown_without_the_server(page):
-    asked = []
-    page.on("request", lambda request: None if request.url.startswith("data:") else asked.append(request.url))
-    page.click("#landing .rv-thumb >> nth=1")
-    assert page.get_attribute("#landing .rv-thumb >> nth=1", "aria-pressed") == "true"
-    title = page.get_attribute("#landing .rv-thumb >> nth=1", "title")
-    assert page.get_attribute("#landing canvas >> nth=0", "aria-label").startswith(title)
-    page.evaluate("() => document.querySelector('#landing [data-painted]').robviz.choose(0)")
-    assert asked == []
+def test_the_first_view_follows_the_bar_and_says_when_nothing_is_known(overview):
+    page = overview
+    choose_photo(page, "coffee")
+    page.wait_for_function(
+        "() => document.querySelector('#landing canvas').getAttribute('aria-label').startsWith('cup of coffee')"
+    )
+    choose_photo(page, "rocket")
+    page.get_by_text("Nothing was computed beforehand for this picture").wait_for()
+    assert not page.is_visible("#landing canvas")
+    choose_photo(page, "lion")
+    page.wait_for_selector("#landing canvas >> nth=0")
+
+
+def test_the_radius_of_the_first_view_is_that_of_the_bar(overview):
+    page = overview
+    page.focus("#landing input[type=range]")
+    page.keyboard.press("End")
+    page.wait_for_function("() => document.querySelector('#eps input[type=number]').value === '12'")
+    page.fill('#eps input[type="number"]', "2")
+    page.wait_for_function("() => document.querySelector('#landing .rv-radius b').innerText === '2'")
+    open_tab(page, "Attack")
+    page.wait_for_selector("#view .rv[data-final]")
+    assert page.input_value('#eps input[type="number"]') == "2"
 
 
 def test_the_first_view_plays_once_by_itself(server, chromium):
@@ -143,7 +166,8 @@ def test_the_first_view_plays_once_by_itself(server, chromium):
         keep(page, "played")
 
 
-def test_a_visitor_who_wants_no_motion_gets_none(page):
+def test_a_visitor_who_wants_no_motion_gets_none(overview):
+    page = overview
     assert landing(page, "v.state.eps") == 4
     page.focus("#landing input[type=range]")
     page.keyboard.press("ArrowRight")
@@ -154,7 +178,7 @@ def test_the_live_part_opens_with_a_picture_and_its_mask(page):
     assert re.fullmatch(r"[\d.]+ %", score(page, "accuracy"))
     assert score(page, "step") == "0 of 20"
     assert "Press Attack" in page.inner_text("#view")
-    page.wait_for_selector("#curve .js-plotly-plot")
+    assert not page.is_visible("#curve")  # nothing to plot yet
 
 
 def test_pointing_at_a_pixel_reads_it_in_every_pane(attacked):
@@ -282,8 +306,7 @@ def test_512_pixels_are_drawn_and_names_stay_text(page):
 
 
 def test_pick_a_photo_attack_it_and_see_the_mask_change(page):
-    page.click("#photo input")
-    page.get_by_role("option", name="rocket").click()
+    choose_photo(page, "rocket")
     page.wait_for_function("() => /rv-chip|person|rocket/.test(document.querySelector('#view .rv-legend').innerText)")
     clean = layer(page, "after")
     page.fill('#eps input[type="number"]', "8")
@@ -330,7 +353,7 @@ def test_an_attack_right_after_another_choice_is_of_that_choice_and_the_old_one_
     begin_long_attack(page)
     page.fill('#eps input[type="number"]', "4")
     page.fill('#steps input[type="number"]', "3")
-    page.get_by_role("radio", name="photos-robust").click()
+    choose_model(page, "photos-robust")
     page.click("#attack")
     page.wait_for_function("document.querySelector('#view [data-score=step] b').innerText === '3 of 3'")
     wait_until_idle(server[1])
@@ -429,7 +452,7 @@ def test_the_address_alone_restores_the_setting_in_another_browser(server, chrom
     page.fill('#eps input[type="number"]', "2")
     page.fill('#steps input[type="number"]', "3")
     clean = page.inner_text('#view [data-score="accuracy"] b')
-    page.get_by_label("photos-robust").check()
+    choose_model(page, "photos-robust")
     # Another model shows its mask first, and ends what was begun before.
     page.wait_for_function(
         "clean => document.querySelector('#view [data-score=accuracy] b').textContent !== clean", arg=clean
@@ -442,11 +465,11 @@ def test_the_address_alone_restores_the_setting_in_another_browser(server, chrom
     for again in watched(chromium.new_page(reduced_motion="reduce"), f"{server[0]}/{query}"):
         again.wait_for_function("() => document.querySelector('#steps input[type=number]').value === '3'")
         assert again.input_value('#eps input[type="number"]') == "2"
-        assert again.get_by_label("photos-robust").is_checked()
+        assert again.input_value("#model input").startswith("photos-robust")
 
 
 def test_a_forged_address_is_refused_in_one_sentence_and_the_page_works(server, chromium):
-    url = f"{server[0]}/?model=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E"
+    url = f"{server[0]}/?view=attack&model=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E"
     for page in watched(chromium.new_page(reduced_motion="reduce"), url):
         page.wait_for_selector("text=model must be one of")
         page.fill('#steps input[type="number"]', "2")
@@ -483,8 +506,7 @@ def test_a_saved_zip_opens_again_with_the_same_view(attacked, tmp_path):
     download.value.save_as(tmp_path / "robviz.zip")
     assert "Scenario(" in page.inner_text("#cell")
     keep(page, "take")
-    page.click("#photo input")
-    page.get_by_role("option", name="rocket").click()
+    choose_photo(page, "rocket")
     page.wait_for_selector('#view [data-final="false"]')
     page.set_input_files('[data-testid="Open a saved zip-upload-button"]', str(tmp_path / "robviz.zip"))
     page.wait_for_selector('#view [data-final="true"]')
@@ -502,9 +524,8 @@ def test_closing_the_tab_ends_the_computation(page, server):
 
 def test_two_tabs_do_not_mix_and_the_one_that_waits_reads_its_place_in_the_queue(page, server, chromium):
     begin_long_attack(page)
-    for other in watched(chromium.new_page(viewport={"width": 1280, "height": 900}), server[0]):
-        other.click("#photo input")
-        other.get_by_role("option", name="coffee").click()
+    for other in watched(chromium.new_page(viewport={"width": 1280, "height": 900}), f"{server[0]}/?view=attack"):
+        choose_photo(other, "coffee")
         other.wait_for_selector("#view .rv-chip:has-text('cup')")
         other.fill('#eps input[type="number"]', "0")
         pictures = [layer(tab, "image") for tab in (page, other)]

@@ -6,14 +6,14 @@ import psutil
 import pytest
 from gradio_client.exceptions import AppError
 
-from tests.browser import keep, open_tab, watched
+from tests.browser import choose_model, keep, open_tab, watched
 from tests.server import PATIENCE, until
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
 ]
-SETTING = ("chelsea", "photos-onestep", 4, 1)  # photo, recipe, iterations and eps; attack steps come after
+SETTING = ("chelsea", None, "photos-clean", 1, "photos-onestep", 4)  # attack steps come after
 
 
 def trains(child: psutil.Process) -> bool:
@@ -31,7 +31,7 @@ def trainings(process: psutil.Process) -> list[int]:
 def test_a_training_streams_its_rounds_and_its_model_is_kept_in_every_menu(server, chromium):
     window = chromium.new_page(viewport={"width": 1440, "height": 950}, reduced_motion="reduce")
     for page in watched(window, server[0]):
-        open_tab(page, "Make it robust")
+        open_tab(page, "Train")
         page.locator("#heal-iterations input[type=number]").fill("2")
         page.keyboard.press("Tab")
         page.locator("#heal-train").click()
@@ -42,18 +42,15 @@ def test_a_training_streams_its_rounds_and_its_model_is_kept_in_every_menu(serve
         page.wait_for_selector("#heal-curves .js-plotly-plot")
         page.locator("#heal-name").get_by_role("textbox").fill("my-model")
         page.locator("#heal-keep").click()
-        page.wait_for_function(
-            "document.querySelector('#heal-kept textarea, #heal-kept input').value.startsWith('Kept')"
-        )
+        page.wait_for_selector("#heal-kept:has-text('Kept')")
         keep(page, "robust")
-        open_tab(page, "Why did it flip?")
-        page.locator("#why-model input").click()
-        page.get_by_role("option", name="my-model", exact=True).click()
+        open_tab(page, "Explain")
+        choose_model(page, "my-model")
         page.locator("#why-attack").click()
         page.wait_for_function("document.querySelector('#why .rv-note').textContent.includes('Click a pixel')")
         page.reload()
-        page.wait_for_selector("#model")
-        page.wait_for_function("document.querySelector('#model').textContent.includes('my-model')")
+        page.wait_for_selector("#model input")
+        choose_model(page, "my-model")
     assert trainings(server[1]) == []
 
 
@@ -62,7 +59,7 @@ def test_a_closed_tab_ends_its_training_and_the_next_one_may_begin(server, chrom
     page.set_default_timeout(1000 * PATIENCE)
     page.goto(server[0])
     page.wait_for_selector("#landing [data-painted]")
-    open_tab(page, "Make it robust")
+    open_tab(page, "Train")
     page.locator("#heal-train").click()
     page.wait_for_function("document.querySelector('#heal .rv-healing').dataset.rounds === '1'")
     until(lambda: trainings(server[1]))
@@ -76,22 +73,22 @@ def test_a_closed_tab_ends_its_training_and_the_next_one_may_begin(server, chrom
 
 def test_stop_keeps_the_last_round_and_a_killed_process_is_one_sentence(server, client):
     process = server[1]
-    job = client.submit("chelsea", "photos-onestep", 400, 2, 1, api_name="/train")
+    job = client.submit("chelsea", None, "photos-clean", 2, "photos-onestep", 400, 1, api_name="/train")
     until(lambda: len(job.outputs()) > 2)
     client.predict(api_name="/stop_train")
     shown = job.result(timeout=PATIENCE)[0]
     assert "Stopped" in shown["note"]
     until(lambda: not trainings(process))
-    job = client.submit("chelsea", "photos-onestep", 400, 2, 1, api_name="/train")
+    job = client.submit("chelsea", None, "photos-clean", 2, "photos-onestep", 400, 1, api_name="/train")
     until(lambda: trainings(process))
     for pid in trainings(process):
         psutil.Process(pid).kill()
     with pytest.raises(AppError, match="the training process died"):
         job.result(timeout=PATIENCE)
-    assert client.predict("chelsea", "photos-onestep", 1, 2, 1, api_name="/train")[0]["done"] == 1
+    assert client.predict("chelsea", None, "photos-clean", 2, "photos-onestep", 1, 1, api_name="/train")[0]["done"] == 1
 
 
-@pytest.mark.parametrize("changes", [{0: "../x"}, {1: "photos-clean"}, {2: 10**6}, {2: None}, {3: 0}, {4: 99}])
+@pytest.mark.parametrize("changes", [{0: "../x"}, {4: "photos-clean"}, {5: 10**6}, {5: None}, {3: 0}, {6: 99}])
 def test_a_forged_setting_is_refused(client, changes):
     setting = [changes.get(i, value) for i, value in enumerate((*SETTING, 1))]
     with pytest.raises(AppError) as refused:

@@ -20,7 +20,7 @@ PIXEL = (114, 84)
 
 
 def attacked_and_clicked(page) -> None:
-    open_tab(page, "Why did it flip?")
+    open_tab(page, "Explain")
     page.locator("#why-attack").click()
     page.wait_for_function("document.querySelector('#why .rv-note').textContent.includes('Click a pixel')")
     image = page.locator("#why img").nth(1)
@@ -75,7 +75,7 @@ def test_stop_ends_an_explanation_and_keeps_what_is_known(server, client):
     client.predict(api_name="/stop_explain")
     shown = job.result(timeout=PATIENCE)
     assert shown["done"] < 1
-    assert "Stopped" in shown["note"]
+    assert "Stopped early" in shown["note"]
     wait_until_idle(server[1])
 
 

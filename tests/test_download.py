@@ -10,6 +10,7 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import numpy as np
@@ -19,7 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from robviz import cli
-from robviz.app.views.models import absent, fetching, table
+from robviz.app.bar import model_choices
+from robviz.app.views.models import Shelf, absent, table
 from robviz.bench import free_port
 from robviz.files import download as downloads
 from robviz.files.download import fetch
@@ -481,13 +483,13 @@ def test_the_command_lists_fetches_and_verifies(row, cache, capsys):
 
 def test_the_app_shows_how_far_a_download_is_and_lists_the_model_from_then_on(server, row, cache):
     shown = []
-    handler = fetching([gr.Dropdown(choices=available(offline=True))])
+    handler = Shelf(SimpleNamespace(listed=lambda: (gr.Dropdown(choices=model_choices()),))).fetch
     assert "tiny" in absent()
     assert "| tiny | upernet" in table()
     said, now, _, menu = handler("tiny", lambda done, *_, **__: shown.append(done))
     assert said.startswith("tiny is here")
     assert re.search(r"tiny .* here \|", now)
-    assert ("tiny", "tiny") in menu.choices
+    assert "tiny" in [name for _, name in menu.choices]
     assert "tiny" not in absent()
     megabytes = len(server.body) // 2**20
     assert shown[0] == 0
@@ -497,5 +499,5 @@ def test_the_app_shows_how_far_a_download_is_and_lists_the_model_from_then_on(se
 @pytest.mark.parametrize("name", ["tiny-backbone", "../tiny", "", None])
 def test_the_app_fetches_published_models_alone(server, row, name):
     with pytest.raises(gr.Error, match="choose one of the published models"):
-        fetching([])(name, lambda *_, **__: None)
+        Shelf(SimpleNamespace()).fetch(name, lambda *_, **__: None)
     assert server.requests == []

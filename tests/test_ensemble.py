@@ -80,7 +80,7 @@ def test_a_view_is_sent_as_it_changes_and_all_of_them_at_the_end(sample):
 def test_in_the_app_an_ensemble_runs_and_a_row_opens_its_attack(server, chromium, width):
     window = chromium.new_page(viewport={"width": width, "height": 950}, reduced_motion="reduce")
     for page in watched(window, server[0]):
-        open_tab(page, "SEA")
+        open_tab(page, "Losses")
         page.locator("#sea-steps input[type=number]").fill("3")
         page.locator("#sea-steps input[type=number]").press("Tab")
         page.locator("#sea-run").click()
@@ -101,9 +101,10 @@ def test_a_cell_of_pictures_by_attacks_opens_what_that_attack_left(server, chrom
     found = failures(bundled_path("checkpoints") / "failures" / "photos-robust")
     worst = found.rows.loc[found.rows["attacked"].idxmin()]
     for page in watched(chromium.new_page(viewport={"width": 1440, "height": 950}), server[0]):
-        open_tab(page, "SEA")
-        page.locator("#sea-evaluation input").click()
+        open_tab(page, "Failures")
+        page.locator("#evaluation input").click()
         page.get_by_role("option", name="photos-robust").click()
+        page.click("#sea-many > button")
         page.wait_for_selector("#heat .rv-note:has-text('photos-robust on')")
         cells = page.locator("#heat td button")
         assert cells.count() == len(found.rows)
@@ -112,14 +113,14 @@ def test_a_cell_of_pictures_by_attacks_opens_what_that_attack_left(server, chrom
         assert first.locator("th").inner_text() == worst["image"]
         other = found.rows[(found.rows["image"] == worst["image"]) & ~found.rows["won"]].iloc[0]
         page.locator(f'#heat button[data-row="{other.name}"]').click()
-        page.wait_for_selector(f"#sea-record .rv-note:has-text('{other['image']} under {other['run']}')")
-        assert page.inner_text('#sea-record [data-score="accuracy"] b').endswith(f"{100 * other['attacked']:.1f} %")
+        page.wait_for_selector(f"#failure .rv-note:has-text('{other['image']} under {other['run']}')")
+        assert page.inner_text('#failure [data-score="accuracy"] b').endswith(f"{100 * other['attacked']:.1f} %")
         keep(page, "heatmap")
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 def test_a_forged_request_is_refused_in_words(client):
-    for values in (("chelsea", "photos-clean", 99, "paper", 3), ("chelsea", "photos-clean", 4, "paper", 0)):
+    for values in (("chelsea", None, "photos-clean", 99, "paper", 3), ("chelsea", None, "photos-clean", 4, "paper", 0)):
         with pytest.raises(AppError) as refused:
             client.predict(*values, api_name="/sea")
         assert "Traceback" not in str(refused.value)

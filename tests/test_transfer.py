@@ -97,7 +97,7 @@ def test_the_page_gets_what_changed_and_in_the_end_all_with_a_verdict():
 def test_in_the_app_two_models_are_attacked_and_a_cell_opens_in_the_viewer(server, chromium, width):
     window = chromium.new_page(viewport={"width": width, "height": 950}, reduced_motion="reduce")
     for page in watched(window, server[0]):
-        open_tab(page, "Two models")
+        open_tab(page, "Compare")
         page.locator("#two-steps input[type=number]").fill("5")
         page.locator("#two-steps input[type=number]").press("Tab")
         page.locator("#two-run").click()
@@ -117,4 +117,4 @@ def test_in_the_app_two_models_are_attacked_and_a_cell_opens_in_the_viewer(serve
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 def test_one_model_twice_is_refused_in_words(client):
     with pytest.raises(AppError, match="choose two different ones"):
-        client.predict("chelsea", None, "photos-clean", "photos-clean", 4, "mask-ce", 3, api_name="/transfer")
+        client.predict("chelsea", None, "photos-clean", 4, "photos-clean", "mask-ce", 3, api_name="/transfer")

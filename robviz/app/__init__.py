@@ -42,6 +42,7 @@ HEAD = (
     '<button type="button" onclick="robviz.switchTheme()" aria-label="switch between the light and the dark theme">'
     "◐</button>"
 )
+TO_ADDRESS = "query => { history.replaceState(null, '', query ? '?' + query : location.pathname); }"
 OWN_STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 
 
@@ -67,8 +68,10 @@ def build_app(options: ServeOptions = ON_THIS_MACHINE, evaluations: Path | None 
         gr.HTML(HEAD, elem_id="head", apply_default_css=False)
         bar = build_bar()
         view_key = gr.Textbox(first, visible="hidden", elem_id="view-key")
+        address = gr.Textbox(visible="hidden", elem_id="address")
+        address.change(None, address, None, js=TO_ADDRESS, api_visibility="private")
         with gr.Tabs(elem_id="views", selected=first) as tabs:
-            page = Page(options, Evaluations(evaluations), bar, view_key, tabs, titles)
+            page = Page(options, Evaluations(evaluations), bar, view_key, address, tabs, titles)
             opened = {}
             for title, view in views:
                 with gr.Tab(title, id=view.KEY) as opened[view.KEY]:

@@ -44,6 +44,7 @@ class Page:
         evaluations: What Failures shows.
         bar: The subject: picture, model and radius.
         view: The key of the view that is open, in the browser.
+        address: What belongs behind the `?` of the address.
         tabs: The row of tabs.
         titles: key -> title of each view, in the order of the tabs.
         reports: The menu of evaluations, which Failures renders and Evaluate extends.
@@ -53,6 +54,7 @@ class Page:
     evaluations: Evaluations
     bar: Bar
     view: gr.Textbox
+    address: gr.Textbox
     tabs: gr.Tabs
     titles: dict[str, str]
     works: list[Work] = field(default_factory=list)
@@ -198,7 +200,7 @@ class Page:
 
         @refusing
         def make(request: gr.Request) -> str:
-            found = self.results.get(key, {}).get(session_of(request))
+            found = self.results.get(key, Kept()).get(session_of(request))
             if found is None:
                 raise InputError("there is no finished result to share yet; run it first")
             path: str = save_bytes_to_cache(page_of(*found).encode(), f"robviz-{key}.html", get_upload_folder())

@@ -24,7 +24,6 @@ from robviz.app.work import (
     Kept,
     Visit,
     as_it_came,
-    drawn,
     drawn_by,
     in_turn,
     queue_line,
@@ -75,8 +74,12 @@ LISTENING = """
         field.dispatchEvent(new Event('input', { bubbles: true }));
     });
     """
-TO_ADDRESS = "query => { history.replaceState(null, '', query ? '?' + query : location.pathname); }"
-SHOW_LOSS = "name => document.querySelector('#loss-card [data-loss]').robviz.show(name)"
+LOSS_CARD = """
+const shown = robviz.losses(element.firstChild, props.value);
+const chosen = document.querySelector('#loss input:checked');
+if (chosen) shown.show(chosen.value);
+"""
+SHOW_LOSS = "name => document.querySelector('#loss-card [data-loss]')?.robviz.show(name)"
 
 
 def setting_of(*values: Any) -> tuple[Scenario, str | None]:
@@ -300,8 +303,8 @@ class Attack:
 
         Nothing changes for an impossible setting: the attack says why.
         """
-        *values, view = values
-        setting, _ = setting_of(*values)
+        *widgets, view = values
+        setting, _ = setting_of(*widgets)
         try:
             setting.check()
         except InputError:
@@ -349,10 +352,10 @@ def build(page: Page) -> None:
             with gr.Row(elem_id="go"):
                 go_button = gr.Button("Attack", variant="primary", elem_id="attack", min_width=80)
                 stop_button = gr.Button("Stop", variant="stop", elem_id="stop", min_width=60)
-                is_live = gr.Checkbox(False, label="Live: follow ε and loss", elem_id="live", min_width=90)
+            is_live = gr.Checkbox(False, label="Live: go on as ε or loss change", elem_id="live")
             line = queue_line("queue")
             loss = gr.Radio(list(LOSSES), value=start.loss, label="Loss", elem_id="loss", elem_classes="rv-segments")
-            drawn("losses", losses_data(start.loss), "loss-card")
+            drawn_by(LOSS_CARD, losses_data(start.loss), "loss-card")
             steps = as_it_came(gr.Slider(1, MAX_STEPS, start.steps, step=1, label="Steps", elem_id="steps"))
             preset = gr.Radio(
                 list(PRESETS), value="quick", label="Preset", elem_id="preset", elem_classes="rv-segments"
@@ -391,7 +394,7 @@ def build(page: Page) -> None:
                 shared = gr.DownloadButton("page", visible="hidden", elem_id="shared")
                 verdict = gr.Markdown(elem_id="verdict")
                 cell = gr.Code(start.cell(), language="python", label="The same in a notebook", elem_id="cell")
-    address, ticket = (gr.Textbox(visible="hidden", elem_id=name) for name in ("address", "ticket"))
+        ticket = gr.Textbox(visible="hidden", elem_id="ticket")
 
     bar = page.bar
     own: list[Any] = [loss, steps, seed, how, target, region, where]
@@ -417,13 +420,12 @@ def build(page: Page) -> None:
         changes,
         view.link,
         [*inputs, page.view],
-        [address, cell],
+        [page.address, cell],
         api_name="link",
         trigger_mode="always_last",
         show_progress="hidden",
         queue=False,
     )
-    address.change(None, address, None, js=TO_ADDRESS, api_visibility="private")
     gr.on([loss.change], None, loss, None, js=SHOW_LOSS, api_visibility="private")
     bar.model.input(targets, bar.model, target, **UNSEEN)
     preset.input(PRESETS.__getitem__, preset, [loss, how, steps], **UNSEEN)

@@ -12,6 +12,7 @@ import gradio as gr
 from robviz.app.page import Page
 from robviz.app.views.attack import measured
 from robviz.app.work import FRAME_SECONDS, Visit, drawn, queue_line, refusing
+from robviz.attacks import last_of
 from robviz.interactive.comparison import Subject
 from robviz.interactive.scenario import MAX_STEPS, UPLOAD, Scenario, photos, subject_for
 from robviz.interactive.sweep import RADII_255, Sweep, sweep_steps
@@ -54,11 +55,13 @@ def data_of(sweep: Sweep, subjects: dict[str, Subject], notes: dict[str, str], n
 
 
 def show(photo: str, upload: str | None, model: str, eps: float, others: list[str], loss: str, steps: int) -> SweepData:
-    """Show the empty chart, which says what will appear there."""
-    names = names_of(model, others)
-    subjects, notes = subjects_for(photo, upload, names)
+    """Show the first point of every curve, at radius 0."""
+    setting = Scenario(photo, model, eps, loss, steps)
+    setting.check()
+    subjects, notes = subjects_for(photo, upload, names_of(model, others))
+    clean = last_of(sweep_steps(subjects, setting.spec(), [0]))
     radii = tuple(radius / 255 for radius in radii_up_to(eps))
-    return data_of(Sweep(radii, {name: () for name in names}), subjects, notes)
+    return data_of(replace(clean, radii=radii), subjects, notes, "Press Sweep: the curves grow from left to right.")
 
 
 @refusing

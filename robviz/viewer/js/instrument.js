@@ -19,7 +19,10 @@ function firstView() {
  */
 export function overview(element, data) {
   element.addEventListener("radius", (event) => write("#eps", /** @type {CustomEvent<number>} */ (event).detail));
-  return landing(element, data);
+  const view = landing(element, data);
+  const photo = /** @type {HTMLInputElement | null} */ (document.querySelector("#photo input:checked"));
+  if (photo) view.follow(photo.value);
+  return view;
 }
 
 /** @param {string} photo */
