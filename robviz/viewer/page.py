@@ -64,7 +64,7 @@ anything; allow scripts to see them.</p></noscript></div>
 </section>
 <section aria-labelledby="again">
 <h2 id="again">Make it again</h2>
-<pre tabindex="0" aria-labelledby="again">{again}</pre>
+<pre>{again}</pre>
 </section>
 </div>
 </main>
