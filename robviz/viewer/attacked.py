@@ -19,7 +19,7 @@ from robviz.viewer import arrow, percent
 from robviz.viewer.failures import THUMBNAIL, matrix_of
 from robviz.viewer.page import MOST_BYTES, page
 from robviz.viewer.payloads import FailuresData, GalleryCard, ViewerData
-from robviz.viewer.sharing import attack_said, command_of, radius, versions_said
+from robviz.viewer.sharing import attack_said, command_of, model_said, radius, versions_said
 from robviz.viewer.worst import Entry, Shared, as_many_as_fit, flips_of, gallery_of, views_of
 
 MOST_NAMED = 3  # pictures in the command that attacks them again
@@ -54,7 +54,7 @@ def attacked_page(
         lead=f"{len(pictures)} {'picture' if len(pictures) == 1 else 'pictures'}, each changed by at most "
         f"{radius(spec.eps)}.",
         setting={
-            f"{name}, SHA-256": digest,
+            "Model": model_said(name, digest),
             **attack_said(spec, numbers.get("target") or ""),
             **versions_said(made_with),
         },

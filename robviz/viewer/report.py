@@ -16,7 +16,7 @@ from robviz.viewer import arrow, percent
 from robviz.viewer.failures import failure_data, gallery_data, matrix_data
 from robviz.viewer.page import MOST_BYTES, page
 from robviz.viewer.payloads import FailuresData, Score, TextTable
-from robviz.viewer.sharing import command_of, known_ensemble, radius, versions_said
+from robviz.viewer.sharing import command_of, known_ensemble, model_said, radius, versions_said
 from robviz.viewer.worst import Entry, Shared, as_many_as_fit, flips_of, gallery_of, views_of
 
 WORST = "worst case"
@@ -135,7 +135,7 @@ def evaluation_said(found: Failures) -> dict[str, str]:
     runs = [Run(**run) for run in settings["runs"]]
     norms = sorted({run.spec(plan["eps"], 0).norm.name for run in runs})
     return {
-        f"{plan['model']['name']}, SHA-256": plan["model"]["sha256"],
+        "Model": model_said(plan["model"]["name"], plan["model"]["sha256"]),
         "Data": f"{data['name']} ({data['split']}), {data['images']} images",
         **({"Data, SHA-256": data["sha256"]} if "sha256" in data else {}),
         "Radius ε": f"{radius(plan['eps'])}, {' and '.join(norms)}",

@@ -32,7 +32,13 @@ def radius(eps: float) -> str:
 
 def models_said(models: Iterable[nn.Module]) -> dict[str, str]:
     """Say which models a result is about, by their weights."""
-    return {f"{card_of(model).name}, SHA-256": fingerprint(model) for model in models}
+    said = [model_said(card_of(model).name, fingerprint(model)) for model in models]
+    return {"Model" if len(said) == 1 else "Models": "; ".join(said)}
+
+
+def model_said(name: str, sha256: str) -> str:
+    """Name a model by its weights."""
+    return f"{name}, SHA-256 {sha256}"
 
 
 def versions_said(found: Mapping[str, str] | None = None) -> dict[str, str]:
