@@ -15,6 +15,7 @@ from robviz.files.images import largest_change, to_tensor
 from robviz.interactive.batch import attack_pictures, names_for, pictures_in, truth_for
 from robviz.models import adapt
 from robviz.types import InputError
+from robviz.viewer.attacked import attacked_page
 from tests.small import Bends
 
 SPEC = AttackSpec(eps=16 / 255, steps=4)
@@ -56,15 +57,37 @@ def test_every_file_tells_the_truth_about_the_attack(model, folder):
     assert together["pictures"]["picture1"] == numbers
 
 
-def test_the_page_shows_files_that_are_there_and_runs_nothing(model, folder):
-    list(attack_pictures(model, pictures_in([folder]), SPEC, folder / "out", longer_side=80))
-    text = (folder / "out" / "index.html").read_text(encoding="utf-8")
-    shown = re.findall(r'src="([^"]+)"', text)
-    assert len(shown) == 8
-    assert all((folder / "out" / file).is_file() for file in shown)
-    assert "&lt;car&gt;" in text or "<car>" not in text
-    assert "<script" not in text
-    assert len(re.findall(r'alt="[^"]+"', text)) == 8
+def test_the_page_of_the_folder_holds_every_picture_the_worst_first(model, folder):
+    found = list(attack_pictures(model, pictures_in([folder]), SPEC, folder / "out", longer_side=80))
+    shared = attacked_page(folder / "out")
+    assert (shared.shown, shared.total) == (2, 2)
+    assert "<car>" not in shared.text
+    payload = json.loads(re.search(r'id="payload">(.*?)</script>', shared.text)[1])["data"]
+    worst = min(found, key=lambda one: one.shown.scores_after.accuracy)
+    assert payload["gallery"]["cards"][0]["title"] == worst.source.name
+    broken = sum((one.shown.before != one.shown.after).sum() for one in found)
+    assert sum(pixels for *_, pixels in payload["flips"]) == broken
+    assert "--eps 16 --steps 4 --seed 0" in shared.text
+    assert "--size 80 --out out" in shared.text
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        ("numbers.json", "{}", "is not what `robviz attack` writes"),
+        (
+            "numbers.json",
+            '{"pictures": {"../picture0": {"attacked": {"accuracy": 0}}}, "classes": [], "attack": {}}',
+            "names a picture outside of the folder",
+        ),
+        ("picture0/mask_clean.png", "no picture", "mask_clean.png"),
+    ],
+)
+def test_a_folder_that_was_changed_gives_one_sentence(model, folder, file, content, says):
+    list(attack_pictures(model, [folder / "picture0.png"], SPEC, folder / "out"))
+    (folder / "out" / file).write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=says):
+        attacked_page(folder / "out")
 
 
 def test_own_masks_are_the_ground_truth_and_void_never_counts(model, folder):

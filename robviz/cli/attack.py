@@ -11,6 +11,9 @@ from robviz.cli.application import SEE, application
 from robviz.cli.evaluate import MODEL, model_of
 from robviz.cli.output import print_table
 
+#: The size that the pictures of `index.html` may fill; it stays here, and `robviz page` writes one to send.
+MOST_PAGE_BYTES = 50_000_000
+
 
 @application.command(rich_help_panel=SEE)
 def attack(
@@ -47,6 +50,8 @@ def attack(
     from robviz.interactive.batch import attack_pictures, pictures_in
     from robviz.models import card_of
     from robviz.types import InputError, radius_in_levels
+    from robviz.viewer.attacked import attacked_page
+    from robviz.viewer.page import save_page
 
     files = pictures_in(pictures)
     network = model_of(model, device)
@@ -65,6 +70,7 @@ def attack(
         ]
         for found in tqdm(attacked, total=len(files), desc="attacking", unit="picture", disable=None)
     ]
+    save_page(attacked_page(out, most_bytes=MOST_PAGE_BYTES).text, out / "index.html")
     columns = ("picture", "accuracy before", "after", "mIoU before", "after", "largest change")
     print_table(
         columns, rows, f"{model} under {method}, {loss}, {255 * spec.eps:g}/255; rates in %; see {out / 'index.html'}"

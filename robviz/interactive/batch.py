@@ -1,12 +1,11 @@
 """Pictures from files, attacked one after the other, with everything that shows what happened written beside them.
 
 `attack_pictures` writes for each picture a folder with the attacked picture as PNG, exactly as the model was shown it,
-both masks, both overlays and the numbers; for all together `numbers.json` and a page, `index.html`.
+both masks, both overlays and the numbers; for all together `numbers.json`. `robviz.viewer.folder` makes a page of them.
 """
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -200,93 +199,21 @@ def attack_pictures(
         write_attacked(out / name, found, card)
         finished.append(found)
         yield found
-    write_atomically(out / "numbers.json", json.dumps(summary(model, card, spec, finished), indent=1) + "\n")
-    write_atomically(out / "index.html", page(card, spec, finished))
+    write_atomically(
+        out / "numbers.json", json.dumps(summary(model, card, spec, longer_side, finished), indent=1) + "\n"
+    )
 
 
-def summary(model: nn.Module, card: Card, spec: AttackSpec, finished: Sequence[Attacked]) -> dict[str, Any]:
+def summary(
+    model: nn.Module, card: Card, spec: AttackSpec, longer_side: int, finished: Sequence[Attacked]
+) -> dict[str, Any]:
     """Put together all that decided the outcome, and the numbers of every picture."""
     return {
         "model": {"name": card.name, "sha256": fingerprint(model), "source": card.source},
         "classes": list(card.classes),
         "attack": spec.numbers(),
+        "target": None if spec.target is None else card.classes[int(spec.target)],
+        "longer_side": longer_side,
         "versions": versions(),
         "pictures": {found.name: found.numbers() for found in finished},
     }
-
-
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c; }}
-figure {{ margin: 0; }} figcaption {{ font-size: .85rem; color: #555; }}
-.four {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(14rem, 1fr)); gap: .75rem; }}
-img {{ width: 100%; height: auto; image-rendering: pixelated; }}
-.key {{ display: inline-block; width: .8em; height: .8em; margin: 0 .3em 0 1em; border: 1px solid #888; }}
-@media (prefers-color-scheme: dark) {{ body {{ background: #161616; color: #eee; }} figcaption {{ color: #aaa; }} }}
-</style>
-</head>
-<body>
-<main>
-<h1>{title}</h1>
-<p>{about}</p>
-<p>{classes}</p>
-{pictures}
-</main>
-</body>
-</html>
-"""
-PICTURE = """<section>
-<h2>{name}</h2>
-<p>{numbers}</p>
-<div class="four">
-{figures}
-</div>
-</section>"""
-FIGURES = {
-    "picture": "the picture",
-    "attacked": "attacked",
-    "overlay_clean": "what the model sees in the picture",
-    "overlay_attacked": "what it sees in the attacked one",
-}
-
-
-def page(card: Card, spec: AttackSpec, finished: Sequence[Attacked]) -> str:
-    """Write a page that shows the pictures in the folders beside it."""
-    radius = f"{255 * spec.eps:g}/255"
-    seen = sorted(
-        {int(k) for found in finished for part in (found.shown.before, found.shown.after) for k in np.unique(part)}
-    )
-    keys = (
-        f'<span class="key" style="background: rgb{tuple(card.palette[k])}"></span>{html.escape(card.classes[k])}'
-        for k in seen
-    )
-    return PAGE.format(
-        title=f"{html.escape(card.name)} under attack",
-        about=f"{html.escape(spec.attack)} with the loss {html.escape(spec.loss)}, {spec.steps} steps, ε = {radius} "
-        f"({spec.norm.name}), seed {spec.seed}. Masks are those of the 8-bit pictures shown.",
-        classes="Classes:" + "".join(keys),
-        pictures="\n".join(section(found) for found in finished),
-    )
-
-
-def section(found: Attacked) -> str:
-    """Write the part of the page about one picture."""
-    shown, name = found.shown, html.escape(found.name)
-    before, after = (100 * scores.accuracy for scores in (shown.scores_before, shown.scores_after))
-    compared = "compared with the given mask" if found.has_truth else "compared with the model's own mask"
-    figures = "\n".join(
-        f'<figure><img src="{name}/{file}.png" alt="{name}: {caption}" width="{shown.image.shape[1]}" '
-        f'height="{shown.image.shape[0]}"><figcaption>{caption}</figcaption></figure>'
-        for file, caption in FIGURES.items()
-    )
-    numbers = (
-        f"Pixel accuracy {before:.1f} % before and {after:.1f} % after, mIoU {100 * shown.scores_before.miou:.1f} % "
-        f"and {100 * shown.scores_after.miou:.1f} %, {compared}; no value differs by more than "
-        f"{shown.largest_change}/255."
-    )
-    return PICTURE.format(name=name, numbers=numbers, figures=figures)

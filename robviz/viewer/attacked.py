@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,57 +11,56 @@ from PIL import Image
 
 from robviz.attacks import AttackSpec
 from robviz.files.decoding import decoded
-from robviz.files.images import VOID_BYTE, index_png_url, jpeg_url, overlay, png_url
+from robviz.files.images import LONGER_SIDE, VOID_BYTE, index_png_url, jpeg_url, overlay, png_url
+from robviz.models import available
 from robviz.results.failures import broken_pairs
 from robviz.types import VOID, InputError, Palette
 from robviz.viewer import arrow, percent
 from robviz.viewer.failures import THUMBNAIL, matrix_of
-from robviz.viewer.page import page
+from robviz.viewer.page import MOST_BYTES, page
 from robviz.viewer.payloads import FailuresData, GalleryCard, ViewerData
-from robviz.viewer.sharing import attack_said, radius, versions_said
+from robviz.viewer.sharing import attack_said, command_of, model_said, radius, versions_said
 from robviz.viewer.worst import Entry, Shared, as_many_as_fit, flips_of, gallery_of, views_of
 
+MOST_NAMED = 3  # pictures in the command that attacks them again
 
-def attacked_page(folder: Path, limit: int | None, title: str | None, most_bytes: int) -> Shared:
+
+def attacked_page(
+    folder: Path, limit: int | None = None, title: str | None = None, most_bytes: int = MOST_BYTES
+) -> Shared:
     """Write the page of attacked pictures; see `folder_page`."""
     try:
         numbers = json.loads((folder / "numbers.json").read_text(encoding="utf-8"))
-        model, classes, pictures = numbers["model"], tuple(map(str, numbers["classes"])), numbers["pictures"]
-        spec = AttackSpec(**numbers["attack"])
+        pictures, classes, spec = numbers["pictures"], tuple(numbers["classes"]), AttackSpec(**numbers["attack"])
         in_order = sorted(pictures, key=lambda name: pictures[name]["attacked"]["accuracy"])
         if any(Path(name).name != name for name in pictures):
-            raise ValueError("a picture's folder lies elsewhere")
-        target = numbers.get("target") or ""
+            raise InputError(f"{folder / 'numbers.json'} names a picture outside of the folder; attack again")
         entries = (
             (lambda row=row, name=name: attacked_entry(folder / name, pictures[name], row, classes, spec.eps))
             for row, name in enumerate(in_order)
         )
         made = as_many_as_fit(entries, limit, most_bytes)
-        text = page(
-            title or f"{model['name']} under attack",
-            "failures",
-            attacked_data(made, pictures, classes, spec),
-            lead=f"{len(pictures)} {'picture' if len(pictures) == 1 else 'pictures'}, each changed by at most "
-            f"{radius(spec.eps)}.",
-            setting={
-                "Model": model["name"],
-                "Weights, SHA-256": model["sha256"],
-                **attack_said(spec, target),
-                **versions_said(numbers["versions"]),
-            },
-            again=attacked_again(model["name"], spec, target, pictures, folder.name),
-        )
-    except (AttributeError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise damaged(folder, error) from error
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise damaged(folder, error) from error
+        name, digest, made_with = numbers["model"]["name"], numbers["model"]["sha256"], numbers["versions"]
+    except InputError:
+        raise
+    except (LookupError, AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{folder / 'numbers.json'} is not what `robviz attack` writes ({error!r}); attack again"
+        ) from error
+    text = page(
+        title or f"{name} under attack",
+        "failures",
+        attacked_data(made, pictures, classes, spec),
+        lead=f"{len(pictures)} {'picture' if len(pictures) == 1 else 'pictures'}, each changed by at most "
+        f"{radius(spec.eps)}.",
+        setting={
+            "Model": model_said(name, digest),
+            **attack_said(spec, numbers.get("target") or ""),
+            **versions_said(made_with),
+        },
+        again=attacked_again(numbers, spec, folder.name),
+    )
     return Shared(text, len(made), len(pictures))
-
-
-def damaged(folder: Path, error: Exception) -> InputError:
-    return InputError(f"{folder / 'numbers.json'} is not what `robviz attack` writes: {error!r}; attack again")
 
 
 def attacked_data(
@@ -103,6 +101,9 @@ def attacked_entry(folder: Path, numbers: dict[str, Any], row: int, classes: tup
     before, after = (read_mask(folder / f"mask_{name}.png") for name in ("clean", "attacked"))
     truth = folder / "mask_truth.png"
     reference = read_mask(truth) if truth.is_file() else before
+    fits = all(mask.shape == image.shape[:2] and mask.max() < len(classes) for mask in (before, after, reference))
+    if not fits or attacked.shape != image.shape or len(palette) != len(classes):
+        raise InputError(f"the pictures and masks in {folder} do not belong together; attack again")
     flips = broken_pairs(reference, before, after, len(classes))
     was, now = numbers["clean"], numbers["attacked"]
     compared = f"Compared with {numbers['compared_with']}. Scores are measured on the 8-bit picture shown."
@@ -148,14 +149,17 @@ def read_mask(path: Path) -> np.ndarray:
     return result
 
 
-def attacked_again(name: str, spec: AttackSpec, target: str, pictures: dict[str, Any], folder: str) -> str:
-    """Return the command that attacks the same pictures."""
-    files = [str(one["picture"]) for one in pictures.values()]
-    shown = files if len(files) <= 3 else [*files[:3], "..."]
+def attacked_again(numbers: dict[str, Any], spec: AttackSpec, folder: str) -> str:
+    """Return the command that attacks the same pictures; what only its author has is in capitals."""
+    name, pictures = numbers["model"]["name"], list(numbers["pictures"].values())
+    is_ours, target = name in available(), numbers.get("target")
+    has_masks = any(one["compared_with"] == "the given mask" for one in pictures)
+    files = [one["picture"] for one in pictures[:MOST_NAMED]] + ["..."] * (len(pictures) > MOST_NAMED)
     words = [
-        ["robviz", "attack", *shown],
-        ["--model", name, "--attack", spec.attack, "--loss", spec.loss],
+        ["robviz", "attack", *files],
+        ["--model", name if is_ours else "MODEL.py:FUNCTION", "--attack", spec.attack, "--loss", spec.loss],
         ["--eps", f"{255 * spec.eps:.6g}", "--steps", str(spec.steps), "--seed", str(spec.seed)],
-        [*(["--target", target] if target else []), "--out", folder],
+        [*(["--target", target] if target else []), *(["--masks", "MASKS"] if has_masks else [])],
+        ["--size", str(numbers.get("longer_side", LONGER_SIDE)), "--out", folder],
     ]
-    return " \\\n    ".join(map(shlex.join, words))
+    return command_of(words, [] if is_ours else [f"MODEL.py:FUNCTION returns {name}"])

@@ -64,7 +64,7 @@ anything; allow scripts to see them.</p></noscript></div>
 </section>
 <section aria-labelledby="again">
 <h2 id="again">Make it again</h2>
-<pre tabindex="0" aria-labelledby="again">{again}</pre>
+<pre>{again}</pre>
 </section>
 </div>
 </main>
@@ -158,8 +158,9 @@ def smaller(url: str) -> str:
     return min(url, PNG + base64.b64encode(buffer.getvalue()).decode(), key=len)
 
 
-def save_page(text: str, path: Path) -> None:
+def save_page(text: str, path: str | Path) -> None:
     """Write a page; raises InputError for another suffix, and where nothing can be written."""
+    path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"a page is written as {SUFFIXES[0]}; got {path.name!r}")
     with writable(path):

@@ -14,9 +14,9 @@ from robviz.results.plan import CLEAN, Figures, Plan, Run
 from robviz.results.report import Report
 from robviz.viewer import arrow, percent
 from robviz.viewer.failures import failure_data, gallery_data, matrix_data
-from robviz.viewer.page import page
+from robviz.viewer.page import MOST_BYTES, page
 from robviz.viewer.payloads import FailuresData, Score, TextTable
-from robviz.viewer.sharing import known_ensemble, radius, versions_said
+from robviz.viewer.sharing import command_of, known_ensemble, model_said, radius, versions_said
 from robviz.viewer.worst import Entry, Shared, as_many_as_fit, flips_of, gallery_of, views_of
 
 WORST = "worst case"
@@ -24,7 +24,9 @@ JPEG_QUALITY = 90  # of pictures whose attacked version was not kept, so that no
 MOST_ROWS = 50  # of the table of pictures
 
 
-def evaluation_page(folder: Path, limit: int | None, title: str | None, most_bytes: int) -> Shared:
+def evaluation_page(
+    folder: Path, limit: int | None = None, title: str | None = None, most_bytes: int = MOST_BYTES
+) -> Shared:
     """Write the page of an evaluation; see `folder_page`."""
     found, report = failures(folder), Report.load(folder / "report.json")
     rows = select(found, sort_by="accuracy under attack")
@@ -133,8 +135,7 @@ def evaluation_said(found: Failures) -> dict[str, str]:
     runs = [Run(**run) for run in settings["runs"]]
     norms = sorted({run.spec(plan["eps"], 0).norm.name for run in runs})
     return {
-        "Model": plan["model"]["name"],
-        "Weights, SHA-256": plan["model"]["sha256"],
+        "Model": model_said(plan["model"]["name"], plan["model"]["sha256"]),
         "Data": f"{data['name']} ({data['split']}), {data['images']} images",
         **({"Data, SHA-256": data["sha256"]} if "sha256" in data else {}),
         "Radius ε": f"{radius(plan['eps'])}, {' and '.join(norms)}",
@@ -152,9 +153,9 @@ def evaluation_again(plan: Plan, folder: str) -> str:
     is_known = data["name"] in datasets_available()
     ensemble = known_ensemble({**settings})
     comments = [
-        *([] if is_ours else [f"# MODEL.py:FUNCTION returns {model['name']}"]),
-        *([] if is_known else [f"# DATA is the folder of {data['name']}"]),
-        *([] if ensemble else [f"# {settings['name']} is an ensemble of one's own: use robviz.sea.evaluate in Python"]),
+        *([] if is_ours else [f"MODEL.py:FUNCTION returns {model['name']}"]),
+        *([] if is_known else [f"DATA is the folder of {data['name']}"]),
+        *([] if ensemble else [f"{settings['name']} is an ensemble of one's own: give it to robviz.sea.evaluate"]),
     ]
     name, steps = ensemble or (settings["name"], None)
     words = [
@@ -164,7 +165,4 @@ def evaluation_again(plan: Plan, folder: str) -> str:
         ["--precision", plan["precision"], *(["--eot", str(plan["eot"])] if plan.get("eot", 1) != 1 else [])],
         ["--keep-masks", "--out", folder],
     ]
-    command = " \\\n    ".join(map(shlex.join, words))
-    return "\n".join(
-        [*(comment.replace("\n", " ") for comment in comments), command, shlex.join(["robviz", "page", folder])]
-    )
+    return command_of(words, comments) + shlex.join(["robviz", "page", folder]) + "\n"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -34,7 +35,13 @@ def radius(eps: float) -> str:
 
 def models_said(models: Iterable[nn.Module]) -> dict[str, str]:
     """Say which models a result is about, by their weights."""
-    return {f"Weights of {card_of(model).name}, SHA-256": fingerprint(model) for model in models}
+    said = [model_said(card_of(model).name, fingerprint(model)) for model in models]
+    return {"Model" if len(said) == 1 else "Models": "; ".join(said)}
+
+
+def model_said(name: str, sha256: str) -> str:
+    """Name a model by its weights."""
+    return f"{name}, SHA-256 {sha256}"
 
 
 def versions_said(found: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -53,7 +60,13 @@ def attack_said(spec: AttackSpec, target: str = "") -> dict[str, str]:
 
 def picture_said(setting: Scenario, note: str) -> dict[str, str]:
     """Say what was attacked and what the scores compare with."""
-    return {"Picture": setting.photo, "Reference": note}
+    return {"Picture": setting.photo, "Ground truth": note}
+
+
+def command_of(lines: Iterable[Sequence[str]], comments: Iterable[str] = ()) -> str:
+    """Write a command over several lines that a shell reads as one, below its comments."""
+    said = [f"# {' '.join(comment.split())}\n" for comment in comments]
+    return "".join(said) + " \\\n    ".join(shlex.join(line) for line in lines if line) + "\n"
 
 
 def attack_page(setting: Scenario, shown: Comparison, note: str) -> str:
@@ -79,7 +92,6 @@ def attack_page(setting: Scenario, shown: Comparison, note: str) -> str:
         viewer_data(shown, card.classes, card.palette, note),
         lead=f"What the model sees before and after a change of at most {radius(shown.eps)}.",
         setting={
-            "Model": setting.model,
             **models_said([model]),
             **picture_said(setting, note),
             **attack_said(setting.spec(), setting.target),
@@ -108,13 +120,14 @@ def ensemble_page(setting: Scenario, settings: SeaSettings, shown: dict[str, Com
     require_final(shown.values())
     model, card = cached_model(setting.model)
     code, names = ensemble_code(settings)
+    data = ensemble_data(shown, card, [run.name for run in settings.runs], note)
+    data["last"] = min(shown, key=lambda name: shown[name].scores_after.accuracy)  # the worst is seen first
     return page(
         f"{setting.photo}: {setting.model} under {len(settings.runs)} attacks",
         "ensemble",
-        ensemble_data(shown, card, [run.name for run in settings.runs], note),
+        data,
         lead=f"What each attack of {settings.name} leaves within {radius(setting.spec().eps)}, and the worst case.",
         setting={
-            "Model": setting.model,
             **models_said([model]),
             **picture_said(setting, note),
             "Ensemble": f"{settings.name}, seed {settings.seed}",
@@ -151,10 +164,12 @@ def transfer_page(setting: Scenario, found: Transfer, notes: dict[str, str]) -> 
         raise InputError("there is no finished comparison to share yet; run it to its end first")
     opened = {name: cached_model(name) for name in names}
     spec = setting.spec()
+    data = transfer_data(found, {name: card for name, (_, card) in opened.items()}, notes)
+    data["first"] = f"{names[0]}/{names[0]}"  # a model under its own attack is seen first
     return page(
         f"{setting.photo}: does what breaks {names[0]} break {' and '.join(names[1:])}?",
         "transfer",
-        transfer_data(found, {name: card for name, (_, card) in opened.items()}, notes),
+        data,
         lead=f"Models under each other's attacks, within {radius(spec.eps)}.",
         setting={
             **models_said(model for model, _ in opened.values()),

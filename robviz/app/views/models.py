@@ -9,8 +9,8 @@ import pandas as pd
 
 from robviz.app.page import Page
 from robviz.app.work import refusing
-from robviz.models import Card, add_model, available, card_named
 from robviz.files.download import Listener
+from robviz.models import Card, add_model, available, card_named
 from robviz.models.published import CHECKPOINTS, download, is_here
 from robviz.results.report import markdown
 from robviz.types import InputError

@@ -43,7 +43,7 @@ export function ensemble(element, data) {
     const columns = shown.columns.map((name) => heading("col", name));
     table.replaceChildren(
       make("caption", {}, "pixel accuracy, mIoU, and IoU of each class in the picture, in %"),
-      make("tr", {}, make("td"), ...columns, make("th", { scope: "col" })),
+      make("tr", {}, make("td"), ...columns, make("td")),
       ...shown.rows.map(rowOf),
     );
     views.show(shown.last);

@@ -22,7 +22,8 @@ export function failures(element, data) {
   scores.show(data.scores);
   const missing = make("p", { className: "rv-missing", hidden: !data.missing }, data.missing);
   const worst = data.gallery.cards.length ? worstPictures(data) : null;
-  const parts = [doubtful(data.doubts), scores.root, missing, ...(worst?.roots ?? []), ...data.tables.map(tableOf)];
+  const tables = make("div", { className: "rv-tables" }, ...data.tables.map(tableOf));
+  const parts = [doubtful(data.doubts), scores.root, missing, ...(worst ? [worst.root] : []), tables];
   const root = make("div", { className: "rv rv-failures" }, ...parts);
   element.replaceChildren(root);
 
@@ -65,7 +66,7 @@ function tableOf({ title, columns, rows }) {
  * @param {FailuresData} data
  */
 function worstPictures(data) {
-  const [cards, view, flips] = [make("div"), make("div", { className: "rv-chosen" }), make("div")];
+  const [cards, view, flips] = [make("div"), make("div"), make("div")];
   const narrowed = make("p", { className: "rv-narrowed", hidden: true });
   const all = data.gallery;
   const shown = viewer(view, data.views[all.cards[0].row]);
@@ -101,9 +102,11 @@ function worstPictures(data) {
   }
 
   const cells = matrix(flips, data.matrix, narrow);
-  const linked = make("div", { className: "rv-linked" }, make("div", {}, narrowed, cards), view);
-  const roots = [make("section", {}, make("h2", {}, "The worst pictures"), linked)];
-  if (data.matrix.classes.length) roots.push(make("section", {}, make("h2", {}, "Which class became which"), flips));
+  const which = make("section", { hidden: !data.matrix.classes.length });
+  which.append(make("h2", {}, "Which class became which"), flips);
+  const left = make("div", {}, narrowed, cards);
+  const linked = make("div", { className: "rv-linked" }, left, make("div", {}, view, which));
+  const root = make("section", {}, make("h2", {}, "The worst pictures"), linked);
 
   function destroy() {
     list.destroy();
@@ -111,5 +114,5 @@ function worstPictures(data) {
     cells.destroy();
   }
 
-  return { roots, destroy };
+  return { root, destroy };
 }

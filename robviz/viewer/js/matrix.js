@@ -38,8 +38,7 @@ export function matrix(element, data, chosen) {
       "aria-label": `${was} became ${became}: ${pixels} pixels; show these`,
       onclick: () => chosen({ label: labels[row], seen_as: labels[column] }),
     };
-    const share = Math.sqrt(pixels / largest);
-    return make("td", {}, tone(make("button", named, short(pixels)), share, share > 0.42));
+    return make("td", {}, tone(make("button", named, short(pixels)), Math.sqrt(pixels / largest)));
   }
 
   /** @param {MatrixData} next */

@@ -57,6 +57,7 @@ async function start() {
     show(part("shown"), data)
   );
   await shown.ready;
+  part("shown").dataset.ready = "true";
   shown.setPanes?.(4); // the attacked picture as well: that it looks the same is the point
 }
 

@@ -33,19 +33,18 @@ export function heading(scope, title, content) {
  */
 export function shade(cell, share, isLeast = false) {
   cell.textContent = `${(100 * share).toFixed(1)}${isLeast ? " ◆" : ""}`;
-  return tone(cell, 1 - share, share < 0.58);
+  return tone(cell, 1 - share);
 }
 
 /**
- * Colour a cell from pale to dark blue.
+ * Colour a cell from pale to dark blue, its text in black or white, whichever is easier to read.
  * @template {HTMLElement} Cell
  * @param {Cell} cell
  * @param {number} darkness in [0, 1]
- * @param {boolean} isLightText
  */
-export function tone(cell, darkness, isLightText) {
+export function tone(cell, darkness) {
   cell.style.background = `color-mix(in oklab, #00365c ${Math.round(100 * darkness)}%, #e8f1f8)`;
-  cell.style.color = isLightText ? "#fff" : "#111";
+  cell.style.color = darkness > 0.62 ? "#fff" : "#000"; // there, both have a contrast of 4.5
   return cell;
 }
 
