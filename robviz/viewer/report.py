@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def evaluation_page(
             flips = found.flips[found.flips["row"] == row][["row", "label", "seen_as", "pixels"]]
             return card, view, flips.to_numpy().tolist()
 
-        made = as_many_as_fit(((lambda row=row: entry(row)) for row in rows.index), limit, most_bytes)
+        made = as_many_as_fit((partial(entry, row) for row in rows.index), limit, most_bytes)
     plan = found.plan
     data: FailuresData = {
         "scores": summary_of(report),
@@ -79,7 +80,7 @@ def summary_of(report: Report) -> list[Score]:
 
     def both(name: str) -> str:
         before, after = (figures_of(report, row).get(name) for row in (CLEAN, WORST))
-        return arrow(*(math.nan if value is None else value for value in (before, after)), is_attacked=True)
+        return arrow(math.nan if before is None else before, math.nan if after is None else after, is_attacked=True)
 
     return [
         {"name": "accuracy", "label": "pixel accuracy, clean → worst", "value": both("accuracy_mean")},
