@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from robviz.viewer import arrow, percent
 from robviz.viewer.failures import THUMBNAIL, matrix_of
 from robviz.viewer.page import MOST_BYTES, page
 from robviz.viewer.payloads import FailuresData, GalleryCard, ViewerData
-from robviz.viewer.sharing import attack_said, command_of, model_said, radius, versions_said
+from robviz.viewer.sharing import attack_said, command_of, model_said, radius, versions_said, within
 from robviz.viewer.worst import Entry, Shared, as_many_as_fit, flips_of, gallery_of, views_of
 
 MOST_NAMED = 3  # pictures in the command that attacks them again
@@ -36,7 +37,7 @@ def attacked_page(
         if any(Path(name).name != name for name in pictures):
             raise InputError(f"{folder / 'numbers.json'} names a picture outside of the folder; attack again")
         entries = (
-            (lambda row=row, name=name: attacked_entry(folder / name, pictures[name], row, classes, spec.eps))
+            partial(attacked_entry, folder / name, pictures[name], row, classes, spec.eps)
             for row, name in enumerate(in_order)
         )
         made = as_many_as_fit(entries, limit, most_bytes)
@@ -51,8 +52,7 @@ def attacked_page(
         title or f"{name} under attack",
         "failures",
         attacked_data(made, pictures, classes, spec),
-        lead=f"{len(pictures)} {'picture' if len(pictures) == 1 else 'pictures'}, each changed by at most "
-        f"{radius(spec.eps)}.",
+        lead=f"{len(pictures)} {'picture' if len(pictures) == 1 else 'pictures'}, each changed within {within(spec)}.",
         setting={
             "Model": model_said(name, digest),
             **attack_said(spec, numbers.get("target") or ""),

@@ -13,7 +13,7 @@ from robviz.files.images import jpeg_url, to_bytes
 from robviz.results.failures import Failures, failures, select
 from robviz.results.plan import CLEAN, Figures, Plan, Run
 from robviz.results.report import Report
-from robviz.viewer import arrow, percent
+from robviz.viewer import percent
 from robviz.viewer.failures import failure_data, gallery_data, matrix_data
 from robviz.viewer.page import MOST_BYTES, page
 from robviz.viewer.payloads import FailuresData, Score, TextTable
@@ -46,7 +46,7 @@ def evaluation_page(
             flips = found.flips[found.flips["row"] == row][["row", "label", "seen_as", "pixels"]]
             return card, view, flips.to_numpy().tolist()
 
-        made = as_many_as_fit((partial(entry, row) for row in rows.index), limit, most_bytes)
+        made = as_many_as_fit((partial(entry, int(row)) for row in rows.index), limit, most_bytes)
     plan = found.plan
     data: FailuresData = {
         "scores": summary_of(report),
@@ -79,8 +79,7 @@ def summary_of(report: Report) -> list[Score]:
     """Return the figures above everything else: clean and worst."""
 
     def both(name: str) -> str:
-        before, after = (figures_of(report, row).get(name) for row in (CLEAN, WORST))
-        return arrow(math.nan if before is None else before, math.nan if after is None else after, is_attacked=True)
+        return f"{rate(figures_of(report, CLEAN)[name])} → {rate(figures_of(report, WORST)[name])}"
 
     return [
         {"name": "accuracy", "label": "pixel accuracy, clean → worst", "value": both("accuracy_mean")},
@@ -139,7 +138,7 @@ def evaluation_said(found: Failures) -> dict[str, str]:
         "Model": model_said(plan["model"]["name"], plan["model"]["sha256"]),
         "Data": f"{data['name']} ({data['split']}), {data['images']} images",
         **({"Data, SHA-256": data["sha256"]} if "sha256" in data else {}),
-        "Radius ε": f"{radius(plan['eps'])}, {' and '.join(norms)}",
+        "Radius ε": f"{radius(plan['eps'])} ({' and '.join(norms)})",
         "Ensemble": f"{settings['name']}, seed {plan['seed']}",
         "Attacks": ", ".join(run.name for run in runs),
         "Gradients": f"{plan['precision']} on {plan['device']}",

@@ -33,6 +33,11 @@ def radius(eps: float) -> str:
     return f"{255 * eps:.4g}/255"
 
 
+def within(spec: AttackSpec) -> str:
+    """Say how far an attack may go, and in which norm."""
+    return f"{radius(spec.eps)} ({spec.norm.name})"
+
+
 def models_said(models: Iterable[nn.Module]) -> dict[str, str]:
     """Say which models a result is about, by their weights."""
     said = [model_said(card_of(model).name, fingerprint(model)) for model in models]
@@ -53,7 +58,7 @@ def attack_said(spec: AttackSpec, target: str = "") -> dict[str, str]:
     """Say how a picture was attacked."""
     return {
         "Attack": f"{spec.attack}, loss {spec.loss}, {spec.steps} steps, seed {spec.seed}",
-        "Radius ε": f"{radius(spec.eps)}, {spec.norm.name}",
+        "Radius ε": within(spec),
         **({"Target class": target} if target else {}),
     }
 
@@ -90,7 +95,7 @@ def attack_page(setting: Scenario, shown: Comparison, note: str) -> str:
         f"{setting.photo}: {setting.model} under attack",
         "viewer",
         viewer_data(shown, card.classes, card.palette, note),
-        lead=f"What the model sees before and after a change of at most {radius(shown.eps)}.",
+        lead=f"What the model sees before and after a change within {within(setting.spec())}.",
         setting={
             **models_said([model]),
             **picture_said(setting, note),
@@ -170,7 +175,7 @@ def transfer_page(setting: Scenario, found: Transfer, notes: dict[str, str]) -> 
         f"{setting.photo}: does what breaks {names[0]} break {' and '.join(names[1:])}?",
         "transfer",
         data,
-        lead=f"Models under each other's attacks, within {radius(spec.eps)}.",
+        lead=f"Models under each other's attacks, within {within(spec)}.",
         setting={
             **models_said(model for model, _ in opened.values()),
             "Picture": setting.photo,
