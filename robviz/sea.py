@@ -25,7 +25,6 @@ import torch
 from accelerate import PartialState
 from PIL import Image
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from robviz.attacks import Task, check_eps, last_of, predicted, task_steps
 from robviz.blockwise import SetState, blocks_of
@@ -36,6 +35,7 @@ from robviz.datasets.identity import digests_of
 from robviz.datasets.identity import identity as dataset_identity
 from robviz.files.atomic import write_atomically
 from robviz.files.images import quantise
+from robviz.files.progress import Bar
 from robviz.files.provenance import versions
 from robviz.losses import BALANCED
 from robviz.metrics import worst_case_miou
@@ -203,11 +203,11 @@ def weights_for(loss: str, dataset: Dataset) -> Tensor | None:
     return dataset.class_weights if loss in BALANCED else None
 
 
-def complete_records(work: Evaluation, runs: Sequence[Run], indices: list[int], bar: tqdm) -> None:
+def complete_records(work: Evaluation, runs: Sequence[Run], indices: list[int], bar: Bar) -> None:
     """Attack those of these images, each by itself, that have no record yet."""
     wanted: dict[str, Run | None] = {CLEAN: None, **{run.name: run for run in runs}}
     missing = {name: {i for i in indices if not work.is_there(i, name)} for name in wanted}
-    bar.update(len(wanted) * len(indices) - sum(map(len, missing.values())))
+    bar.advance(len(wanted) * len(indices) - sum(map(len, missing.values())))
     for batch in batches(work.dataset, sorted(set().union(*missing.values())), work.batch_size):
         for name, run in wanted.items():
             todo = {i: sample for i, sample in batch if i in missing[name]}
@@ -218,7 +218,7 @@ def complete_records(work: Evaluation, runs: Sequence[Run], indices: list[int], 
                 done = clean_outcomes(work, samples) if run is None else attacked_outcomes(work, samples, run)
             for (i, sample), outcome in zip(todo.items(), done):
                 work.write(i, name, sample, outcome)
-            bar.update(len(todo))
+            bar.advance(len(todo))
 
 
 def state_of_set(work: Evaluation, before: Sequence[Run], run: Run, finished: list[int]) -> SetState:
@@ -240,11 +240,11 @@ def state_of_set(work: Evaluation, before: Sequence[Run], run: Run, finished: li
 
 
 def complete_block(
-    work: Evaluation, before: Sequence[Run], run: Run, finished: list[int], indices: list[int], bar: tqdm
+    work: Evaluation, before: Sequence[Run], run: Run, finished: list[int], indices: list[int], bar: Bar
 ) -> None:
     """Attack the mIoU of the set by these images of a block, where it was not done yet."""
     missing = [i for i in indices if not work.is_there(i, run.name)]
-    bar.update(len(indices) - len(missing))
+    bar.advance(len(indices) - len(missing))
     if not missing:
         return
     state = state_of_set(work, before, run, finished)
@@ -254,7 +254,7 @@ def complete_block(
             done = attacked_outcomes(work, samples, run, (state, numbers))
         for (i, sample), outcome in zip(batch, done):
             work.write(i, run.name, sample, outcome)
-        bar.update(len(batch))
+        bar.advance(len(batch))
 
 
 def complete_all(work: Evaluation, processes: PartialState) -> None:
@@ -270,9 +270,8 @@ def complete_all(work: Evaluation, processes: PartialState) -> None:
     mine = share(list(range(count)))
     later = [run for run in settings.runs if run.loss in setwise]
     attacks = (1 + len(alone)) * len(mine) + len(later) * sum(len(share(block)) for block in blocks)
-    with tqdm(
-        total=attacks, desc=f"{settings.name}, {255 * work.plan['eps']:g}/255", unit="attack", disable=None
-    ) as bar:
+    title = f"{settings.name}, {255 * work.plan['eps']:g}/255"
+    with Bar(title, attacks, "attacks", is_shown=processes.is_main_process) as bar:
         complete_records(work, alone, mine, bar)
         for number, run in enumerate(later):
             finished: list[int] = []

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from tqdm import tqdm
 
+from robviz.files.progress import track
 from robviz.types import VOID, Dataset, Sample
 
 #: The samples of an endless dataset that are read.
@@ -62,7 +62,7 @@ def validate(dataset: Dataset, limit: int | None = None) -> list[Problem]:
     if len(dataset) == 0:
         return [Problem(dataset.name, f"the split {dataset.split!r} has no sample")]
     found, seen, labelled = [], set(), set[int]()
-    for index in tqdm(range(count), desc=f"checking {dataset.name}", unit="image", disable=None):
+    for index in track(range(count), f"checking {dataset.name}", unit="images"):
         try:
             sample = dataset[index]
             reason = problem_of(sample, len(dataset.classes))

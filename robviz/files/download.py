@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from robviz.files.progress import Bar
 from robviz.types import InputError
 
 if TYPE_CHECKING:
@@ -53,7 +54,6 @@ def fetch(url: str, path: Path, listener: Listener = lambda received, total: Non
 def receive(client: httpx.Client, url: str, part: Path, version: Path, listener: Listener) -> None:
     """Make one attempt: append to `part` what it lacks, or write it from the start; raises unless it is then whole."""
     import httpx
-    from tqdm import tqdm
 
     offset = part.stat().st_size if part.exists() and version.exists() else 0
     known = version.read_text(encoding="utf-8") if offset else ""
@@ -74,13 +74,11 @@ def receive(client: httpx.Client, url: str, part: Path, version: Path, listener:
         total = int(digits) if (digits := length.rpartition("/")[2]).isdigit() else None
         with (
             part.open("ab") as file,
-            tqdm(
-                desc=part.stem, total=total, initial=file.tell(), unit="B", unit_scale=True, disable=None, leave=False
-            ) as bar,
+            Bar(part.stem, total, "bytes", done=file.tell(), stays=False) as bar,
         ):
             for chunk in response.iter_raw():
                 file.write(chunk)
-                bar.update(len(chunk))
+                bar.advance(len(chunk))
                 listener(file.tell(), total)
             size = file.tell()
     if total not in (None, size):

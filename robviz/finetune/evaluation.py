@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from robviz.attacks import AttackSpec, last_of, predicted, spec_steps
 from robviz.datasets.batching import batches
+from robviz.files.progress import track
 from robviz.metrics import Counts, accuracy_per_image, counts, miou
 from robviz.models.layers import device_of
 from robviz.types import InputError, Sample
@@ -50,7 +50,7 @@ def measure_attacked(
 ) -> dict[str, float]:
     """Compute `attacked_miou` and `attacked_pixel_accuracy` under an attack, each image at its lowest accuracy."""
     device, found = device_of(model), []
-    for images, labels in tqdm(stacks(samples, device), desc="attacking", disable=None, leave=False):
+    for images, labels in track(stacks(samples, device), "attacking", stays=False):
         result = last_of(spec_steps(spec, model, images.to(device), labels.to(device)))
         found.append(counts(result.predictions.cpu(), labels, num_classes))
     return rates("attacked", found)

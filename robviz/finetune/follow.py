@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from torch import nn
-from tqdm import tqdm
 
 import robviz
 from robviz.attacks import AttackSpec
 from robviz.datasets import load_dataset
+from robviz.files.progress import Bar
 from robviz.files.provenance import versions
 from robviz.finetune.evaluation import measure_attacked, measure_clean
 from robviz.finetune.images import TrainingImages, training_images
@@ -231,13 +231,12 @@ def prepare(recipe: Recipe, images: TrainingImages, initial: str | None) -> Trai
 def follow(progresses: Iterator[Progress], training: Training, iterations: int, card: Card, folder: Path) -> None:
     """Run a training to its end, show its progress, and save the current checkpoint whenever its state is saved."""
     is_main = training.accelerator.is_main_process
-    with tqdm(total=iterations, desc=card.name, disable=not is_main) as bar:
+    with Bar(card.name, iterations, "iterations", is_shown=is_main, logs=True) as bar:
         for progress in progresses:
-            bar.update(progress.iteration - bar.n)
-            bar.set_postfix(loss=f"{fmean(training.losses[-50:]):.3f}")
+            bar.advance(progress.iteration - bar.done, f"loss {fmean(training.losses[-50:]):.3f}")
             if progress.probe is not None:
                 clean, robust = progress.probe
-                bar.write(f"iteration {progress.iteration}: val mIoU {clean}, attacked {robust}", file=sys.stderr)
+                bar.log(f"iteration {progress.iteration}: val mIoU {clean}, attacked {robust}")
             if progress.saved and is_main:
                 with must_fit(folder):
                     save_checkpoint(training.averaged.module, card, folder)

@@ -18,6 +18,7 @@ from typing import Any
 from torch import nn
 
 from robviz.files.download import Listener
+from robviz.files.progress import Bar
 from robviz.models import from_smp, from_torchvision, from_transformers
 from robviz.types import InputError
 
@@ -52,19 +53,27 @@ class Library:
 
 
 def reporting(listener: Listener) -> type:
-    """Return a progress bar that also informs a listener of each change."""
-    from tqdm.auto import tqdm
+    """Return a class for huggingface_hub, which expects tqdm's, that shows our bar and informs a listener."""
+    from tqdm import tqdm  # which huggingface_hub requires
 
     class Reporting(tqdm):  # type: ignore[misc]
-        def __init__(self, *arguments: Any, **options: Any) -> None:
+        def __init__(self, *arguments: Any, desc: str | None = None, **options: Any) -> None:
             options.pop("name", None)  # of huggingface_hub's own bars
-            super().__init__(*arguments, **options)
+            super().__init__(*arguments, **options | {"disable": True})
+            self.bar = Bar(desc or "downloading", self.whole, "bytes", done=int(self.n), stays=False)
 
-        def update(self, n: float | None = 1) -> bool | None:
-            shown = super().update(n)
-            listener(int(self.n), None if self.total is None else int(self.total))
-            result: bool | None = shown
-            return result
+        @property
+        def whole(self) -> int | None:
+            return None if self.total is None else int(self.total)
+
+        def update(self, n: float | None = 1) -> None:
+            self.n += n or 0
+            self.bar.total = self.whole
+            self.bar.advance(int(n or 0))
+            listener(int(self.n), self.whole)
+
+        def close(self) -> None:
+            self.bar.close()
 
     return Reporting
 
