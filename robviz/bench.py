@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 
 def free_port() -> int:
+    """Return a port of this machine that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         result: int = probe.getsockname()[1]
@@ -180,6 +181,7 @@ def load(visitors: int = 20, attacks: int = 50, steps: int = 5, warm: int = 10) 
 
 
 def attack_once(client: Client, steps: int, seed: int) -> None:
+    """Attack the photograph `chelsea` through the app, and wait for the result."""
     client.predict("chelsea", None, "photos-clean", 4, "mask-ce", steps, seed, api_name="/attack")
 
 

@@ -20,9 +20,11 @@ class Panels(TyperGroup):
     """List the commands in the order of `PANELS`, and within one as they were added."""
 
     def panel(self, name: str) -> str:
+        """Return the heading that a command is listed under."""
         return getattr(self.commands[name], "rich_help_panel", None) or MAINTAIN
 
     def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands in the order of the help."""
         return sorted(self.commands, key=lambda name: PANELS.index(self.panel(name)))
 
 
@@ -52,6 +54,7 @@ class MultiValueCommand(TyperCommand):
     """Let repeatable options also take several values at once: `--seeds 0 1 2`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse a command line in which repeatable options may take several values."""
         repeatable = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}
         return super().parse_args(ctx, repeat_options(args, repeatable))
 

@@ -35,6 +35,7 @@ def read_labels(path: Path) -> np.ndarray:
 
 
 def is_picture(path: Path) -> bool:
+    """Return True if a file is one of the dataset's pictures."""
     return path.suffix in (".png", ".jpg") and not is_system_file(path.name)
 
 

@@ -75,10 +75,12 @@ def colour_map(count: int) -> tuple[Colour, ...]:
 
 
 def is_number(value: Any) -> bool:
+    """Return True for an int that is not a bool."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_colour(value: Any) -> bool:
+    """Return True for a list of three numbers within 0 .. 255."""
     return isinstance(value, list) and len(value) == 3 and all(is_number(part) and 0 <= part <= 255 for part in value)
 
 

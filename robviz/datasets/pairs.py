@@ -123,6 +123,7 @@ class Pairs(Dataset):
 
     @property
     def class_weights(self) -> Tensor | None:
+        """Return the class weights (K,) float32 that the dataset was opened with, if any."""
         return self.weights
 
     def __len__(self) -> int:

@@ -131,6 +131,7 @@ def present_photos() -> tuple[str, ...]:
 
 
 def to_sample(name: str, image: Image.Image, labels: np.ndarray) -> Sample:
+    """Return a sample of an RGB image and labels (H, W), where `VOID_INDEX` marks void pixels."""
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
     indices = torch.from_numpy(labels.astype(np.int64))
     return Sample(name, pixels.contiguous(), indices.masked_fill(indices == VOID_INDEX, VOID))
@@ -143,6 +144,7 @@ class Photos(Dataset):
 
     @property
     def class_weights(self) -> torch.Tensor:
+        """Return the class weights (K,) of the training scenes."""
         return class_weights()
 
 
@@ -392,6 +394,7 @@ class Composites(Photos):
 
     @property
     def is_endless(self) -> bool:
+        """Return True if the split has no last scene."""
         return self.length == ENDLESS
 
     def __len__(self) -> int:

@@ -154,6 +154,7 @@ def largest_change(a: np.ndarray, b: np.ndarray) -> int:
 
 
 def png_bytes(array: np.ndarray) -> bytes:
+    """Encode an array (H, W) or (H, W, 3) uint8 as PNG."""
     file = io.BytesIO()
     Image.fromarray(array).save(file, "PNG")
     return file.getvalue()

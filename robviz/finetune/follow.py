@@ -165,6 +165,7 @@ def start_training(folder: Path, recipe: Recipe, images: TrainingImages, resume:
 
 
 def first(dataset: Dataset, count: int) -> list[Sample]:
+    """Return at most `count` samples from the start of a dataset."""
     return [dataset[i] for i in range(min(len(dataset), count))]
 
 
@@ -197,6 +198,7 @@ def validation_metrics(
 
 
 def device_name(device: torch.device) -> str:
+    """Return the name of a GPU, or `CPU`."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 

@@ -63,6 +63,7 @@ class TrainingImages(TorchDataset[tuple[Tensor, Tensor]]):
 
     @property
     def name(self) -> str:
+        """Return the name of the dataset."""
         return self.dataset.name
 
     def __len__(self) -> int:

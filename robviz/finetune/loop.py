@@ -144,6 +144,7 @@ class Stopwatch:
         self.start()
 
     def start(self) -> None:
+        """Set all times to zero and start the clock."""
         self.seconds: dict[str, float] = defaultdict(float)
         self.last = time.perf_counter()
 

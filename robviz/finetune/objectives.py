@@ -43,6 +43,7 @@ class Features(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the backbone's features of images (B, 3, H, W), finest first."""
         result: list[Tensor] = self.model.features(images)  # type: ignore[operator]
         return result
 
@@ -55,6 +56,7 @@ class Pooled(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return pooled logits (B, K, H, W), for each head."""
         outputs = self.model(images)
         if isinstance(outputs, tuple):
             return tuple(map(self.pooled, outputs))
@@ -62,6 +64,7 @@ class Pooled(nn.Module):
 
     @staticmethod
     def pooled(logits: Tensor) -> Tensor:
+        """Give every pixel of (B, K, H, W) the mean over all pixels."""
         return logits.mean((2, 3), keepdim=True).expand_as(logits)
 
 

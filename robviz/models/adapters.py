@@ -152,6 +152,7 @@ class Adapted(nn.Module):
         return logits[:, :, :height, :width]
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, K, H, W) in the dataset's classes for images in [0, 1]."""
         logits = self.own_logits(images)
         if self.sources == [[i] for i in range(self.channels)]:
             return logits

@@ -178,6 +178,7 @@ def from_hub(prefix: str, load: LoadFolder) -> Callable[[str, Listener], nn.Modu
 
 
 def torchvision_model(name: str, listener: Listener) -> nn.Module:
+    """Download one of torchvision's models if necessary, and open it."""
     from_torchvision.download(name, listener)
     return from_torchvision.load(name)
 

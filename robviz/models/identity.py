@@ -27,6 +27,7 @@ UNKNOWN = object()
 
 
 def short(content: bytes) -> str:
+    """Return the first 16 hexadecimal digits of a SHA-256."""
     return hashlib.sha256(content).hexdigest()[:16]
 
 
@@ -79,6 +80,7 @@ def source_of(thing: Any) -> str:
 
 
 def functions_of(kind: type) -> list[FunctionType]:
+    """Return the functions that a class itself defines."""
     members = (
         inspect.unwrap(getattr(member, "__func__", member)) for member in vars(kind).values() if callable(member)
     )

@@ -108,6 +108,7 @@ class Pipeline(nn.Module):
         return (x - self.mean) / self.std
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, K, H, W) for images (B, 3, H, W) in [0, 1]."""
         x = self.prepared(images)
         height, width = x.shape[2:]
         multiple = self.preparation.padded_to

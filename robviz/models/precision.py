@@ -20,6 +20,7 @@ class InBfloat16(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, K, H, W) in float32, computed in bfloat16."""
         with torch.autocast(images.device.type, torch.bfloat16):
             result: Tensor = self.model(images).float()
             return result

@@ -33,6 +33,7 @@ class Prepared(nn.Module):
         self.precision, self.is_folded = precision, False
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, K, H, W) in float32; the first call folds the batch norms."""
         if not self.is_folded:
             self.model, self.is_folded = folded(self.model, images.detach()[:1]), True
         images = images.contiguous(memory_format=torch.channels_last)

@@ -53,6 +53,7 @@ class PSPNet(nn.Module):
         self.auxiliary = classifier(1024, 256, num_classes)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Return logits (B, K, H, W) for images in [0, 1]; in training mode, with those of the auxiliary head."""
         height, width = images.shape[2:]
         # Features sit on every eighth pixel from the first; with one on the last, the grids meet in the corners.
         padded = F.pad(images, (0, (1 - width) % STRIDE, 0, (1 - height) % STRIDE))

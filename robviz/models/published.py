@@ -201,6 +201,7 @@ def verify(name: str) -> None:
 
 
 def sums_path(name: str) -> Path:
+    """Return the file that keeps the SHA-256 of a checkpoint in the cache."""
     return cached_path(name).with_suffix(".sha256")
 
 

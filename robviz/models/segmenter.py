@@ -32,6 +32,7 @@ class ViT(VisionTransformer):
     pos_embed: nn.Parameter
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Return the tokens of normalised images (B, 3, H, W) as a map (B, C, H / 16, W / 16)."""
         x = self.patch_embed(x)  # (B, h, w, C)
         height, width = x.shape[1:3]
         tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), x.flatten(1, 2)], 1)
@@ -88,6 +89,7 @@ class Segmenter(nn.Module):
         self.decoder = decoder
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, K, H, W) for images (B, 3, H, W) in [0, 1]."""
         height, width = images.shape[2:]
         padded = F.pad(images, (0, -width % PATCH, 0, -height % PATCH))
         logits = resize(self.decoder(self.backbone(padded)), padded.shape[2:])

@@ -92,6 +92,7 @@ class ConvNeXtPyramid(nn.Module):
         self.norms = nn.ModuleList(LayerNorm2d(dim) for dim in sizes.dims)
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        """Return the normalised features of the four stages, finest first."""
         x = self.stem(x)
         features = []
         for stage, norm in zip(self.stages, self.norms):
@@ -116,6 +117,7 @@ class UPerNetHead(nn.Module):
         self.classifier = nn.Conv2d(channels, num_classes, 1)
 
     def forward(self, features: list[Tensor]) -> Tensor:
+        """Return logits (B, K, H / 4, W / 4) from the features of the four stages, finest first."""
         coarsest = features[-1]
         pooled = [
             resize(conv(F.adaptive_avg_pool2d(coarsest, scale)), coarsest.shape[2:])
@@ -173,6 +175,7 @@ class UPerNet(nn.Module):
         return result
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Return logits (B, K, H, W) for images in [0, 1]; in training mode, with those of the auxiliary head."""
         size = images.shape[2:]
         features = self.features(images)
         logits = resize(self.head(features), size)

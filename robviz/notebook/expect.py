@@ -25,6 +25,7 @@ def told(answer: object) -> str:
 
 
 def is_number(answer: object) -> bool:
+    """Return True for a real number that is not a bool."""
     return isinstance(answer, numbers.Real) and not isinstance(answer, bool)
 
 
@@ -131,6 +132,7 @@ class NotApplicableError(Exception):
 
 
 def as_nan(answer: object) -> object:
+    """Replace a right answer by NaN."""
     if is_number(answer):
         return float("nan")
     if isinstance(answer, Tensor) and answer.is_floating_point():
@@ -139,6 +141,7 @@ def as_nan(answer: object) -> object:
 
 
 def as_infinite(answer: object) -> object:
+    """Replace a right answer by infinity."""
     if is_number(answer):
         return float("inf")
     if isinstance(answer, Tensor) and answer.is_floating_point():
@@ -147,6 +150,7 @@ def as_infinite(answer: object) -> object:
 
 
 def as_other_library(answer: object) -> object:
+    """Turn a tensor into an array, an array into a tensor, and a number or a list into text."""
     if isinstance(answer, Tensor):
         return answer.detach().cpu().numpy()
     if isinstance(answer, np.ndarray):
@@ -157,6 +161,7 @@ def as_other_library(answer: object) -> object:
 
 
 def with_an_axis(answer: object) -> object:
+    """Add an axis in front of a right answer."""
     if isinstance(answer, (Tensor, np.ndarray)):
         return answer[None]
     if is_number(answer):
@@ -165,6 +170,7 @@ def with_an_axis(answer: object) -> object:
 
 
 def as_per_cent(answer: object) -> object:
+    """Give a rate in per cent instead of in [0, 1]."""
     if is_number(answer) and 0 < answer <= 1:  # type: ignore[operator]
         return 100 * answer  # type: ignore[operator]
     raise NotApplicableError

@@ -62,6 +62,7 @@ class Lesson:
 
     @property
     def device(self) -> str:
+        """Return the device of this mode: `cpu` in quick mode, `cuda` in full mode."""
         return self.pick("cpu", "cuda")
 
     def pick(self, quick: T, full: T) -> T:
@@ -297,6 +298,7 @@ class Guess:
 
     @property
     def said(self) -> str | None:
+        """Return the student's prediction, or None if there is none yet."""
         return self.widget.value or None
 
     def reveal(self, answer: object) -> None:

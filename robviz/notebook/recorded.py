@@ -64,6 +64,7 @@ def reports(settings: str) -> list[Report]:
 
 
 def rounded(values: Tensor) -> list[float]:
+    """Return the values as a list, rounded to 5 decimals."""
     return [round(value, 5) for value in values.tolist()]
 
 

@@ -36,7 +36,7 @@ LIMIT = 60  # seconds that a notebook may take in quick mode on two idle cores; 
 
 
 def student(notebook: NotebookNode) -> NotebookNode:
-    """The copy that students open: no outputs, no execution counts."""
+    """Return the copy that students open, without outputs and execution counts."""
     copy = deepcopy(notebook)
     for cell in copy.cells:
         if cell.cell_type == "code":
@@ -48,7 +48,7 @@ def student(notebook: NotebookNode) -> NotebookNode:
 
 
 def solved(notebook: NotebookNode) -> NotebookNode:
-    """The copy with every exercise done."""
+    """Return a copy with all exercises solved."""
     copy = student(notebook)
     for cell in copy.cells:
         if role(cell) == "exercise":
@@ -97,7 +97,7 @@ def failure(cell: NotebookNode) -> str | None:
 
 @contextmanager
 def kernel(notebook: NotebookNode) -> Iterator[Callable[[int, str], NotebookNode]]:
-    """A function of (index, source) that runs a cell and returns it; offline, in a folder that is then dropped."""
+    """Yield a function (index, source) that runs a cell and returns it, offline and in a temporary folder."""
     from nbclient import NotebookClient
 
     quiet = ["--log-level=ERROR"]
@@ -231,7 +231,7 @@ def check_notebooks(chosen: Sequence[str] = (), write: bool = False) -> list[str
 
 
 def full_name(name: str) -> str:
-    """A notebook by its name or by its number: `03` is `03_sea`."""
+    """Return the name of a notebook that was given by its name or its number: `03` is `03_sea`."""
     return next((full for full in names() if full.startswith(f"{name}_")), name)
 
 
@@ -298,7 +298,7 @@ def with_mathml(text: str) -> str:
 
 
 def write_html(notebook: NotebookNode, path: Path) -> Path:
-    """A run notebook as one HTML page: formulas as MathML, viewers live, everything within the file."""
+    """Write an executed notebook as one self-contained HTML page with formulas in MathML and live viewers."""
     from nbconvert import HTMLExporter
 
     from robviz.viewer import SCRIPT, STYLE

@@ -28,6 +28,7 @@ from robviz.viewer.payloads import ViewerData
 
 
 def decode_url(url: str) -> np.ndarray:
+    """Decode a picture from a data URL."""
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))))
 
 
@@ -64,7 +65,7 @@ def still(data: dict[str, Any]) -> charts.Chart:
 
 
 def with_still(bundle: Any, data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A widget's MIME bundle with the still picture, for pages without widgets."""
+    """Return a widget's MIME bundle with a still picture, for pages without widgets."""
     shown, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
     png, told = still(data)._repr_png_()
     shown = shown | {"image/png": base64.b64encode(png).decode()}
@@ -122,12 +123,14 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
             control.observe(self.attack, "value")
 
     def attacked(self) -> ViewerData:
+        """Run the attack that the controls describe, and return its frame for the viewer."""
         card, eps = self.subject.card, self.eps_255.value / 255
         spec = AttackSpec(loss=self.loss.value, eps=eps, steps=self.steps.value, seed=self.seed)
         self.comparison = compare(self.subject, spec)
         return viewer_data(self.comparison, card.classes, card.palette, "Scores compare with the label mask.")
 
     def attack(self, change: Any = None) -> None:
+        """Run the attack again and show it."""
         self.viewer.data = dict(self.attacked())
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
@@ -135,6 +138,6 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
 
 
 def show(shown: Comparison, model: nn.Module, note: str = "Scores compare with the label mask.") -> Viewer:
-    """A comparison in the viewer. model: whose classes and colours these are; it has a card. note: the line below."""
+    """Show a comparison in the viewer. model: has the card with the classes and colours. note: the line below it."""
     card = card_of(model)
     return Viewer(data=viewer_data(shown, card.classes, card.palette, note))

@@ -72,6 +72,7 @@ class Line:
 
     @property
     def radius(self) -> str:
+        """Return the radius as text: `4/255`."""
         return f"{self.conditions.eps_255:g}/255"
 
 
@@ -111,6 +112,7 @@ def lines_of(reports: Iterable[Report]) -> list[Line]:
 
 
 def order(line: Line) -> tuple[Any, ...]:
+    """Return the key by which lines are sorted: our own before the published ones, the best mIoU first."""
     conditions = line.conditions
     where = (conditions.dataset, conditions.split, conditions.images, conditions.ensemble, conditions.eps_255)
     return (line.is_published, *where, -(line.miou or 0), line.model)
@@ -163,6 +165,7 @@ def lettered(number: int) -> str:
 
 
 def percent(rate: float | None) -> str:
+    """Write a rate in per cent with one decimal, or a dash for None."""
     return DASH if rate is None else f"{100 * rate:.1f}"
 
 
@@ -276,6 +279,7 @@ DASHES = ("", "6 3", "2 3")
 
 
 def escaped(text: object) -> str:
+    """Return a value as text that is safe in HTML."""
     return html.escape(str(text))
 
 

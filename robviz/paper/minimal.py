@@ -36,6 +36,7 @@ class Minimal:
     radii_255: tuple[float | None, ...]
 
     def save(self, path: Path) -> None:
+        """Write the radii to a JSON file, in one step."""
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(asdict(self), indent=1) + "\n")
 

@@ -19,6 +19,7 @@ Line = dict[str, Any]
 
 
 def radius_label(report: Report) -> str:
+    """Return the radius of a report as text: `4/255`."""
     return f"{255 * report.plan['eps']:g}/255"
 
 

@@ -77,6 +77,7 @@ class SideBySide:
 
     @property
     def has_differences(self) -> bool:
+        """Return True if the table compares our figures with the published ones."""
         return "difference" in self.frame
 
     @property

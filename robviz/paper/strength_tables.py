@@ -20,13 +20,13 @@ def steps_of(report: Report) -> int:
 
 
 def family_of(report: Report) -> str:
-    """The ensemble of a report without the number of its steps: `paper`, `strong-v1`, `strong`, ..."""
+    """Return the ensemble of a report without its number of steps: `paper`, `strong-v1`, `strong`, ..."""
     name, _, last = report.plan["settings"]["name"].rpartition("-")
     return name if last.isdigit() else report.plan["settings"]["name"]
 
 
 def by_cell(reports: list[Report]) -> dict[tuple[str, int, str, int], Report]:
-    """Reports by model, radius in 1/255, ensemble and steps an image."""
+    """Sort reports by model, radius in 1/255, ensemble and steps per image."""
     return {
         (report.plan["model"]["name"], round(255 * report.plan["eps"]), family_of(report), steps_of(report)): report
         for report in reports
@@ -81,7 +81,7 @@ def winners(reports: list[Report]) -> pd.DataFrame:
 
 @lru_cache
 def ablation() -> pd.DataFrame:
-    """The ablation as it was measured: one line a run, figures in %."""
+    """Return the ablation as it was measured: one row per run, figures in %."""
     return pd.read_csv(bundled_path("checkpoints") / "reports" / "ablation" / "strong.csv")
 
 
@@ -90,7 +90,7 @@ USUAL = {"start": "random", "momentum": 0.75, "averaging": 0.0, "step": 1.0, "fl
 
 
 def table_of(rows: pd.DataFrame, value: str, by: list[str]) -> pd.DataFrame:
-    """The rows' values with a column a model and radius, in the rows' order."""
+    """Return the rows' values with one column per model and radius, in the order of the rows."""
     cells = rows.assign(cell="`" + rows["model"] + "`, " + rows["eps"].astype(str) + "/255")
     wide = cells.pivot_table(index=by, columns="cell", values=value, sort=False, aggfunc="first")
     order = sorted(wide.columns, key=lambda cell: (cell.split("`")[1] not in "photos-robust", cell))
@@ -98,7 +98,7 @@ def table_of(rows: pd.DataFrame, value: str, by: list[str]) -> pd.DataFrame:
 
 
 def usual(rows: pd.DataFrame, *but: str) -> pd.DataFrame:
-    """The rows where all columns but these have their usual value."""
+    """Return the rows in which all columns but these have their usual value."""
     is_usual = pd.Series(True, rows.index)
     for column, value in USUAL.items():
         if column not in but:

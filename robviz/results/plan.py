@@ -19,6 +19,7 @@ class Run:
 
     @property
     def name(self) -> str:
+        """Return the name of the run: `mask-ce.apgd.300`."""
         return f"{self.loss}.{self.attack}.{self.steps}"
 
     def spec(self, eps: float, seed: int) -> AttackSpec:
@@ -89,6 +90,7 @@ CLEAN = "clean"  # the key of the unattacked images among the runs
 
 
 def record_key(index: int, run: str) -> str:
+    """Return the key of the record of an image under a run."""
     return f"{index:06d}.{run}"
 
 

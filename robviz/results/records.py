@@ -113,6 +113,7 @@ class Records:
         return result
 
     def path(self, key: str) -> Path:
+        """Return the path of the record under a key."""
         return self.folder / f"{key}.json"
 
     def read(self, key: str) -> dict[str, Any] | None:
