@@ -268,7 +268,7 @@ def test_masks_of_colours_and_of_sixteen_bits_become_labels(tmp_path):
     assert torch.equal(coloured[0].labels, torch.from_numpy(np.where(labels == 2, VOID, labels.astype(int))))
     assert coloured.palette == ((10, 0, 0), (0, 10, 0))
     write(tmp_path / "colours/x.png", colours[labels] + np.uint8(1))
-    with pytest.raises(ValueError, match=r"x\.png holds the colour \[1, 11, 1\] and 2 more"):
+    with pytest.raises(ValueError, match=r"x\.png contains the colour \[1, 11, 1\] and 2 more"):
         coloured[0]
     (tmp_path / "dataset.yaml").write_text(
         "{classes: [a, b], void: [1000, 2000], splits: {val: {images: images, masks: deep}}}"
@@ -279,7 +279,7 @@ def test_masks_of_colours_and_of_sixteen_bits_become_labels(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("classes: [a, b", "is no YAML: "),
+        ("classes: [a, b", "is not valid YAML: "),
         ("[a, b]", r"expected the card to be a mapping with class_weights, classes, .*, got \['a', 'b'\]"),
         ("{classes: [a, b]}", "the card lacks 'splits'; its keys are"),
         ("{classes: [a, b], splits: {}, clases: 1}", "the card has an unknown key 'clases'; its keys are"),

@@ -31,7 +31,7 @@ class Panels(TyperGroup):
 _STYLE: dict[str, Any] = {
     "context_settings": {"help_option_names": ["-h", "--help"]},
     "rich_markup_mode": "rich",
-    "pretty_exceptions_enable": False,  # a fault of robviz keeps its plain traceback
+    "pretty_exceptions_enable": False,  # a bug in robviz shows a plain traceback
     "add_completion": False,
 }
 application = typer.Typer(
@@ -44,7 +44,7 @@ application = typer.Typer(
 
 
 def group(name: str, panel: str, **options: Any) -> typer.Typer:
-    """Add a command that has commands of its own, such as `robviz data`."""
+    """Add a command that has subcommands, such as `robviz data`."""
     commands = typer.Typer(**options, **_STYLE)
     application.add_typer(commands, name=name, rich_help_panel=panel)
     return commands

@@ -1,4 +1,4 @@
-"""Commands about what there is on this machine: datasets and published checkpoints."""
+"""Commands that list, check and download datasets and published checkpoints."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def class_weights(dataset: Dataset) -> Tensor:
     Raises:
         InputError: If nothing is labelled.
     """
-    if dataset.is_endless and dataset.class_weights is not None:  # as it knows them, for nobody can count
+    if dataset.is_endless and dataset.class_weights is not None:  # as it declares them, since they cannot be counted
         return dataset.class_weights / dataset.class_weights.sum()
     count = len(dataset.classes)
     pixels = torch.zeros(count, dtype=torch.int64)
