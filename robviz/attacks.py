@@ -60,7 +60,7 @@ class History(NamedTuple):
 
 @dataclass(frozen=True)
 class AttackResult:
-    """Hold the best result of an attack so far.
+    """Store the best result of an attack so far.
 
     Attributes:
         images: (B, 3, H, W) in [0, 1], within eps of the originals in the attack's norm: the images of lowest pixel
@@ -368,7 +368,7 @@ class Task:
 
 
 class Probe(NamedTuple):
-    """Hold the model's response at a batch of points."""
+    """Store the model's response at a batch of points."""
 
     gradient: Tensor | None  # (B, 3, H, W) of the loss to raise
     loss: Tensor  # (B,) tracked loss, mean over the aimed pixels
@@ -469,7 +469,7 @@ class Query(NamedTuple):
 
 
 class Feedback(NamedTuple):
-    """Hold the model's response at that point."""
+    """Store the model's response at that point."""
 
     gradient: Tensor  # (3, H, W), of the loss to raise
     loss: float  # the tracked loss, which a step size may follow
@@ -626,7 +626,7 @@ def norm_of(attack: str) -> Norm:
 
 @dataclass
 class Best:
-    """Hold the best candidates of one image so far, and the values of every step."""
+    """Store the best candidates of one image so far, and the values of every step."""
 
     is_done: bool
     is_provisional: bool = True  # no iterate has been within the budget yet

@@ -106,7 +106,7 @@ class Question:
 
 
 class MapPart(NamedTuple):
-    """Hold what a method has found so far."""
+    """Store what a method has found so far."""
 
     map: Tensor  # (H, W)
     done: int  # images that went through the model, of `total`
@@ -560,7 +560,7 @@ def contrast(
 
 
 class TopLogits(NamedTuple):
-    """Hold the model's highest logits at one pixel of several images."""
+    """Store the model's highest logits at one pixel of several images."""
 
     classes: np.ndarray  # (n,) int64
     logits: np.ndarray  # (B, n) float32

@@ -69,7 +69,7 @@ def serving(
 
 
 class Timed(NamedTuple):
-    """Hold medians in seconds."""
+    """Store medians in seconds."""
 
     attack: float  # one APGD step
     bare: float  # one forward plus input-gradient pass

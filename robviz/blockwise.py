@@ -41,7 +41,7 @@ def labelled_miou(intersection: Tensor, union: Tensor, is_labelled: Tensor) -> T
 
 @dataclass(frozen=True)
 class SetState:
-    """Hold the counts of a set of images, with one prediction per image.
+    """Store the counts of a set of images, with one prediction per image.
 
     Attributes:
         intersection: (N, K) int64.

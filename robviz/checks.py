@@ -51,7 +51,7 @@ def require_within(attacked: Tensor, images: Tensor, eps: float, norm: Norm = LI
 
 
 class Case(NamedTuple):
-    """Hold what a check examines."""
+    """Store what a check examines."""
 
     model: nn.Module
     images: Tensor  # (B, 3, H, W)

@@ -460,7 +460,7 @@ def test_check_names_every_file_and_what_is_wrong_with_it(card):
         "six.png is a mask in RGB: expected one channel",
         "seven.jpg is not a picture that can be read",
         "one.png has 16 x 10 pixels, but its picture one.png has 16 x 12",
-        "two.png holds 7, 9: expected class numbers 0 .. 2 or void",
+        "two.png contains 7, 9: expected class numbers 0 .. 2 or void",
         "three.png is empty, cut short or damaged",
         "no pixel is labelled",
     ):
@@ -585,7 +585,7 @@ def test_another_file_than_the_published_one_is_refused(server, tmp_path, monkey
     (folder / "voc.tar").write_bytes(b"something else")
     here = dataclasses.replace(voc.SOURCE, url=f"{address}/voc.tar")
     monkeypatch.setitem(DATASETS, "voc", dataclasses.replace(DATASETS["voc"], sources=(here,)))
-    with pytest.raises(SystemExit, match=r"voc\.tar is not the file it should be: expected SHA-1 4e443f"):
+    with pytest.raises(SystemExit, match=r"voc\.tar is not the expected file: expected SHA-1 4e443f"):
         cli.main(["data", "get", "voc", "--root", str(tmp_path / "home")])
     assert list((tmp_path / "home").iterdir()) == []
     require_sha1(folder / "voc.tar", hashlib.sha1(b"something else").hexdigest())

@@ -188,7 +188,7 @@ def test_a_missing_file_is_not_asked_for_again(server, tmp_path):
 
 def test_a_web_page_instead_of_the_file_is_refused(server, tmp_path):
     server.script = [page]
-    with pytest.raises(ValueError, match="a web page, no file: the link may have expired"):
+    with pytest.raises(ValueError, match="a web page, not a file: the link may have expired"):
         fetch(server.url, tmp_path / "file")
     assert len(server.requests) == 1
     assert not list(tmp_path.iterdir())
@@ -308,7 +308,7 @@ def test_a_wrong_file_put_there_by_hand_is_refused_and_left_alone(row, cache):
     place = cache / "checkpoints" / "tiny.pth"
     place.parent.mkdir(parents=True)
     checkpoint(place, {"weight": torch.zeros(3)})
-    with pytest.raises(ValueError, match=r"tiny.pth was put there by hand and should be replaced: .*does not hold a"):
+    with pytest.raises(ValueError, match=r"tiny.pth was put there by hand and should be replaced: .*does not fit"):
         load_model("tiny")
     assert files(cache) == ["tiny.pth"]
 

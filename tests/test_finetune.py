@@ -261,7 +261,9 @@ def test_a_class_that_no_image_shows_is_warned_of():
 def test_a_batch_of_one_is_too_small_for_batch_norm_after_pooling():
     recipe = replace(TINY, batch_size=1, sizes=(64,))
     progresses = train(Training(build(SMALL, 2), recipe, 2), TrainingImages(recipe, Squares()), workers=0)
-    with pytest.raises(ValueError, match=r"batch norm cannot learn from 1 image a time.* at least 2 by batch_size"):
+    with pytest.raises(
+        ValueError, match=r"batch norm cannot learn from 1 image at a time.* at least 2 images by batch_size"
+    ):
         next(progresses)
 
 
@@ -500,7 +502,7 @@ def test_a_recipe_ends_in_a_checkpoint_that_opens_and_a_card_that_tells_how(fold
     assert not so_far.parent.exists()
     capsys.readouterr()
     assert run(recipe, tmp_path, **options) == path
-    assert f"{path} is there already" in capsys.readouterr().err
+    assert f"{path} exists already" in capsys.readouterr().err
     assert len(attempts) == 4
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["training"]["recipe"]["epochs"] == 4

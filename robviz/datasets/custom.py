@@ -48,7 +48,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class FolderCard:
-    """Hold the checked contents of a `dataset.yaml`."""
+    """Store the checked contents of a `dataset.yaml`."""
 
     path: Path
     name: str

@@ -176,7 +176,7 @@ Picture = tuple[Image.Image, Image.Image]  # RGB, and its mask of class indices
 
 @dataclass(frozen=True)
 class Cutout:
-    """Hold an object cut out of a photograph: RGB, and its mask as an alpha channel."""
+    """Store an object cut out of a photograph: RGB, and its mask as an alpha channel."""
 
     label: int
     image: Image.Image  # RGB

@@ -56,7 +56,7 @@ class Bar:
 
     Attributes:
         done: How much is done, counted also where no bar is shown.
-        total: How much there is to do; None if nobody knows.
+        total: How much there is to do; None if unknown.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class Bar:
 
         Args:
             description: Words before the bar.
-            total: How much there is to do; None if nobody knows.
+            total: How much there is to do; None if unknown.
             unit: What is counted, in the plural; `bytes` are shown as kB, MB and so on.
             done: How much was done before.
             stays: Leave the closed bar on the terminal.
-            is_shown: False in all processes but one of several.
+            is_shown: If several processes run, True in one of them only.
             logs: Where no bar can be shown, write up to `LINES` lines to stderr in its place.
         """
         self.description, self.total, self.unit, self.done, self.stays = description, total, unit, done, stays
@@ -141,7 +141,7 @@ class _Display:
         self.progress.start()
 
     def add(self, bar: Bar) -> None:
-        """Give a bar its line."""
+        """Add a line for a bar."""
         bar._task = self.progress.add_task(bar.description, total=bar.total, completed=bar.done, amount="", note="")
         self.bars.append(bar)
         self.draw(bar)
@@ -155,7 +155,7 @@ class _Display:
                 )
 
     def remove(self, bar: Bar) -> None:
-        """End the line of a bar in its last state, which stays on the terminal or not."""
+        """Draw the last state of a bar, and remove its line unless it stays."""
         self.draw(bar)
         task, bar._task = bar._task, None
         self.bars.remove(bar)
@@ -167,7 +167,7 @@ class _Display:
                 self.progress.refresh()
 
     def stop(self) -> None:
-        """Leave the terminal as it was, below what stays."""
+        """Stop drawing and move the cursor below the bars that stay."""
         live = self.progress.live
         live.transient = not self.progress.tasks
         with live.ipy_widget or nullcontext():  # in a notebook, rich displays an empty output when it stops

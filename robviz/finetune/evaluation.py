@@ -14,7 +14,7 @@ from robviz.metrics import Counts, accuracy_per_image, counts, miou
 from robviz.models.layers import device_of
 from robviz.types import InputError, Sample
 
-SIDE_BY_SIDE = 16  # images of one size, on a GPU; a CPU gains nothing by it
+SIDE_BY_SIDE = 16  # images of one size, on a GPU; on a CPU, batches are no faster
 
 
 def rates(prefix: str, per_image: list[Counts]) -> dict[str, float]:
@@ -31,7 +31,7 @@ def rates(prefix: str, per_image: list[Counts]) -> dict[str, float]:
 
 
 def stacks(samples: Sequence[Sample], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images and labels of one size, as many at a time as the device processes side by side."""
+    """Yield images and labels of one size in batches of the length that suits the device."""
     length = 1 if device.type == "cpu" else SIDE_BY_SIDE
     for batch in batches(samples, range(len(samples)), length):
         yield torch.stack([one.image for _, one in batch]), torch.stack([one.labels for _, one in batch])

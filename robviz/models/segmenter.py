@@ -13,7 +13,7 @@ from robviz.models.layers import resize
 
 PATCH = 16
 GRID = 32  # of the position embeddings: 512 x 512 pixels
-#: From the keys of the published checkpoint to ours; it carries an ImageNet head that nothing uses.
+#: From the keys of the published checkpoint to ours; it contains an ImageNet head that is not used.
 PUBLISHED_KEYS = ((r"^encoder\.head\..*", ""), (r"^encoder\.", "backbone."))
 #: From the keys of the published ImageNet classifier.
 IMAGENET_KEYS = ((r"^base_model\.head\..*", ""), (r"^base_model\.", "backbone."))
@@ -80,7 +80,7 @@ class MaskTransformer(nn.Module):
 class Segmenter(nn.Module):
     """Map images (B, 3, H, W) in [0, 1], not normalised, to logits (B, K, H, W), for any H and W.
 
-    It has no auxiliary head, so training mode returns the logits alone, too.
+    It has no auxiliary head, so training mode also returns only the logits.
     """
 
     def __init__(self, backbone: ViT, decoder: MaskTransformer) -> None:

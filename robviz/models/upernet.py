@@ -1,4 +1,4 @@
-"""UPerNet: the paper's own family, with a ConvNeXt backbone and a convolution stem (section 4, Table 5), and others."""
+"""UPerNet: the paper's family with a ConvNeXt backbone and a convolution stem (section 4, Table 5), and others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from robviz.types import InputError
 
 @dataclass(frozen=True)
 class ConvNeXtSizes:
-    """Hold the sizes that distinguish the members of the family."""
+    """Store the sizes that distinguish the members of the family."""
 
     depths: tuple[int, int, int, int]
     dims: tuple[int, int, int, int]
@@ -27,10 +27,10 @@ class ConvNeXtSizes:
     auxiliary_channels: int
     layer_scale: float = 1e-6  # initial value; large ones learn faster in short trainings
     drop_path: float = 0.0
-    normalises: bool = True  # by ImageNet's mean and deviation; the published models take [0, 1] as it is
+    normalises: bool = True  # by ImageNet's mean and deviation; the published models take [0, 1] directly
 
 
-#: 2.6 M parameters: learns on a CPU.
+#: 2.6 M parameters: can be trained on a CPU.
 SMALL = ConvNeXtSizes((2, 2, 6, 2), (32, 64, 128, 256), channels=48, auxiliary_channels=32, layer_scale=0.1)
 #: The paper's two sizes (Table 5), 60 M and 82 M parameters.
 TINY_512 = ConvNeXtSizes((3, 3, 9, 3), (96, 192, 384, 768), channels=512, auxiliary_channels=256, normalises=False)

@@ -1,4 +1,4 @@
-"""The viewer in a notebook: the app's JavaScript as an anywidget, and a still picture wherever no widget shows."""
+"""Show the viewer in a notebook: the app's JavaScript as an anywidget, and a still picture without widgets."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def decode_url(url: str) -> np.ndarray:
 
 #: The environment variable under which viewers leave their frames for a rendered page.
 RENDERING = "ROBVIZ_RENDERING"
-#: What a page that is rendered finds the frame of a viewer under; `robviz course render` asks for it.
+#: The MIME type of a viewer's frame in a rendered page; `robviz course render` reads it.
 LIVE = "application/vnd.robviz.viewer+json"
 
 
 def still(data: dict[str, Any]) -> charts.Chart:
-    """Draw a frame as it stands: both pictures, both masks with their scores, and what the colours mean."""
+    """Draw a frame as a still picture: both pictures, both masks with their scores, and a legend of the colours."""
     pictures = {name: decode_url(data["pictures"][name]) for name in ("image", "attacked", "before", "after")}
     values = {score["name"]: score["value"] for score in data["scores"]}
     rights = values["accuracy"].split(" → ")
@@ -75,7 +75,7 @@ def with_still(bundle: Any, data: dict[str, Any]) -> tuple[dict[str, Any], dict[
 
 
 class Viewer(anywidget.AnyWidget):
-    """The linked viewer; setting `data` shows the next frame in place."""
+    """Show the linked viewer; setting `data` shows the next frame in the same place."""
 
     _esm = bundle("widget.js")
     _css = STYLE
@@ -89,7 +89,7 @@ MOST_EPS_255 = 16
 
 
 class Explorer(ipywidgets.VBox):  # type: ignore[misc]
-    """Controls above a viewer: each change attacks the picture again. `.comparison` is what is shown.
+    """Show controls above a viewer: each change attacks the picture again. `.comparison` is the one that is shown.
 
     eps: in pixel units, as in an attack: `4 / 255`, at most `16 / 255`. Its slider, `eps_255`, shows it in 1/255.
     """
@@ -109,7 +109,7 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
         if not 0 <= 255 * eps <= MOST_EPS_255:
             raise InputError(f"eps must lie in 0 .. {MOST_EPS_255} / 255 (pixel units: write 4 / 255), got {eps}")
         self.subject, self.seed = Subject(model, sample, card_of(model), class_weights), seed
-        wait = {"continuous_update": False}  # an attack on release, not at every pixel of the way
+        wait = {"continuous_update": False}  # attack when the slider is released, not while it moves
         losses = losses or [name for name in LOSSES if class_weights is not None or name != "mask-ce-bal"]
         self.eps_255 = ipywidgets.FloatSlider(
             255 * eps, min=0, max=MOST_EPS_255, step=0.25, description="ε in 1/255", **wait

@@ -1,4 +1,4 @@
-"""The masks and attacked pictures of an evaluation, as PNG files beside its records."""
+"""Store the masks and attacked pictures of an evaluation as PNG files beside its records."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ImageStore:
 
     Args:
         folder: The folder of the evaluation.
-        kinds: Which of the two to keep.
+        kinds: The kinds to keep: `masks`, `pictures` or both.
         resume: Keep the files in the folder; False deletes them.
     """
 
