@@ -101,7 +101,7 @@ def test_floats_beyond_the_range_are_refused_by_name_with_what_to_do(folder, wor
     picture = np.full((48, 40), 0.5, np.float32)
     picture[3, 4] = worst
     (problem,) = validate(load_dataset(folder(picture, MASK, suffix="tif")))
-    assert "one.tif holds" in problem.reason
+    assert "one.tif contains" in problem.reason
     assert "expected 0 .. 1; convert it to 8 bits, or declare `range: [black, white]`" in problem.reason
 
 
