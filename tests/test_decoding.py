@@ -1,4 +1,4 @@
-"""Pictures and masks are read as they are meant: what stands beside the pixels does not hinder, no scale is guessed."""
+"""Pictures and masks are read as they are meant: metadata never prevents it, and no scale is guessed."""
 
 from __future__ import annotations
 

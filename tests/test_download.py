@@ -1,4 +1,4 @@
-"""Downloads from a web server on this machine that does everything wrong, and what is made of them."""
+"""Downloads from a local web server that does everything wrong, and what robviz does with the files."""
 
 from __future__ import annotations
 

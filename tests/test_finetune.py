@@ -215,7 +215,10 @@ def test_a_loss_that_is_no_number_ends_the_training_with_the_last_state_intact(t
     kept = (tmp_path / STATE).read_bytes()
     with torch.no_grad():
         training.model.head.bias[0] = torch.nan
-    with pytest.raises(ValueError, match="the loss became nan, its gradient's norm nan, at iteration 3 of tiny; wh"):
+    with pytest.raises(
+        ValueError,
+        match="the loss became nan, its gradient's norm nan, at iteration 3 of tiny; the last saved state is intact",
+    ):
         next(progresses)
     assert (tmp_path / STATE).read_bytes() == kept
 
@@ -292,7 +295,7 @@ def test_too_few_images_for_a_batch_are_refused():
 
 
 def slow_training(folder, pause):
-    """In a process of its own, so on one thread: others do not survive a fork."""
+    """A training in its own process, on one thread: others do not survive a fork."""
     torch.set_num_threads(1)
     training = Training(BatchNormAndDropout(), TINY, 2)
     for _ in train(training, TrainingImages(TINY, Squares()), folder, save_every=2, workers=0):

@@ -302,7 +302,8 @@ def test_the_street_models_hold_where_the_clean_one_breaks(name):
 
 @pytest.mark.parametrize("name", ["photos-clean", "photos-robust"])
 def test_the_figures_in_the_card_are_those_of_the_weights(name):
-    """Clean pixel accuracy on the photographs, measured anew: within rounding of another processor's arithmetic."""
+    """Clean pixel accuracy on the photographs, measured again: within the rounding of another processor's
+    arithmetic."""
     from robviz.finetune.evaluation import measure_clean
 
     model = load_model(name)

@@ -1,4 +1,4 @@
-"""A sentence for everything else: what was expected, what came, what to do."""
+"""Every other error is one sentence: what was expected, what was given, what to do."""
 
 from __future__ import annotations
 
