@@ -1,7 +1,7 @@
 """See how a semantic segmentation model breaks under attack, and what makes it hold.
 
-`load_model` and `load_dataset` are the way in, `robviz.attacks` breaks a model, `robviz.sea` measures how robust it
-is, `robviz.finetune` makes it more so. Nothing heavy is imported before it is used.
+Start with `load_model` and `load_dataset`. `robviz.attacks` attacks a model, `robviz.sea` measures how robust it is,
+and `robviz.finetune` makes it more robust. Heavy libraries are imported only when they are needed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Torch's threads spin while they wait for each other, so long that beside another busy process a step takes 40 times as
-# long. GNU's OpenMP reads this when torch is imported; other libraries do not know it.
+# Torch's threads spin while they wait for each other, by default for so long that a step takes 40 times as long when
+# another process is busy. GNU's OpenMP reads this variable when torch is imported; other OpenMP libraries ignore it.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 

@@ -2,11 +2,11 @@
 
 Each attack comes as two functions: `apgd_steps` yields an `AttackResult` at the start and after every step, each
 complete and valid, so that you can stop early and keep the best result so far; `apgd` runs it to its end. All share one
-signature, explained at `attack_steps`. `spec_steps` takes the same facts as one record, an `AttackSpec`.
+signature, explained at `attack_steps`. `spec_steps` takes the same arguments as one record, an `AttackSpec`.
 
-Internally, an optimiser is a coroutine about one image: it yields the point that it wants evaluated (`Query`) and
-receives what the model says there (`Feedback`). `search` evaluates all images of the batch at once. To add an attack,
-write its optimiser and add its row to `OPTIMISERS`; both functions follow from the row.
+Internally, an optimiser is a coroutine that attacks one image: it yields the point that it wants evaluated (`Query`)
+and receives what the model says there (`Feedback`). `search` evaluates all images of the batch at once. To add an
+attack, write its optimiser and add its row to `OPTIMISERS`; both functions follow from the row.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ __all__ = [
 
 
 class History(NamedTuple):
-    """Record every step of an attack, the start first: (T + 1, B) each; finished images repeat their last values."""
+    """Record every step of an attack: (T + 1, B) each, the start first; finished images repeat their last values."""
 
     accuracy: Tensor  # pixel accuracy of that step's images, in [0, 1]
     loss: Tensor  # tracked by the step size (appendix B.1): mean cross-entropy over the aimed pixels
@@ -60,19 +60,20 @@ class History(NamedTuple):
 
 @dataclass(frozen=True)
 class AttackResult:
-    """Hold the best result of an attack so far.
+    """Store the best result of an attack so far.
 
     Attributes:
         images: (B, 3, H, W) in [0, 1], within eps of the originals in the attack's norm: the images of lowest pixel
-            accuracy or, with a target, those with most pixels at the target.
+            accuracy or, with a target, those with the most pixels predicted as the target.
         best_loss_images: (B, 3, H, W), the images of highest tracked loss.
         accuracy: (B,) pixel accuracy of `images` over the aimed pixels that are not void.
         predictions: (B, H, W) int64, the model's predictions on `images`.
-        reached: (B,) share of the aimed pixels that are at the target; None without a target.
+        reached: (B,) share of the aimed pixels that are predicted as the target; None without a target.
         history: What each step found.
         step: The number of steps made.
         gradients: (B,) int64, the number of backward passes spent on each image.
-        trouble: (B, 3) int64, the number of steps in each of `TROUBLES`, which make a model look robust that is not.
+        trouble: (B, 3) int64, the number of steps in which each of `TROUBLES` occurred; they make a model look more
+            robust than it is.
     """
 
     images: Tensor
@@ -133,7 +134,7 @@ def predicted(model: nn.Module, images: Tensor) -> Tensor:
     return checked_logits(model, images).max(1).indices  # seven times faster on CPUs than argmax over channels
 
 
-#: How far beyond [0, 1] an image may lie that was normalised and brought back.
+#: How far values may lie beyond [0, 1] after an image was normalised and converted back.
 ROUNDING = 1e-5
 
 
@@ -155,7 +156,7 @@ def check_images(images: Tensor, labels: Tensor) -> None:
     if not images.is_floating_point():
         raise InputError(f"images must be float in [0, 1], got {images.dtype}; use images.float() / 255")
     if not images.isfinite().all():
-        raise InputError("images hold NaN or infinity; expected RGB in [0, 1]")
+        raise InputError("images contain NaN or infinity; expected RGB in [0, 1]")
     if images.min() < -ROUNDING or images.max() > 1 + ROUNDING:
         advice = "undo the normalisation" if images.min() < 0 else "divide by 255"
         raise InputError(
@@ -177,7 +178,7 @@ def check_eps(eps: float) -> None:
 
 
 def check_budget(eps: float, steps: int, loss: str) -> None:
-    """Raise InputError unless eps, steps and loss make an attack."""
+    """Raise InputError unless eps, steps and loss are valid."""
     check_eps(eps)
     check_whole("steps", steps, 1)
     if loss not in LOSSES:
@@ -213,28 +214,28 @@ def check_labels(labels: Tensor, num_classes: int) -> None:
 
 
 def image_generator(seed: int | str, attack: str, image: Tensor) -> torch.Generator:
-    """Return a random generator that depends on seed, attack and image alone, not on batch, order or machine."""
+    """Return a random generator that depends only on seed, attack and image, not on batch, order or machine."""
     content = image.detach().cpu().double().contiguous().numpy().tobytes()
     digest = hashlib.sha256(f"{seed}/{attack}/{tuple(image.shape)}/".encode() + content).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-#: Losses that make sense with a target; a mask of the pixels still correct makes none.
+#: Losses that make sense with a target; those that mask the pixels already broken do not.
 TARGETED = ("ce", "js", "tsallis")
 
 
 @dataclass(frozen=True)
 class AttackSpec:
-    """Describe an attack completely, without the model and the images that it is for.
+    """Describe an attack completely, apart from the model and the images.
 
     Attributes:
         attack: A key of `OPTIMISERS`.
         loss: A key of `LOSSES`.
-        eps: The radius in [0, 1] pixel units: of each value, or, for the attacks that end in `-l2`, of the root mean
-            square over all values.
+        eps: The radius, for pixel values in [0, 1]. It bounds the change of each value or, for the attacks whose names
+            end in `-l2`, the root mean square of the change over all values.
         steps: The number of steps of a run, at least 1.
-        seed: Of the random start.
-        target: A class, or labels (B, H, W), to be predicted instead; None for anything but the right class.
+        seed: The seed of the random start.
+        target: A class, or labels (B, H, W), to be predicted instead; None for any wrong class.
         aimed: (H, W) or (B, H, W) bool, the only pixels to break; None for all.
         changeable: (H, W) or (B, H, W) bool, the only pixels that may change; None for all.
 
@@ -270,19 +271,19 @@ class AttackSpec:
 
 
 def mask_for(labels: Tensor, name: str, mask: Tensor | None) -> Tensor | None:
-    """Return the mask as (B, H, W) beside the labels; raises InputError for one that does not fit them."""
+    """Return a mask as (B, H, W), like the labels; raises InputError if it does not fit them."""
     if mask is None:
         return None
     if mask.dtype != torch.bool or mask.shape not in (labels.shape, labels.shape[1:]):
         raise InputError(
             f"{name} must be bool (B, H, W) = {tuple(labels.shape)}, got {mask.dtype} {tuple(mask.shape)}; "
-            "one mask (H, W) holds for all images"
+            "one mask (H, W) applies to all images"
         )
     return mask.to(labels.device).expand_as(labels)
 
 
 def target_for(labels: Tensor, target: int | Tensor | None) -> Tensor | None:
-    """Return the target as labels (B, H, W), void where they are; raises InputError for one that does not fit."""
+    """Return the target as labels (B, H, W), void where the labels are; raises InputError if it does not fit."""
     if target is None:
         return None
     if not isinstance(target, Tensor):
@@ -309,7 +310,7 @@ def start_for(images: Tensor, start: Tensor | None) -> Tensor | None:
 
 
 class Judge(Protocol):
-    """Measure what an attacker minimises, if it is not the pixel accuracy; one row per image of the batch."""
+    """Measure what an attacker minimises in place of the pixel accuracy; one row per image of the batch."""
 
     def __call__(self, predictions: Tensor, labels: Tensor) -> Tensor:
         """Map predictions and labels, (B, H, W) each, to (B,) values of at least 0."""
@@ -320,7 +321,7 @@ class Judge(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """Hold an attack and what it is applied to, with everything checked; `of` makes one."""
+    """Store a checked attack and what it is applied to; `of` builds one."""
 
     spec: AttackSpec
     model: nn.Module
@@ -330,8 +331,8 @@ class Task:
     changeable: Tensor | None  # (B, H, W) bool
     class_weights: Tensor | None
     start: Tensor | None = None  # (B, 3, H, W), where the search begins; None for a draw or the images
-    restart: int = 0  # which run of the spec's steps this is
-    judge: Judge | None = None  # what the attacker wants at 0, if it is not the accuracy
+    restart: int = 0  # the number of this run, if there are several
+    judge: Judge | None = None  # what the attacker minimises, if not the accuracy
 
     @classmethod
     def of(
@@ -356,7 +357,7 @@ class Task:
     def of_checked(
         cls, spec: AttackSpec, model: nn.Module, images: Tensor, labels: Tensor, class_weights: Tensor | None
     ) -> Task:
-        """Build a task of checked images; what was made in `torch.inference_mode` takes part as a copy."""
+        """Build a task from checked images; tensors that were made in `torch.inference_mode` are copied."""
         images, labels = (part.clone() if part.is_inference() else part for part in (images, labels))
         changeable = mask_for(labels, "changeable", spec.changeable)
         aimed = mask_for(labels, "aimed", spec.aimed)
@@ -392,18 +393,18 @@ class Task:
 
 
 class Probe(NamedTuple):
-    """Hold the model's response at a batch of points."""
+    """Store the model's response at a batch of points."""
 
     gradient: Tensor | None  # (B, 3, H, W) of the loss to raise
     loss: Tensor  # (B,) tracked loss, mean over the aimed pixels
     accuracy: Tensor  # (B,)
-    survives: Tensor  # (B,) what the attacker wants at 0: accuracy, share of pixels not at the target, or the judge's
+    survives: Tensor  # (B,) what the attacker minimises: accuracy, share of pixels not at the target, or the judge's
     predictions: Tensor  # (B, H, W)
     trouble: Tensor | None = None  # (B, 3) bool, in the order of `TROUBLES`
 
 
 def share_equal(predictions: Tensor, labels: Tensor) -> Tensor:
-    """Compute the share of the labels that are predicted, void left out.
+    """Compute the share of the labels that are predicted correctly, without void pixels.
 
     Args:
         predictions: (B, H, W) int64.
@@ -443,7 +444,7 @@ def evaluate_point(task: Task, x: Tensor, progress: float, with_gradient: bool =
 
 
 def gradient_of(total: Tensor, point: Tensor) -> Tensor:
-    """Differentiate; raises InputError if the graph does not lead to the point."""
+    """Compute the gradient at a point; raises InputError if the graph does not reach it."""
     try:
         (gradient,) = torch.autograd.grad(total, point)
     except RuntimeError as error:
@@ -456,22 +457,22 @@ def gradient_of(total: Tensor, point: Tensor) -> Tensor:
     return gradient
 
 
-#: What makes an attack stand still, so that a model looks robust; a column of `AttackResult.trouble` each.
+#: What can stall an attack, so that a model looks robust; one column of `AttackResult.trouble` each.
 TROUBLES = (
     "the gradient held NaN or infinity",
     "the gradient was 0 around most pixels still to break",
     "the loss that the step size follows overflowed",
 )
 CELL = 8  # pixels; a model that samples the picture sparsely has gradients of 0 between its samples
-FEW = 0.05  # of the pixels; where fewer are left, what their gradient is makes no figure wrong
+FEW = 0.05  # of the pixels; if fewer are left to break, their gradients hardly change a figure
 
 
 def trouble_of(task: Task, gradient: Tensor, loss: Tensor, predictions: Tensor) -> Tensor:
-    """Return, for each image, which `TROUBLES` a step is in; (B, 3) bool."""
+    """Return which `TROUBLES` occur in a step, for each image; (B, 3) bool."""
     is_left = (task.goal != VOID) & ((predictions == task.goal) if task.target is None else predictions != task.goal)
-    if task.class_weights is not None:  # what weighs nothing needs no gradient
+    if task.class_weights is not None:  # pixels of weight 0 need no gradient
         weights = task.class_weights.to(task.goal.device)
-        weights = weights if weights.ndim == 1 else weights[0]  # what it is worth that a pixel leaves its class
+        weights = weights if weights.ndim == 1 else weights[0]  # the gain if a pixel leaves its class
         is_left &= weights[task.goal.clamp_min(0)] > 0
     size = gradient.abs().amax(1, keepdim=True)
     cells = [F.max_pool2d(part, CELL, ceil_mode=True)[:, 0] > 0 for part in (size, is_left[:, None].to(size))]
@@ -493,7 +494,7 @@ class Query(NamedTuple):
 
 
 class Feedback(NamedTuple):
-    """Hold the model's response at that point."""
+    """Store the model's response at that point."""
 
     gradient: Tensor  # (3, H, W), of the loss to raise
     loss: float  # the tracked loss, which a step size may follow
@@ -504,11 +505,11 @@ Optimiser = Generator[Query, Feedback, Tensor]
 Direction = Callable[[Tensor], Tensor]  # gradient -> a step of norm 1 along it
 Start = Callable[[float], Tensor]  # radius -> a point (3, H, W) within it
 Project = Callable[[Tensor, float], Tensor]  # (point, radius) -> the closest point within it
-OptimiserOf = Callable[[Start, Project, float, int], Optimiser]  # (start, project, eps, steps) -> about one image
+OptimiserOf = Callable[[Start, Project, float, int], Optimiser]  # (start, project, eps, steps) -> for one image
 
 
 class StepSizeSchedule:
-    """Schedule when APGD reconsiders its step size: after 22 % of the run, then after ever shorter spans."""
+    """Decide when APGD reconsiders its step size: after 22 % of the run, then after shorter and shorter spans."""
 
     def __init__(self, steps: int) -> None:
         self.span = max(int(0.22 * steps), 1)
@@ -538,7 +539,7 @@ def apgd_run(
     """Run APGD within one radius and return the point where the fewest pixels survive.
 
     Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks"
-    (ICML 2020), Algorithm 1. made: steps of the run before these.
+    (ICML 2020), Algorithm 1. made: number of steps that the run has made before.
     """
     x = x_before = best = lowest = start
     gradient, loss, survives = yield Query(x, radius, made, 0)
@@ -616,7 +617,7 @@ def annealed_pgd_run(start: Start, project: Project, eps: float, steps: int, rea
 
     This attack is robviz's own, for models on which APGD stalls. The radius falls linearly from `reach` eps to eps over
     the first 60 % of the steps, the step size by a cosine from the radius to 2 % of it. It ignores loss and accuracy,
-    so nothing makes it settle early.
+    so it never settles early.
     """
     x, step_size = start(reach * eps), 0.0
     x_before = x
@@ -650,7 +651,7 @@ def norm_of(attack: str) -> Norm:
 
 @dataclass
 class Best:
-    """Hold the best candidates of one image so far, and the values of every step."""
+    """Store the best candidates of one image so far, and the values of every step."""
 
     is_done: bool
     is_provisional: bool = True  # no iterate has been within the budget yet, and no start was given
@@ -706,14 +707,14 @@ def collect(best: list[Best], step: int, is_targeted: bool) -> AttackResult:
 
 
 class Box(NamedTuple):
-    """Show an optimiser what it may know of the task: where its image lies, and how to stay around it."""
+    """Give an optimiser what it may know of the task: its image, and how to stay within a radius around it."""
 
     task: Task
     row: int
     random_start: bool
 
     def start(self, radius: float) -> Tensor:
-        """Return the start that was given, within the radius; or the image, or a draw that depends on it alone."""
+        """Return the given start within the radius; else the image, or a random point that depends only on it."""
         image = self.task.images[self.row]
         if self.task.start is not None:
             return self.project(self.task.start[self.row], radius)
@@ -762,7 +763,7 @@ class Runs:
         for row, answer in zip(list(self.asks), answers):
             del self.asks[row]
             if not self.best[row].is_done:
-                with suppress(StopIteration):  # the optimiser is through
+                with suppress(StopIteration):  # the optimiser has finished
                     self.asks[row] = self.optimisers[row].send(Feedback(*answer))
 
 
@@ -771,7 +772,7 @@ PROJECTION_PROBES = 20
 
 
 def consider_within(best: list[Best], task: Task, x: Tensor, found: Probe, radius: float, step: int) -> None:
-    """Offer each image its point, if it lies within the budget, or at intervals the projection of its point."""
+    """Offer each image its point if that lies within the budget, or else, at intervals, the projection of its point."""
     spec = task.spec
     if radius <= spec.eps:
         for one in best:
@@ -802,7 +803,8 @@ def search(task: Task, best: list[Best], random_start: bool) -> Generator[Attack
 def task_steps(task: Task, random_start: bool = True, restarts: int = 1) -> Generator[AttackResult, None, None]:
     """Yield the steps of `attack_steps` for a checked task, which may have a judge of its own.
 
-    Between two steps the caller's mode holds; within, gradients pass even in `torch.inference_mode`.
+    Between two steps the caller's gradient mode applies; within a step, gradients are computed even in
+    `torch.inference_mode`.
     """
     with closing(steps_of(task, random_start, restarts)) as steps:
         while True:
@@ -845,8 +847,8 @@ def spec_steps(
         images: (B, 3, H, W) float RGB in [0, 1].
         labels: (B, H, W) int64; pixels of `VOID` are never counted.
         class_weights: (K,), for the balanced losses.
-        random_start: Start from a uniform draw around the image, not from the image.
-        restarts: How many runs are made, each from a start of its own; the best of all counts.
+        random_start: Start from a random point around the image instead of the image itself.
+        restarts: The number of runs, each from its own random start; the best one counts.
         start: (B, 3, H, W) float in [0, 1], to begin from instead of a random draw, projected into the radius that the
             attack begins with. The result is never worse than its projection into eps. Excludes restarts.
 
@@ -887,17 +889,17 @@ def attack_steps(  # noqa: PLR0913 - public and documented; `spec_steps` takes t
         model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W); its mode is restored, however the attack ends.
         images: (B, 3, H, W) float RGB in [0, 1].
         labels: (B, H, W) int64; pixels of `VOID` are never counted.
-        eps: The radius, in [0, 1] pixel units: `4 / 255` for four levels, of each value or, for the attacks that end in
-            `-l2`, of the root mean square over all values.
+        eps: The radius, for pixel values in [0, 1]: `4 / 255` is four levels of 8 bits. It bounds the change of each
+            value or, for the attacks whose names end in `-l2`, the root mean square of the change over all values.
         steps: The number of steps of each run.
         loss: A key of `LOSSES`.
         class_weights: (K,), for the balanced losses.
-        random_start: Start from a uniform draw around the image, not from the image.
-        seed: Of the random start, which depends on it, the loss and the image alone.
+        random_start: Start from a random point around the image instead of the image itself.
+        seed: The seed of the random start, which also depends on the loss and the image, and on nothing else.
         target: A class, or labels (B, H, W), to be predicted instead; the loss to it is lowered.
         changeable: (B, H, W) bool, or (H, W) for all images: the only pixels that may change.
         aimed: (B, H, W) bool, or (H, W) for all images: the only pixels to be broken.
-        restarts: How many runs are made, each from a start of its own; the best of all counts.
+        restarts: The number of runs, each from its own random start; the best one counts.
         start: (B, 3, H, W) float in [0, 1], to begin from instead of a random draw, projected into the radius that the
             attack begins with. The result is never worse than its projection into eps. Excludes restarts.
 
@@ -973,7 +975,7 @@ for _attack in OPTIMISERS:
     for _function in (generator_function(attack_steps, _attack), result_function(attack_steps, _attack)):
         globals()[_function.__name__] = _function
         __all__ += [_function.__name__]
-if TYPE_CHECKING:  # the loop makes them; a type checker reads their signature here
+if TYPE_CHECKING:  # created by the loop above; declared here for type checkers
     pgd_steps = apgd_steps = red_eps_apgd_steps = annealed_pgd_steps = generator_function(attack_steps, "pgd")
     pgd_l2_steps = apgd_l2_steps = generator_function(attack_steps, "pgd")
     pgd = apgd = red_eps_apgd = annealed_pgd = pgd_l2 = apgd_l2 = result_function(attack_steps, "pgd")

@@ -1,9 +1,9 @@
-"""Why did it flip? The parts of a picture that the logit of a class over a region comes from.
+"""Why did a pixel change its class? Attribute the mean logit of a class over a region to parts of the picture.
 
 The explained number is the mean logit of the class over the region. Seg-Grad-CAM takes the sum (Vinogradova, Dibrov and
-Myers, AAAI 2020, arXiv:2002.11434); the mean can be compared between regions of different size. A method is a generator
-that yields at the start and after each small piece of its work, and may be closed at any time. To add one, write such a
-generator and add its row to `METHODS`.
+Myers, AAAI 2020, arXiv:2002.11434); the mean can be compared between regions of different sizes. A method is a
+generator that yields at the start and after each small piece of its work, and may be closed at any time. To add one,
+write such a generator and add its row to `METHODS`.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Question:
 
 
 class MapPart(NamedTuple):
-    """Hold what a method has found so far."""
+    """Store what a method has found so far."""
 
     map: Tensor  # (H, W)
     done: int  # images that went through the model, of `total`
@@ -122,10 +122,9 @@ BACKBONES, COARSEST = ("backbone", "encoder"), 16
 def feature_layer(model: nn.Module, image: Tensor) -> nn.Module:
     """Return the backbone's last feature level that is not coarser than 1/16, or its last one if all are.
 
-    The backbone is the first module named backbone or encoder. Its levels are those of its layers that give one tensor
-    (B, C, h, w), without layers inside such layers. At 1/32, the share of a class depends on the whole picture, and
-    maps lie beside the object. image: (1, 3, H, W), used to find the levels. Raises InputError if there is no such
-    layer.
+    The backbone is the first module named backbone or encoder. Its levels are the layers that return one tensor (B, C,
+    h, w), except layers inside such layers. At 1/32, the share of a class depends on the whole picture, and maps miss
+    the object. image: (1, 3, H, W), used to find the levels. Raises InputError if there is no such layer.
     """
     modules = dict(model.named_modules())
     backbone = next((name for name in modules if name.rpartition(".")[2] in BACKBONES), None)
@@ -177,7 +176,7 @@ def grad_cam(question: Question, layer: str | None = None) -> Parts:
         The map before and after the work.
 
     Raises:
-        InputError: If the layer does not exist, gives no features, or takes no part in the logits.
+        InputError: If the layer does not exist, gives no features, or does not contribute to the logits.
     """
     from captum.attr import LayerGradCam
 
@@ -186,7 +185,7 @@ def grad_cam(question: Question, layer: str | None = None) -> Parts:
     try:
         cells = LayerGradCam(question.score, chosen).attribute(question.image)
     except AssertionError as error:
-        raise InputError(f"the layer {layer!r} takes no part in the model's logits; choose another") from error
+        raise InputError(f"the layer {layer!r} does not contribute to the model's logits; choose another") from error
     if not isinstance(cells, Tensor) or cells.ndim != 4:
         raise InputError(f"Grad-CAM needs a layer that gives features (B, C, h, w), {layer!r} does not; choose another")
     # Models pad pictures at the right and the bottom: cells are square, and the last ones may reach beyond.
@@ -248,7 +247,7 @@ GOLDEN = (5**0.5 - 1) / 2  # its multiples modulo 1 are spread evenly, however m
 
 
 def ablated(question: Question, covers: Sequence[Cover]) -> Parts:
-    """Measure what the explained number loses when a part of the image is blurred, averaged over the parts at a pixel.
+    """Measure how much the explained number falls when a part is blurred, averaged over the parts that cover a pixel.
 
     The order of the parts covers the whole image early. Pixels not covered yet are 0.
     """
@@ -269,7 +268,7 @@ def ablated(question: Question, covers: Sequence[Cover]) -> Parts:
 
 
 def occlusion(question: Question, across: int = 6) -> Parts:
-    """Measure what the explained number loses when a square window is blurred (after Zeiler and Fergus, ECCV 2014).
+    """Measure how much the explained number falls when a square window is blurred (Zeiler and Fergus, ECCV 2014).
 
     Args:
         question: What to explain.
@@ -291,7 +290,7 @@ def occlusion(question: Question, across: int = 6) -> Parts:
 
 
 def segments(question: Question, count: int = 64) -> Parts:
-    """Measure what the explained number loses when a superpixel (SLIC) is blurred.
+    """Measure how much the explained number falls when a superpixel (SLIC) is blurred.
 
     Args:
         question: What to explain.
@@ -322,7 +321,7 @@ METHODS: dict[str, Callable[..., Parts]] = {
 
 @dataclass(frozen=True)
 class Attribution:
-    """Show where the mean logit of a class over a region comes from, as far as it is known.
+    """Store how much each pixel contributes to the mean logit of a class over a region, as far as it is known.
 
     Attributes:
         map: (H, W) float32, positive where the picture speaks for the class.
@@ -386,8 +385,8 @@ def attribute_steps(
         target: The class, in 0 .. K - 1.
         method: A key of `METHODS`.
         batch_size: Pictures that go through the model at once, which bounds the memory.
-        seed: Of the noise, where the method has any.
-        **options: Those of the method; its function in `METHODS` explains them.
+        seed: The seed of the noise, if the method uses noise.
+        **options: Options of the method; its function in `METHODS` explains them.
 
     Yields:
         What is known so far.
@@ -425,11 +424,11 @@ def attribute(
         target: The class, in 0 .. K - 1.
         method: A key of `METHODS`.
         batch_size: Pictures that go through the model at once, which bounds the memory.
-        seed: Of the noise, where the method has any.
-        **options: Those of the method; its function in `METHODS` explains them.
+        seed: The seed of the noise, if the method uses noise.
+        **options: Options of the method; its function in `METHODS` explains them.
 
     Returns:
-        Where the number comes from.
+        The attribution.
 
     Raises:
         InputError: For arguments that do not fit together or are out of range.
@@ -506,18 +505,18 @@ def contrast_steps(
         target: The class.
         method: A key of `METHODS`.
         batch_size: Pictures that go through the model at once.
-        seed: Of the noise, the same for both.
-        **options: Those of the method.
+        seed: The seed of the noise, the same for both.
+        **options: Options of the method.
 
     Yields:
-        What is known so far; of the attacked version nothing until the other is done.
+        What is known so far; the attacked version follows when the original is complete.
 
     Raises:
-        ValueError: For pictures of two sizes, and as `attribute_steps`; at the first `next`.
+        ValueError: For pictures of different sizes, and as `attribute_steps`; at the first `next`.
     """
     if clean.shape != attacked.shape:
         raise InputError(
-            f"clean and attacked must be of one size, got {tuple(clean.shape)} and {tuple(attacked.shape)}"
+            f"clean and attacked must have the same size, got {tuple(clean.shape)} and {tuple(attacked.shape)}"
         )
     with closing(attribute_steps(model, clean, region, target, method, batch_size, seed, **options)) as run:
         for before in run:
@@ -548,20 +547,20 @@ def contrast(
         target: The class.
         method: A key of `METHODS`.
         batch_size: Pictures that go through the model at once.
-        seed: Of the noise, the same for both.
-        **options: Those of the method.
+        seed: The seed of the noise, the same for both.
+        **options: Options of the method.
 
     Returns:
         Both attributions, and the scale that they share.
 
     Raises:
-        ValueError: For pictures of two sizes, and as `attribute`.
+        ValueError: For pictures of different sizes, and as `attribute`.
     """
     return last_of(contrast_steps(model, clean, attacked, region, target, method, batch_size, seed, **options))
 
 
 class TopLogits(NamedTuple):
-    """Hold the model's highest logits at one pixel of several images."""
+    """Store the model's highest logits at one pixel of several images."""
 
     classes: np.ndarray  # (n,) int64
     logits: np.ndarray  # (B, n) float32

@@ -1,4 +1,4 @@
-"""How fast robviz is on this machine: `robviz bench`, `robviz bench attacks` and `robviz bench finetune`."""
+"""Measure how fast robviz is on this machine: `robviz bench`, `robviz bench attacks` and `robviz bench finetune`."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 
 def free_port() -> int:
+    """Return a port of this machine that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         result: int = probe.getsockname()[1]
@@ -48,7 +49,7 @@ def free_port() -> int:
 def serving(
     port: int, patience: float = 300, options: Sequence[str] = ()
 ) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
-    """Run the app in a process of its own; yields the process and the seconds until it answered."""
+    """Run the app in a separate process; yields the process and the seconds until it answered."""
     started = time.perf_counter()
     command = [sys.executable, "-m", "robviz.cli", "app", "--port", str(port), *options]
     process = subprocess.Popen(command, env=dict(os.environ))
@@ -68,7 +69,7 @@ def serving(
 
 
 class Timed(NamedTuple):
-    """Hold medians in seconds."""
+    """Store medians in seconds."""
 
     attack: float  # one APGD step
     bare: float  # one forward plus input-gradient pass
@@ -126,7 +127,7 @@ def app_seconds(port: int) -> tuple[float, float, float]:
 
 
 def bench() -> str:
-    """Measure everything and return it as a table with the targets beside."""
+    """Measure everything and return a table of values and targets."""
     attack, bare = step_seconds(load_model("photos-robust"), load_dataset("photos", "val")[0].image[None], 40)
     ready, first, whole = app_seconds(free_port())
     rows = [
@@ -147,12 +148,12 @@ class Load(NamedTuple):
     after: float  # after all of them, one after the other from one visitor
     files_warm: int
     files_after: int
-    waits: list[float]  # seconds of visitors who came at the same moment, each for one attack
+    waits: list[float]  # seconds of the visitors who came at the same moment, with one attack each
     errors: list[str]
 
 
 def load(visitors: int = 20, attacks: int = 50, steps: int = 5, warm: int = 10) -> Load:
-    """Attack on a server of our own, alone and again and again, then from many visitors at the same moment."""
+    """Measure a server under load: attacks from one visitor, one after the other, then from many at the same moment."""
     import psutil
     from gradio_client import Client
 
@@ -180,6 +181,7 @@ def load(visitors: int = 20, attacks: int = 50, steps: int = 5, warm: int = 10) 
 
 
 def attack_once(client: Client, steps: int, seed: int) -> None:
+    """Attack the photograph `chelsea` through the app, and wait for the result."""
     client.predict("chelsea", None, "photos-clean", 4, "mask-ce", steps, seed, api_name="/attack")
 
 
@@ -227,7 +229,7 @@ def bench_load() -> str:
 
 
 def as_table(rows: list[tuple[str, str, str]]) -> str:
-    """Name, value and target of each row, under a line about the machine."""
+    """Format rows of name, value and target under a line about the machine."""
     lines = [f"{name:52}{value:>10}   {target}".rstrip() for name, value, target in rows]
     return "\n".join([f"torch {torch.__version__}, {torch.get_num_threads()} threads", *lines])
 
@@ -272,8 +274,8 @@ def bench_attacks() -> str:
 def training_seconds(recipe: Recipe, iterations: int) -> list[tuple[dict[str, float], float]]:
     """Time the parts of each training iteration, and the whole from one yield to the next.
 
-    The first two iterations are left out. The whole includes what belongs to no part: the average, the records, the
-    progress.
+    The first two iterations do not count. The whole includes work that belongs to no part: the average, the records,
+    the progress.
     """
     recipe = replace(recipe, iterations=iterations)
     training, images = Training(initial_model(recipe, 9), recipe, 9), training_images(recipe)
@@ -312,7 +314,7 @@ def bench_course() -> str:
     return as_table(rows)
 
 
-#: What `robviz bench` takes.
+#: The names that `robviz bench` accepts.
 BENCHES = {
     "app": bench,
     "load": bench_load,

@@ -1,11 +1,12 @@
-"""Aim at the mIoU of a whole set, one block of its images after the other. Ours, not the paper's (`docs/strength.md`).
+"""Attack the mIoU of a whole set, one block of images after the other: robviz's own method (`docs/strength.md`).
 
 The mIoU of a set is the mean over classes of I_c / U_c, both summed over all images. To first order, a pixel labelled y
 that is predicted as j instead takes 1 / U_y from the IoU of its own class, and I_j / U_j^2 from that of the class it
-enters, whose union it swells. So `expected-miou` is raised with the worths of the set as it stands, the images of a
-block by the state after the block before, and each image keeps the point that leaves the set the lowest mIoU.
+enters, whose union it enlarges. `expected-miou` therefore weights pixels by the current state of the set: the images of
+a block by the state after the previous block. Each image keeps the point that leaves the set with the lowest mIoU.
 
-A class that no label of the set holds has no worth, and takes no part in this mean: making up classes is no success.
+A class that does not occur in the labels of the set has weight 0 and does not count in this mean: predicting classes
+that are not there is no success.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from robviz.metrics import counts
 
 
 def blocks_of(count: int, blocks: int) -> list[list[int]]:
-    """Deal the image numbers 0 .. count - 1 out in turn, into at most this many blocks; none is empty."""
+    """Distribute the image numbers 0 .. count - 1 in turn over at most this many blocks; none is empty."""
     return [list(range(first, count, blocks)) for first in range(min(blocks, count))]
 
 
@@ -40,12 +41,12 @@ def labelled_miou(intersection: Tensor, union: Tensor, is_labelled: Tensor) -> T
 
 @dataclass(frozen=True)
 class SetState:
-    """Hold the counts of a set of images, with one prediction per image.
+    """Store the counts of a set of images, with one prediction per image.
 
     Attributes:
         intersection: (N, K) int64.
         union: (N, K) int64.
-        is_labelled: (K,) bool, the classes that a label of the set holds.
+        is_labelled: (K,) bool, the classes that occur in the labels of the set.
     """
 
     intersection: Tensor
@@ -58,7 +59,7 @@ class SetState:
         return labelled_miou(self.intersection.sum(0), self.union.sum(0), self.is_labelled).item()
 
     def worths(self) -> Tensor:
-        """Return (2, K) float32: how much of the mIoU a pixel takes that leaves each class, and one that enters it.
+        """Return (2, K) float32: how much the mIoU falls if a pixel leaves each class, and if one enters it.
 
         They are 1 / U_j and I_j / U_j^2, 0 for classes without a label, scaled to a largest value of 1.
         """
@@ -75,7 +76,7 @@ class SetState:
         return changed if changed.miou <= self.miou else self
 
     def judge(self, indices: list[int], device: torch.device) -> LeftOfSet:
-        """Return a judge of other predictions of these images, each by itself, by the mIoU that the set would have."""
+        """Return a judge that rates other predictions of each of these images by the mIoU that the set would have."""
         others = [part.sum(0) - part[indices] for part in (self.intersection, self.union)]
         return LeftOfSet(others[0].to(device), others[1].to(device), self.is_labelled.to(device))
 

@@ -1,4 +1,4 @@
-"""Is this number believable? Signs that an attack seemed weak for another reason than a robust model."""
+"""Is this number believable? Look for signs that an attack was weak for another reason than the model's robustness."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def require_within(attacked: Tensor, images: Tensor, eps: float, norm: Norm = LI
 
 
 class Case(NamedTuple):
-    """Hold what a check examines."""
+    """Store what a check examines."""
 
     model: nn.Module
     images: Tensor  # (B, 3, H, W)
@@ -80,7 +80,7 @@ BESIDE = 1e-2
 
 
 def relative_change(first: Tensor, second: Tensor) -> float:
-    """Return the largest change between two passes' logits, relative to the largest logit, or to 1 if that is more."""
+    """Return the largest change between two passes' logits, relative to the largest logit if that is above 1."""
     return (first - second).abs().max().item() / max(1.0, first.abs().max().item())
 
 
@@ -94,7 +94,7 @@ def random_outputs(case: Case) -> str | None:
 
 
 def batch_dependence(case: Case) -> str | None:
-    """Report a model whose answer to a picture depends on the others in the batch, as with statistics of the batch."""
+    """Report a model whose output for a picture depends on the others in the batch, as with batch statistics."""
     beside = torch.cat([case.images[:1], 1 - case.images[:1]])
     alone, together = checked_logits(case.model, case.images[:1]), checked_logits(case.model, beside)[:1]
     change = relative_change(alone, together)
@@ -129,12 +129,12 @@ def vanishing_gradient(case: Case) -> str | None:
     return f"{100 * share:.0f} % of the input gradient is exactly 0; is it masked?" if share > 0.1 else None
 
 
-#: A radius with which any model must break, and the share of right pixels from which on one that does not is suspect.
+#: A radius at which any model must break, and the share of correct pixels above which a model is suspicious.
 HUGE, UNBROKEN = 0.5, 0.5
 
 
 def with_noise(images: Tensor, eps: float, seed: int, draw: int) -> Tensor:
-    """Add random signs times eps to images (B, 3, H, W), as each image, seed and draw has them."""
+    """Add random signs times eps to images (B, 3, H, W); they depend on the image, the seed and the draw."""
     signs = [torch.rand(x.shape, generator=image_generator(seed, f"noise {draw}", x)) < 0.5 for x in images]
     return (images + eps * (2.0 * torch.stack(signs) - 1).to(images)).clamp(0, 1)
 
@@ -212,7 +212,7 @@ def check(
         eps: The radius, in [0, 1].
         steps: Steps of each APGD run on mask-ce (three times as many at the huge radius), and queries of the black-box
             attack.
-        seed: Of all random draws.
+        seed: The seed of all random draws.
 
     Returns:
         A sentence for each suspicious check, by its name. Each is also given as a warning.
@@ -232,7 +232,7 @@ def check(
 
 
 def require_answer(model: nn.Module, image: Tensor, num_classes: int) -> Tensor:
-    """Ask a model about one picture, and say now what would fail, or mislead, in an attack.
+    """Run a model on one picture and report what would make an attack fail or mislead.
 
     Args:
         model: The model, on the image's device.
@@ -243,8 +243,8 @@ def require_answer(model: nn.Module, image: Tensor, num_classes: int) -> Tensor:
         The logits (1, K, H, W), without their graph.
 
     Raises:
-        InputError: The model fails, answers something else than logits of the classes, or passes no gradient. The
-            message names the argument of `robviz.models.adapt` that helps.
+        InputError: If the model fails, returns anything but logits of the classes, or passes no gradient. The message
+            names the argument of `robviz.models.adapt` that helps.
     """
     require_normal(model)
     with frozen(model), torch.inference_mode(False), torch.enable_grad():
@@ -258,7 +258,7 @@ def require_answer(model: nn.Module, image: Tensor, num_classes: int) -> Tensor:
             advice = (
                 "it changes the picture in place; expected a copy, such as x = x - mean"
                 if "in-place" in said
-                else f"expected pictures of any size to be taken: {ADAPT}, multiple_of=32) pads them"
+                else f"it should accept pictures of any size: {ADAPT}, multiple_of=32) pads them"
             )
             raise InputError(
                 f"the model failed on a picture of {image.shape[2]} x {image.shape[3]}: {type(error).__name__}: "
@@ -279,16 +279,16 @@ def require_answer(model: nn.Module, image: Tensor, num_classes: int) -> Tensor:
     return logits.detach()
 
 
-#: What a look before an evaluation may cost, in shares of the evaluation's own passes.
+#: The passes that `look` may take, as a share of those of the evaluation.
 SHARE = 0.03
-#: The fewest and the most steps of an attack of huge radius in it, and the pictures with noise.
+#: The fewest and the most steps of its attack with a huge radius, and the number of its pictures with noise.
 FEWEST_STEPS, MOST_STEPS, DRAWS = 6, 20, 3
 
 
 def look(
     model: nn.Module, images: Tensor, labels: Tensor, eps: float, num_classes: int, passes: float
 ) -> dict[str, float]:
-    """Measure what is cheap to know before an evaluation: can the model be attacked, and does it answer alike twice?
+    """Make the cheap checks before an evaluation: can the model be attacked, and does it answer the same twice?
 
     Args:
         model: The model, on the images' device.
@@ -299,7 +299,7 @@ def look(
         passes: How many passes through the model it may take; two are always made.
 
     Returns:
-        `change`, by how much the logits of two passes differ, in shares of the largest; where `passes` allow it,
+        `change`, by how much the logits of two passes differ, relative to the largest; where `passes` allow it,
         `noise`, the pixel accuracy under signs of noise, and `huge`, that under an attack of radius 128/255.
 
     Raises:

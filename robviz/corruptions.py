@@ -1,8 +1,8 @@
-"""Common corruptions of the same size as an attack: how much worse is an enemy than bad luck?
+"""Common corruptions of the same size as an attack: how much worse is an attacker than bad luck?
 
-Each corruption is applied at full strength, and as much of it is kept as fits into eps: like the attack, no value
-changes by more. After Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
-Perturbations" (ICLR 2019), whose corruptions know no such bound.
+Each corruption is applied at full strength, and its changes are clipped to eps, so that no value changes by more than
+under the attack. After Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
+Perturbations" (ICLR 2019), whose corruptions have no such bound.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Corruption = Callable[[Tensor, float, torch.Generator], Tensor]
 
 
 def signs(image: Tensor, eps: float, generator: torch.Generator) -> Tensor:
-    """Add eps or subtract it, by a coin for each value: the largest noise there is."""
+    """Add or subtract eps at random for each value: the largest possible noise."""
     coins = torch.rand(image.shape, generator=generator) < 0.5
     return image + eps * (2 * coins - 1).to(image)
 
@@ -60,7 +60,7 @@ def contrast(image: Tensor, eps: float, generator: torch.Generator) -> Tensor:
 
 
 def fog(image: Tensor, eps: float, generator: torch.Generator) -> Tensor:
-    """Lay a white veil of random thickness over the picture, thin here and thick there."""
+    """Add white fog whose thickness varies at random over the picture."""
     coarse = torch.rand(1, 1, 4, 4, generator=generator)
     veil = 0.5 * F.interpolate(coarse, image.shape[1:], mode="bicubic", align_corners=True)[0].clamp(0, 1).to(image)
     return image * (1 - veil) + veil
@@ -84,7 +84,7 @@ def corrupted(name: str, images: Tensor, eps: float, seed: int = 0) -> Tensor:
         name: A key of `CORRUPTIONS`.
         images: (B, 3, H, W) in [0, 1], each corrupted by itself.
         eps: The largest change of a value, in [0, 1].
-        seed: Of the random corruptions; every image of a batch gets the same draw.
+        seed: The seed of the random corruptions; every image of a batch gets the same draw.
 
     Returns:
         (B, 3, H, W) in [0, 1], within eps of the images.

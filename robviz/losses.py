@@ -61,7 +61,7 @@ def jensen_shannon(logits: Tensor, labels: Tensor, class_weights: Tensor | None,
     """Compute the Jensen-Shannon divergence of p and the one-hot label, in [0, log 2] (section 3.4, appendix A).
 
     Its gradient vanishes both for p_y -> 0 and for p_y -> 1, so no mask is needed. It is computed from p_y alone, which
-    keeps value and gradient finite however far the logits lie apart.
+    keeps value and gradient finite whatever the gap between logits.
     """
     log_p = label_log_probability(logits, labels)
     p = log_p.exp()
@@ -108,14 +108,14 @@ def tsallis(logits: Tensor, labels: Tensor, class_weights: Tensor | None, progre
     """Compute the Tsallis cross-entropy (1 - p_y^(1 - q)) / (1 - q), where q rises linearly from -2 to 1 over the run.
 
     TsallisPGD (IJCNN 2026). Relative to the plain cross-entropy, which is its limit at q = 1, the gradient of a pixel
-    is scaled by p_y^(1 - q): confident pixels come first, and all pixels count alike in the end.
+    is scaled by p_y^(1 - q): confident pixels come first, and in the end all pixels count equally.
     """
     power = 3 * (1 - progress)  # 1 - q
     log_p = label_log_probability(logits, labels)
     return -torch.expm1(power * log_p) / power if power > 1e-6 else -log_p
 
 
-#: The temperature that the expected scores end at: there a softmax is nearly the decision itself.
+#: The final temperature of the expected scores, at which a softmax is nearly the decision itself.
 SHARPEST = 0.1
 
 
@@ -146,7 +146,8 @@ def expected_error(
     """Compute 1 - p_y at a falling temperature: the expected share of wrong pixels, in [0, 1].
 
     This loss is robviz's own (`docs/strength.md`): `expected_score` with every error worth 1. It is soft at first, so
-    that pixels far from the decision pull as well, and sharp in the end, when it is nearly the error that is counted.
+    that pixels far from the decision boundary contribute as well, and sharp in the end, when it is nearly the counted
+    error.
     """
     p_label = (logits / temperature(softest, progress)).softmax(1).gather(1, labels.clamp_min(0)[:, None]).squeeze(1)
     return 1 - p_label
@@ -155,12 +156,12 @@ def expected_error(
 def expected_miou(
     logits: Tensor, labels: Tensor, class_weights: Tensor | None, progress: float, softest: float = 1.0
 ) -> Tensor:
-    """Compute `expected_score` at a falling temperature, with the share of the mIoU that an error takes.
+    """Compute `expected_score` at a falling temperature, with the share of the mIoU that an error costs.
 
-    This loss is robviz's own (`docs/strength.md`). A pixel that leaves class y for class j takes from both.
-    class_weights: (K,), w_j = 1 / N_j, for both, which is right to first order while nothing is broken; or (2, K), the
-    worths of leaving and of entering a class in the present state of a set (`robviz.blockwise`). Raises InputError
-    without class weights.
+    This loss is robviz's own (`docs/strength.md`). A pixel that moves from class y to class j lowers the IoU of both.
+    class_weights: (K,), w_j = 1 / N_j, for both, which is correct to first order before any pixel breaks; or (2, K),
+    the gains from leaving and from entering a class in the current state of a set (`robviz.blockwise`). Raises
+    InputError without class weights.
     """
     if class_weights is None:
         raise InputError("expected-miou needs class_weights (K,), got None; a dataset has them as .class_weights")
@@ -197,11 +198,11 @@ DESCRIPTIONS = {
     "expected-miou": "The expected mIoU of the picture; its temperature falls from 1 to 0.1.",
     "expected-miou-soft": "The same from a temperature of 3, which reaches pixels farther from the border.",
 }
-#: The losses that take, for one row of class weights, two rows of worths as well: of leaving and of entering a class.
+#: The losses that also accept two rows in place of class weights: the gains from leaving and from entering a class.
 SCORES = ("expected-miou", "expected-miou-soft")
-#: The losses that weigh classes by the weights of a dataset.
+#: The losses that weight classes by the weights of a dataset.
 BALANCED = ("mask-ce-bal", *SCORES)
-#: Losses whose step size in APGD follows another loss than the plain cross-entropy (appendix B.1): their unmasked form.
+#: Losses whose step size in APGD follows their unmasked form instead of the plain cross-entropy (appendix B.1).
 TRACKED: dict[str, Loss] = {"mask-spherical": spherical}
 
 

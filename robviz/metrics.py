@@ -29,7 +29,7 @@ __all__ = [
 
 
 class Counts(NamedTuple):
-    """Hold the pixel counts of each image, int64; sum them over images before taking a ratio."""
+    """Store the pixel counts of each image, int64; sum them over images before taking a ratio."""
 
     intersection: Tensor  # (B, K): predicted and labelled as the class
     union: Tensor  # (B, K): predicted or labelled as the class
@@ -38,7 +38,7 @@ class Counts(NamedTuple):
 
 
 def counts(predictions: Tensor, labels: Tensor, num_classes: int) -> Counts:
-    """Count the pixels of each image that accuracy and IoU are made of; void pixels do not count.
+    """Count the pixels of each image from which accuracy and IoU are computed; void pixels do not count.
 
     Args:
         predictions: (B, H, W) int64 in 0 .. K - 1.
@@ -79,11 +79,12 @@ def accuracy_per_image(correct: Tensor, valid: Tensor) -> Tensor:
     """Compute the pixel accuracy of each image from its counts.
 
     Args:
-        correct: (...) pixels that are right. Counts in float64 give float64, int64 gives float32.
+        correct: (...) pixels that are predicted correctly. Counts in float64 give float64, int64 gives float32.
         valid: (...) pixels that are not void.
 
     Returns:
-        (...) the ratios in [0, 1]; 1 for an image with void alone, which `worst_case_accuracy` leaves out of its mean.
+        (...) the ratios in [0, 1]; 1 for an image of void pixels only, which `worst_case_accuracy` leaves out of its
+        mean.
     """
     return torch.where(valid > 0, correct / valid.clamp_min(1), 1.0)
 
@@ -145,7 +146,7 @@ def balanced_accuracy(intersection: Tensor, labelled: Tensor) -> float:
     return (intersection[occurs].double() / labelled[occurs]).mean().item() if occurs.any() else float("nan")
 
 
-#: Objects with less than the first share of the image's pixels are small, from the second on they are large.
+#: Objects below the first share of the image's pixels are small; from the second share on they are large.
 SIZE_EDGES = (0.01, 0.1)
 SIZE_NAMES = ("small", "medium", "large")
 
@@ -183,7 +184,7 @@ def size_counts(predictions: Tensor, labels: Tensor, num_classes: int) -> tuple[
 
 
 class WorstAccuracy(NamedTuple):
-    """Hold the pixel accuracy of every image under its worst attack."""
+    """Store the pixel accuracy of every image under its worst attack."""
 
     pooled: float  # over all pixels of all images
     mean: float  # of the images' accuracies: the paper's number
@@ -198,8 +199,8 @@ def worst_case_accuracy(correct: Tensor, valid: Tensor) -> WorstAccuracy:
         valid: (N,) int64, pixels that are not void.
 
     Returns:
-        Accuracies in [0, 1] and the chosen attacks. Among equal attacks the first is chosen. Images without a valid
-            pixel do not count in the mean.
+        Accuracies in [0, 1] and the chosen attacks. Among equally strong attacks, the first is chosen. Images without a
+            valid pixel do not count in the mean.
 
     Raises:
         InputError: For shapes that do not fit together.
@@ -216,7 +217,7 @@ def worst_case_accuracy(correct: Tensor, valid: Tensor) -> WorstAccuracy:
 
 
 class WorstCase(NamedTuple):
-    """Hold the choice of one attack per image that gives the lowest mIoU found for the whole set."""
+    """Store the choice of one attack per image that gives the lowest mIoU found for the whole set."""
 
     miou: float
     choice: Tensor  # (N,) the attack of each image
@@ -241,7 +242,7 @@ def mean_iou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
 
 
 def worst_case_miou(intersection: Tensor, union: Tensor, seed: int = 0) -> WorstCase:
-    """Search the lowest mIoU that one attack per image can reach (section 3.6).
+    """Search for the lowest mIoU that one attack per image can reach (section 3.6).
 
     The choice for one image changes the ratio of every class, so the exact minimum is a combinatorial problem. The
     greedy search visits the images in random order, gives each the attack that makes the total lowest, and repeats
@@ -251,7 +252,7 @@ def worst_case_miou(intersection: Tensor, union: Tensor, seed: int = 0) -> Worst
     Args:
         intersection: (A, N, C) int64, counts of N images under A attacks.
         union: (A, N, C) int64.
-        seed: Of the random orders and starting points.
+        seed: The seed of the random orders and starting points.
 
     Returns:
         The mIoU in [0, 1] and the chosen attacks.

@@ -1,6 +1,6 @@
-"""Minimal perturbations: the smallest L-infinity radius at which nearly every pixel flips.
+"""Minimal perturbations: find the smallest L-infinity radius at which nearly every pixel changes its class.
 
-The attacks of `robviz.attacks` break as many pixels as they can within a radius. This one turns the question round,
+The attacks of `robviz.attacks` break as many pixels as they can within a radius. This one asks the opposite question,
 as in the paper's Figure 6: which radius breaks 99 % of them? `alma_prox_steps` yields a `MinimalResult` at the start
 and after every step, each complete and valid; `alma_prox` runs it to the end.
 """
@@ -22,14 +22,14 @@ __all__ = ["AlmaProxSettings", "MinimalResult", "alma_prox", "alma_prox_steps"]
 
 @dataclass(frozen=True)
 class MinimalResult:
-    """Hold the smallest perturbations found so far.
+    """Store the smallest perturbations found so far.
 
     Attributes:
         images: (B, 3, H, W) in [0, 1], those of the smallest radius or, where none flips enough pixels yet, those that
             flip most.
         radius: (B,) float, the L-infinity distance of `images` from the originals; infinite where too few pixels are
             flipped.
-        flipped: (B,) share of the aimed pixels that are not predicted as labelled on `images`, void left out.
+        flipped: (B,) share of the aimed pixels that are not predicted as labelled on `images`, without void pixels.
         predictions: (B, H, W) int64, the model's predictions on `images`.
         step: The number of steps made.
     """
@@ -43,25 +43,25 @@ class MinimalResult:
 
 @dataclass(frozen=True)
 class AlmaProxSettings:
-    """Hold the parameters of ALMA prox, by the paper's symbols, with its authors' defaults for L-infinity."""
+    """Store the parameters of ALMA prox, by the paper's symbols, with its authors' defaults for L-infinity."""
 
     step_size: float = 1e-3  # lambda, in pixel units
     last_step_size: float = 0.1  # share of it that is left at the end
     penalty: float = 0.01  # rho at the start
     penalty_growth: float = 2.0  # gamma
-    check_every: int = 10  # M, steps between two looks at whether a pixel's constraint improves
+    check_every: int = 10  # M, steps between two checks whether a pixel's constraint improves
     enough_progress: float = 0.95  # tau
     smoothing: float = 0.8  # alpha, of the multipliers and of the squared gradients
     least_scale: float = 0.1  # w_min
     scale_rate: float = 0.02
-    tolerance: float = 1e-4  # by how much another class must win: a tie is no flip
+    tolerance: float = 1e-4  # by how much another class must win: a tie is not a flip
 
 
 def margin_ratio(logits: Tensor, labels: Tensor, tolerance: float) -> Tensor:
-    """Measure how far the label's logit leads the best other, relative to the gap from first to third.
+    """Measure how far the label's logit exceeds the best other, relative to the gap between first and third.
 
     Returns (B, H, W), at most 0 where the pixel is flipped. logits: (B, K, H, W). labels: (B, H, W), none void. With
-    two classes there is no third, and the lead is not scaled.
+    two classes there is no third, and the margin is not scaled.
     """
     others = logits.scatter(1, labels[:, None], -torch.inf)
     lead = logits.gather(1, labels[:, None]).squeeze(1) - others.amax(1) + tolerance
@@ -72,10 +72,10 @@ def margin_ratio(logits: Tensor, labels: Tensor, tolerance: float) -> Tensor:
 
 
 def penalty_slope(constraints: Tensor, penalty: Tensor, multipliers: Tensor) -> Tensor:
-    """Weigh each constraint: by how much the penalty-Lagrangian function P2 grows with it.
+    """Compute the weight of each constraint: by how much the penalty-Lagrangian function P2 grows with it.
 
-    Above 0, P2 is m c + m p c^2 + p^2 c^3 / 6. As in the authors' code, the first term counts as m c here, where its
-    slope would be m: pixels close to the boundary push less. With m, 99 % flip sooner, but at much larger radii.
+    Above 0, P2 is m c + m p c^2 + p^2 c^3 / 6. As in the authors' code, the first term contributes m c instead of its
+    slope m, so pixels close to the boundary have less influence. With m, 99 % flip sooner, but at much larger radii.
     """
     above = multipliers * constraints * (1 + 2 * penalty) + (penalty * constraints) ** 2 / 2
     below = multipliers / (1 - penalty.clamp_min(1) * constraints.clamp_max(0)) ** 2
@@ -85,8 +85,8 @@ def penalty_slope(constraints: Tensor, penalty: Tensor, multipliers: Tensor) -> 
 def proximal(change: Tensor, images: Tensor, step_size: Tensor, metric: Tensor) -> Tensor:
     """Find the z that minimises step_size |z|_inf + 1/2 sum metric (z - change)^2 while images + z stays in [0, 1].
 
-    change, images, metric: (B, 3, H, W). step_size: (B,). For a bound t on |z| the best z is known: the change, brought
-    into the box and cut at t. The objective is convex in t, so its slope is bisected.
+    change, images, metric: (B, 3, H, W). step_size: (B,). For a bound t on |z| the best z is known: the change, clipped
+    to the box and to t. The objective is convex in t, so t is found by bisection of its slope.
     """
     boxed = change.clamp(-images, 1 - images)
     size, weight = boxed.abs().flatten(1), metric.flatten(1)
@@ -106,9 +106,9 @@ BISECTIONS = 25
 
 
 def hardest_left_out(constraints: Tensor, is_valid: Tensor, allowed: Tensor) -> Tensor:
-    """Mark the valid pixels, (B, H, W) bool, without those of largest constraint, which need not flip.
+    """Mark the valid pixels, (B, H, W) bool, without those of the largest constraint, which need not flip.
 
-    allowed: (B,) int64, how many may stay; ties with the last of them count as valid.
+    allowed: (B,) int64, how many need not flip; ties with the last of them count as valid.
     """
     ordered = constraints.masked_fill(~is_valid, -torch.inf).flatten(1).sort(1, descending=True).values
     limit = ordered.gather(1, (allowed - 1).clamp_min(0)[:, None])
@@ -116,7 +116,7 @@ def hardest_left_out(constraints: Tensor, is_valid: Tensor, allowed: Tensor) -> 
 
 
 def better(new: MinimalResult, old: MinimalResult, needed: float) -> MinimalResult:
-    """Take the new point of an image if it flips enough within a smaller radius or, before any does, flips more."""
+    """Take the new point if it flips enough within a smaller radius or, before any point does, flips more."""
     is_better = torch.where(
         new.flipped >= needed,
         new.radius <= old.radius,
@@ -131,14 +131,14 @@ def better(new: MinimalResult, old: MinimalResult, needed: float) -> MinimalResu
 
 
 def rated(x: Tensor, change: Tensor, predictions: Tensor, labels: Tensor, needed: float) -> MinimalResult:
-    """Rate one point by itself. labels: (B, H, W), void where not aimed."""
+    """Evaluate one point. labels: (B, H, W), void where not aimed."""
     flipped = 1 - share_equal(predictions, labels)
     radius = change.abs().flatten(1).amax(1)
     return MinimalResult(x, radius.masked_fill(flipped < needed, torch.inf), flipped, predictions, step=0)
 
 
 class Multipliers:
-    """Hold one Lagrange multiplier and one penalty parameter per pixel, both (B, H, W) float64."""
+    """Store one Lagrange multiplier and one penalty parameter per pixel, both (B, H, W) float64."""
 
     def __init__(self, constraints: Tensor, settings: AlmaProxSettings) -> None:
         self.settings = settings
@@ -148,9 +148,9 @@ class Multipliers:
         self.was_flipped = torch.zeros_like(constraints, dtype=torch.bool)
 
     def update(self, step: int, constraints: Tensor, is_flipped: Tensor, counts: Tensor) -> Tensor:
-        """Follow the constraints of one step.
+        """Update both from the constraints of one step.
 
-        Returns the weight (B, H, W) of each in the gradient, 0 where it is not counted.
+        Returns the weight (B, H, W) of each pixel in the gradient, 0 where it does not count.
         """
         self.was_flipped = self.was_flipped | is_flipped
         if (step + 1) % self.settings.check_every == 0:
@@ -165,7 +165,7 @@ class Multipliers:
 
 
 def check_minimal(images: Tensor, labels: Tensor, steps: int, share: float, aimed: Tensor | None) -> None:
-    """Raise InputError unless the arguments make a search."""
+    """Raise InputError unless the arguments are valid."""
     check_images(images, labels)
     if steps < 2:
         raise InputError(f"steps must be at least 2, got {steps}")
@@ -189,23 +189,23 @@ def alma_prox_steps(
     """Search for the smallest L-infinity perturbation that flips a share of the pixels; yield at every step.
 
     ALMA prox (Rony, Pesquet and Ben Ayed, "Proximal Splitting Adversarial Attacks for Semantic Segmentation", CVPR
-    2023): one augmented Lagrangian term a pixel pushes it over the decision boundary, a proximal step pulls the
-    perturbation in. No randomness; each image is attacked by itself, so the batch changes nothing beyond rounding.
+    2023): one augmented Lagrangian term per pixel pushes it over the decision boundary, and a proximal step shrinks the
+    perturbation. Nothing is random, and each image is attacked by itself, so the batch changes nothing beyond rounding.
 
     Args:
-        model: maps images (B, 3, H, W) in [0, 1] to logits (B, K, H, W); its mode is restored at the end.
+        model: Maps images (B, 3, H, W) in [0, 1] to logits (B, K, H, W); its mode is restored at the end.
         images: (B, 3, H, W) in [0, 1].
         labels: (B, H, W) int64; a pixel is flipped where the model predicts another class. `VOID` never counts.
-        steps: number of steps; each takes a forward and a backward pass.
-        share: of the aimed pixels, how many must flip.
+        steps: The number of steps; each takes a forward and a backward pass.
+        share: The share of the aimed pixels that must flip.
         aimed: (B, H, W) bool, the only pixels that must flip; None for all.
-        settings: parameters of the method.
+        settings: Parameters of the method.
 
     Yields:
-        The best so far, `steps + 1` times, the first for the unmoved images.
+        The best result so far, `steps + 1` times; the first is for the unchanged images.
 
     Raises:
-        InputError: at the first `next`, for a call that makes no sense, and when the model answers NaN.
+        InputError: For invalid arguments, and when the model returns NaN; at the first `next`.
     """
     check_minimal(images, labels, steps, share, aimed)
     labels = labels if aimed is None else labels.masked_fill(~aimed, VOID)
@@ -273,6 +273,6 @@ def alma_prox(
         The best found in all steps.
 
     Raises:
-        InputError: For a call that makes no sense, and when the model returns NaN.
+        InputError: For invalid arguments, and when the model returns NaN.
     """
     return last_of(alma_prox_steps(model, images, labels, steps, share, aimed, settings))

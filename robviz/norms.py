@@ -1,8 +1,8 @@
-"""How large a perturbation is: the L-infinity norm, and the L2 norm as a root mean square.
+"""Measure perturbations: the L-infinity norm, and the L2 norm as a root mean square.
 
-Both speak of a radius in pixel units, so that 4 / 255 means the same on a picture of any size: no value changes by
+Both give a radius in pixel units, so that 4 / 255 means the same for a picture of any size: no value changes by
 more than four levels (L-infinity), or values change by four levels on average (root mean square, which is the L2 norm
-over the square root of the number of values). What lies within a radius in L-infinity lies within it in L2, too.
+over the square root of the number of values). A change within a radius in L-infinity is also within it in L2.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Changeable = Tensor | None
 
 @dataclass(frozen=True)
 class Norm:
-    """Describe all that an attack needs to know about a norm.
+    """Describe everything that an attack needs to know about a norm.
 
     Attributes:
         name: Its name.
@@ -75,7 +75,7 @@ def project_l2(candidates: Tensor, images: Tensor, eps: float, changeable: Chang
 
 
 def unit(gradient: Tensor) -> Tensor:
-    """Bring a gradient (..., 3, H, W) to a root mean square of 1; a gradient of 0 stays 0."""
+    """Scale a gradient (..., 3, H, W) to a root mean square of 1; a gradient of 0 stays 0."""
     size = root_mean_square(gradient)[..., None, None, None]
     return torch.where(size > 0, gradient / size.clamp_min(torch.finfo(size.dtype).tiny), 0)
 

@@ -1,6 +1,6 @@
 """SEA, the Segmentation Ensemble Attack: how robust is this model (arXiv:2306.12941, section 3.6)?
 
-`evaluate` attacks every image of a dataset with every run of its settings, keeps one record for each, and makes the
+`evaluate` attacks every image of a dataset with every run of its settings, keeps one record for each, and computes the
 report from the records alone. It may be stopped at any moment and resumed, and spread over processes and machines by
 `torchrun` or `accelerate launch`; the report stays the same to the byte. On CPUs this holds for equal numbers of
 threads per process, because the number of threads changes how sums are rounded; it is part of the plan, and
@@ -25,7 +25,6 @@ import torch
 from accelerate import PartialState
 from PIL import Image
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from robviz.attacks import AttackResult, Task, check_eps, last_of, predicted, task_steps
 from robviz.blockwise import SetState, blocks_of
@@ -36,6 +35,7 @@ from robviz.datasets.identity import digests_of
 from robviz.datasets.identity import identity as dataset_identity
 from robviz.files.atomic import write_atomically
 from robviz.files.images import quantise
+from robviz.files.progress import Bar
 from robviz.files.provenance import versions
 from robviz.losses import BALANCED
 from robviz.metrics import worst_case_miou
@@ -62,7 +62,7 @@ PAPER = SeaSettings("paper", (Run("mask-ce-bal"), Run("mask-ce"), Run("js")))
 PAPER_V1 = SeaSettings(
     "paper-v1", (Run("mask-ce"), Run("segpgd"), Run("js"), Run("mask-spherical")), aggregation="accuracy"
 )
-#: PAPER with a tenth of the steps: a first impression, not evidence.
+#: PAPER with a tenth of the steps: for a first impression, not as evidence.
 QUICK = replace(PAPER.with_steps(30), name="quick")
 
 
@@ -70,8 +70,8 @@ QUICK = replace(PAPER.with_steps(30), name="quick")
 class StrongV1(SeaSettings):
     """Reproduce reports of the first STRONG, which combined APGD and annealed PGD on the losses of the paper.
 
-    Annealed PGD never takes more steps than its runs have here. A longer budget goes to APGD: first to the loss that
-    targets the mIoU, up to twice its steps here, the rest to the annealed losses.
+    Annealed PGD never takes more steps than its runs have here. Additional steps go to APGD: first to the loss that
+    targets the mIoU, up to twice its steps here, and the rest to the annealed losses.
     """
 
     def with_steps(self, steps: int) -> SeaSettings:
@@ -94,7 +94,7 @@ STRONG_V1 = StrongV1(
         Run("js", "annealed-pgd", steps=80),
     ),
 )
-#: Ours, not the paper's: a third of PAPER's steps, and it leaves less. Why and how much: `docs/strength.md`.
+#: robviz's own ensemble: with a third of PAPER's steps, it is stronger. `docs/strength.md` shows by how much, and why.
 STRONG = Blockwise(
     "strong",
     (
@@ -108,12 +108,12 @@ SETTINGS = {settings.name: settings for settings in (PAPER, PAPER_V1, QUICK, STR
 
 
 class ImageOutcome(NamedTuple):
-    """Hold what one run did to one image: its counts, and what may be kept beside them."""
+    """Store the outcome of one run on one image: its counts, and what may be kept beside them."""
 
     record: ImageRecord
     predictions: Tensor  # (H, W)
     images: Tensor | None = None  # (3, H, W) in [0, 1], attacked
-    norm: Norm = LINF  # that their change is measured in
+    norm: Norm = LINF  # of their change
 
 
 class Standing(NamedTuple):
@@ -154,7 +154,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Hold a running evaluation: what is attacked, how, and where its results go."""
+    """Store a running evaluation: what is attacked, how, and where its results go."""
 
     model: nn.Module
     dataset: Dataset
@@ -174,7 +174,7 @@ class Evaluation:
 
     @property
     def for_gradients(self) -> nn.Module:
-        """Return the model that is attacked; what is reported comes from the model itself."""
+        """Return the model that is attacked; reported predictions come from the model itself."""
         precision, draws = self.plan["precision"], self.plan.get("eot", 1)
         if self.plan["prepared"]:
             attacked = prepared(self.model, precision)
@@ -184,7 +184,7 @@ class Evaluation:
 
     @contextlib.contextmanager
     def drawing(self, run: str, index: int) -> Iterator[None]:
-        """Let a model that draws at random do so from the seed, the run and the image alone."""
+        """Make the random numbers of a model depend only on the seed, the run and the image."""
         digest = hashlib.sha256(f"{self.plan['seed']}/{run}/{index}".encode()).digest()
         with seeded(int.from_bytes(digest[:7], "little"), device_of(self.model)):
             yield
@@ -195,7 +195,7 @@ class Evaluation:
         return all(self.kept.has(kind, key) for kind in kinds) and self.records.read(key) is not None
 
     def write(self, index: int, run: str, sample: Sample, outcome: ImageOutcome) -> None:
-        """Keep what one run did to one image."""
+        """Write the outcome of one run on one image."""
         key, kept = record_key(index, run), self.kept
         if "masks" in kept.kinds:
             kept.write_mask(key, outcome.predictions, self.dataset.palette)
@@ -229,7 +229,7 @@ def attacked_outcomes(
         task = replace(task, judge=aim[0].judge(aim[1], device))
     result = last_of(work.tally.watched(task_steps(task), run.name, samples[0].name))
     require_within(result.images, images, eps, spec.norm)
-    # The mean of several passes is no answer: what is counted is one more pass.
+    # The mean of several passes is not a prediction: one more pass is counted.
     predictions = result.predictions if attacked is work.model else predicted(work.model, result.images)
     seconds = round((time.perf_counter() - started) / len(samples), 3)
     draws = work.plan.get("eot", 1)
@@ -248,11 +248,11 @@ def weights_for(loss: str, dataset: Dataset) -> Tensor | None:
     return dataset.class_weights if loss in BALANCED else None
 
 
-def complete_records(work: Evaluation, runs: Sequence[Run], indices: list[int], bar: tqdm) -> None:
-    """Attack those of these images, each by itself, that have no record yet."""
+def complete_records(work: Evaluation, runs: Sequence[Run], indices: list[int], bar: Bar) -> None:
+    """Attack the images that have no record yet, each by itself."""
     wanted: dict[str, Run | None] = {CLEAN: None, **{run.name: run for run in runs}}
     missing = {name: {i for i in indices if not work.is_there(i, name)} for name in wanted}
-    bar.update(len(wanted) * len(indices) - sum(map(len, missing.values())))
+    bar.advance(len(wanted) * len(indices) - sum(map(len, missing.values())))
     for batch in batches(work.dataset, sorted(set().union(*missing.values())), work.batch_size):
         for name, run in wanted.items():
             todo = {i: sample for i, sample in batch if i in missing[name]}
@@ -263,13 +263,13 @@ def complete_records(work: Evaluation, runs: Sequence[Run], indices: list[int], 
                 done = clean_outcomes(work, samples) if run is None else attacked_outcomes(work, samples, run)
             for (i, sample), outcome in zip(todo.items(), done):
                 work.write(i, name, sample, outcome)
-            bar.update(len(todo))
+            bar.advance(len(todo))
 
 
 def state_of_set(work: Evaluation, before: Sequence[Run], run: Run, finished: list[int]) -> SetState:
-    """Return the set after some runs, by their worst choice, and after a further run on its finished images.
+    """Return the state of the set: the worst choice among some runs, updated by a further run.
 
-    finished: the images that the run has been through, in its order.
+    finished: the images that the further run has attacked, in order.
     """
     count, records = work.plan["dataset"]["images"], work.records
     tables = [stacked_records(records, name, count) for name in [CLEAN, *(one.name for one in before)]]
@@ -285,11 +285,11 @@ def state_of_set(work: Evaluation, before: Sequence[Run], run: Run, finished: li
 
 
 def complete_block(
-    work: Evaluation, before: Sequence[Run], run: Run, finished: list[int], indices: list[int], bar: tqdm
+    work: Evaluation, before: Sequence[Run], run: Run, finished: list[int], indices: list[int], bar: Bar
 ) -> None:
-    """Attack the mIoU of the set by these images of a block, where it was not done yet."""
+    """Attack the mIoU of the set with those images of a block that have no record yet."""
     missing = [i for i in indices if not work.is_there(i, run.name)]
-    bar.update(len(indices) - len(missing))
+    bar.advance(len(indices) - len(missing))
     if not missing:
         return
     state = state_of_set(work, before, run, finished)
@@ -299,11 +299,11 @@ def complete_block(
             done = attacked_outcomes(work, samples, run, (state, numbers))
         for (i, sample), outcome in zip(batch, done):
             work.write(i, run.name, sample, outcome)
-        bar.update(len(batch))
+        bar.advance(len(batch))
 
 
 def complete_all(work: Evaluation, processes: PartialState) -> None:
-    """Make every record of an evaluation that is not there yet; each process takes its share of the images."""
+    """Compute every missing record of an evaluation; each process takes its share of the images."""
     count, settings = work.plan["dataset"]["images"], work.settings
     setwise = settings.setwise if isinstance(settings, Blockwise) else ()
     alone = [run for run in settings.runs if run.loss not in setwise]
@@ -315,14 +315,13 @@ def complete_all(work: Evaluation, processes: PartialState) -> None:
     mine = share(list(range(count)))
     later = [run for run in settings.runs if run.loss in setwise]
     attacks = (1 + len(alone)) * len(mine) + len(later) * sum(len(share(block)) for block in blocks)
-    with tqdm(
-        total=attacks, desc=f"{settings.name}, {255 * work.plan['eps']:g}/255", unit="attack", disable=None
-    ) as bar:
+    title = f"{settings.name}, {255 * work.plan['eps']:g}/255"
+    with Bar(title, attacks, "attacks", is_shown=processes.is_main_process) as bar:
         complete_records(work, alone, mine, bar)
         for number, run in enumerate(later):
             finished: list[int] = []
             for block in blocks:
-                processes.wait_for_everyone()  # the records that the state is made of are final
+                processes.wait_for_everyone()  # the records that determine the state are final
                 complete_block(work, [*alone, *later[:number]], run, finished, share(block), bar)
                 finished += block
     processes.wait_for_everyone()
@@ -346,23 +345,24 @@ def evaluate(  # noqa: PLR0913 - public and documented
 ) -> Report:
     """Attack a dataset with an ensemble and report the worst case.
 
-    Under `torchrun` and the like, each process takes its share of the images, and all need the same `out`. Before the
-    first attack, one picture is looked at, and the cheap checks of `robviz.checks` are made as far as 3 % of the passes
-    allow. The report carries what they find, and attacks that stood still, as its `doubts`.
+    Under `torchrun` and similar launchers, each process takes its share of the images, and all need the same `out`.
+    Before the first attack, the cheap checks of `robviz.checks` are made on one picture, with at most 3 % of the
+    passes. The report lists their findings, and attacks that stalled, as its `doubts`.
 
     Args:
         model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), on its device; its mode is restored.
         dataset: Labelled pictures in the classes of the model.
         eps: The radius, in [0, 1].
-        settings: The ensemble: `PAPER`, `PAPER_V1`, `STRONG`, `QUICK`, or one of your own.
+        settings: The ensemble: `PAPER`, `PAPER_V1`, `STRONG`, `QUICK`, or your own.
         out: Folder of the records, the report and `seconds.json` with the time of each run; without one, nothing is
             kept.
         resume: Use the records in the folder; False discards them.
         limit: Use only the first images, at most this many.
-        batch_size: Images attacked side by side on a GPU, where sizes agree. A CPU gains nothing from it and takes one
-            at a time, because another number would round differently.
-        precision: Of the gradients, `fp32`, `bf16` or `auto`; every reported prediction is computed in float32.
-        keep_masks: Also write every predicted mask as PNG; attacks that finished without are run again.
+        batch_size: Images of equal size attacked at a time on a GPU. A CPU gains nothing from batches and takes one at
+            a time, because batches would round differently.
+        precision: Precision of the gradients, `fp32`, `bf16` or `auto`; every reported prediction is computed in
+            float32.
+        keep_masks: Also write every predicted mask as PNG; attacks that finished without masks are run again.
         keep_pictures: Also write every attacked picture as PNG, rounded to 8 bits within eps.
         prepare: Attack a prepared copy of the model (`robviz.models.prepared`), which predicts the same up to rounding
             and costs less; every reported prediction is the model's own. By default only `STRONG` does, so that the
@@ -375,8 +375,8 @@ def evaluate(  # noqa: PLR0913 - public and documented
         The report, which does not depend on what is kept.
 
     Raises:
-        InputError: For a call that makes no sense, for a folder that holds another evaluation (naming the differences),
-            and when the model returns NaN; finished records stay.
+        InputError: For invalid arguments, for a folder with another evaluation (the message names the differences), and
+            when the model returns NaN; finished records stay.
     """
     processes = PartialState(cpu=not torch.cuda.is_available())
     if processes.num_processes > 1:
@@ -421,7 +421,7 @@ def evaluate(  # noqa: PLR0913 - public and documented
 
 
 def look_first(records: Records, model: nn.Module, dataset: Dataset, settings: SeaSettings, eot: int) -> None:
-    """Ask the model about the first picture and keep what was found; raises InputError where it cannot be attacked."""
+    """Check the model on the first picture and keep the findings; raises InputError if it cannot be attacked."""
     if records.read(LOOK) is not None:
         return
     passes = SHARE * records.plan["dataset"]["images"] * eot * sum(run.steps + 1 for run in settings.runs)

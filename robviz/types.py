@@ -1,4 +1,4 @@
-"""Conventions that every module shares: the void label, the labelled sample, the dataset, and the user's error."""
+"""Define the conventions that every module shares: the void label, the sample, the dataset, and the user's error."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class InputError(ValueError):
     """Report a mistake that the user can correct: what was expected, what came, and what to do.
 
     The command line, the app and the notebooks turn this error, and no other, into one sentence. Any other exception is
-    a fault of robviz and keeps its traceback.
+    a bug in robviz and keeps its traceback.
     """
 
 
@@ -46,12 +46,12 @@ def check_whole(name: str, value: object, low: int = 0) -> None:
 def check_radius(name: str, value: object) -> None:
     """Raise InputError unless a value is a radius in [0, 1] pixel units."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (is_number and 0 <= value <= 1):  # type: ignore[operator]  # NaN lies nowhere
+    if not (is_number and 0 <= value <= 1):  # type: ignore[operator]  # NaN is in no range
         meant = f"; did you mean {value:g}/255?" if is_number and 1 < value <= 255 else ""  # type: ignore[operator]
         raise InputError(f"{name} must lie in [0, 1] (pixel units: 4 / 255 for four levels), got {value!r}{meant}")
 
 
-#: A smaller radius in 1/255 than any that is published is one in [0, 1], given in the other unit.
+#: A radius in 1/255 below all published ones was probably meant in [0, 1].
 SMALLEST_LEVELS = 0.1
 
 
@@ -59,7 +59,7 @@ def radius_in_levels(text: str) -> float:
     """Read a radius that is given in 1/255, such as `4` or `4/255`; returns it in [0, 1].
 
     Raises:
-        InputError: It is not a number, lies outside of 0 .. 255, or looks like a radius in [0, 1].
+        InputError: If it is not a number, lies outside 0 .. 255, or looks like a radius in [0, 1].
     """
     number = text.strip().removesuffix("/255")
     try:
@@ -77,10 +77,10 @@ def radius_in_levels(text: str) -> float:
 
 @dataclass(frozen=True)
 class Sample:
-    """Hold one labelled picture.
+    """Store one labelled picture.
 
     Attributes:
-        name: Unique within its dataset.
+        name: The name, unique within its dataset.
         image: (3, H, W) float32 RGB in [0, 1].
         labels: (H, W) int64 class indices, `VOID` for unlabelled pixels.
     """
@@ -91,7 +91,7 @@ class Sample:
 
 
 class Dataset(ABC):
-    """Define what a dataset offers: `len()`, `[i]` -> `Sample`, iteration, and the meaning of its labels.
+    """Define the interface of a dataset: `len()`, `[i]` -> `Sample`, iteration, and the meaning of its labels.
 
     Attributes:
         name: The name that `load_dataset` knows, or that of the user's folder.
@@ -107,7 +107,7 @@ class Dataset(ABC):
 
     @property
     def is_endless(self) -> bool:
-        """Return True if samples are drawn when they are asked for, so that nobody can read all of them."""
+        """Return True if samples are generated on request, so that they cannot all be read."""
         return False
 
     @property

@@ -1,4 +1,4 @@
-"""One perturbation for many images: it breaks pictures that it was not made for.
+"""Find one perturbation for many images, which also breaks pictures that it was not made for.
 
 Moosavi-Dezfooli et al., "Universal adversarial perturbations" (CVPR 2017); the search is the projected gradient ascent
 of Shafahi et al., "Universal adversarial training" (AAAI 2020). `universal_steps` yields a `UniversalResult` after
@@ -32,11 +32,11 @@ __all__ = ["UniversalResult", "universal", "universal_steps"]
 
 @dataclass(frozen=True)
 class UniversalResult:
-    """Hold the best perturbation found so far.
+    """Store the best perturbation found so far.
 
     Attributes:
         perturbation: (3, H, W), each value within eps; added to an image, the sum is clipped to [0, 1].
-        accuracy: (N,) pixel accuracy of each image under it, void left out.
+        accuracy: (N,) pixel accuracy of each image under it, without void pixels.
         passes: The number of passes over the images.
     """
 
@@ -46,7 +46,7 @@ class UniversalResult:
 
 
 def disturbed(images: Tensor, perturbation: Tensor) -> Tensor:
-    """Add one perturbation (3, H, W) to images (N, 3, H, W), cut to [0, 1]."""
+    """Add one perturbation (3, H, W) to images (N, 3, H, W), clipped to [0, 1]."""
     return (images + perturbation).clamp(0, 1)
 
 
@@ -71,20 +71,20 @@ def universal_steps(
     Each batch moves the perturbation by a signed step, which shrinks from eps / 4 to eps / 40 over the passes.
 
     Args:
-        model: maps images (B, 3, H, W) in [0, 1] to logits (B, K, H, W); its mode is restored at the end.
-        images: (N, 3, H, W) in [0, 1], all of one size.
+        model: Maps images (B, 3, H, W) in [0, 1] to logits (B, K, H, W); its mode is restored at the end.
+        images: (N, 3, H, W) in [0, 1], all of the same size.
         labels: (N, H, W) int64; `VOID` never counts.
-        eps: by how much a value may change, in [0, 1] pixel units.
-        passes: over the images.
-        loss: a key of `LOSSES` that needs no class weights.
-        batch_size: images that decide one step together.
-        seed: of the order of the images.
+        eps: The largest change of a value, in [0, 1] pixel units.
+        passes: The number of passes over the images.
+        loss: A key of `LOSSES` that needs no class weights.
+        batch_size: Images that determine one step together.
+        seed: The seed of the order of the images.
 
     Yields:
-        The best so far by the mean pixel accuracy, `passes + 1` times; first that of no perturbation.
+        The best result so far by the mean pixel accuracy, `passes + 1` times; the first is without a perturbation.
 
     Raises:
-        InputError: at the first `next`, for a call that makes no sense, and when the model answers NaN.
+        InputError: For invalid arguments, and when the model returns NaN; at the first `next`.
     """
     check_images(images, labels)
     check_budget(eps, passes, loss)
@@ -127,18 +127,18 @@ def universal(
 
     Args:
         model: From images (B, 3, H, W) in [0, 1] to logits (B, K, H, W); its mode is restored.
-        images: (N, 3, H, W) in [0, 1], all of one size.
+        images: (N, 3, H, W) in [0, 1], all of the same size.
         labels: (N, H, W) int64; `VOID` never counts.
         eps: The largest change of a value, in [0, 1] pixel units.
         passes: The number of passes over the images.
         loss: A key of `LOSSES` that needs no class weights.
-        batch_size: Images that decide one step together.
-        seed: Of the order of the images.
+        batch_size: Images that determine one step together.
+        seed: The seed of the order of the images.
 
     Returns:
         The best found in all passes.
 
     Raises:
-        InputError: For a call that makes no sense, and when the model returns NaN.
+        InputError: For invalid arguments, and when the model returns NaN.
     """
     return last_of(universal_steps(model, images, labels, eps, passes, loss, batch_size, seed))

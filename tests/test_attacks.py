@@ -429,7 +429,7 @@ NAN[0, 0, 0, 0] = float("nan")
         ({"images": torch.rand(1, 4, 4, 4)}, ValueError, r"must be \(B, 3, H, W\), got \(1, 4, 4, 4\)"),
         ({"images": torch.ones(1, 3, 4, 4, dtype=torch.uint8)}, ValueError, "must be float in .* got torch.uint8"),
         ({"images": 255 * torch.ones(1, 3, 4, 4)}, ValueError, r"must lie in \[0, 1\], got 255 .. 255; divide by 255"),
-        ({"images": NAN}, ValueError, "images hold NaN"),
+        ({"images": NAN}, ValueError, "images contain NaN"),
         ({"labels": torch.zeros(1, 4, 4)}, ValueError, "labels must be int64, got torch.float32"),
         ({"labels": torch.zeros(1, 5, 4, dtype=torch.int64)}, ValueError, r"like the images, got \(1, 5, 4\)"),
         ({"restarts": 0}, ValueError, "restarts must be at least 1"),

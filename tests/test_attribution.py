@@ -337,10 +337,13 @@ def test_wrong_calls_are_answered_in_one_sentence(bends, image, left):
         with pytest.raises(ValueError, match=says):
             attribute(**{"model": bends, "image": image, "region": left, "target": 2, **change})
     bends.idle, bends.layers[2] = nn.Identity(), Flattened()
-    for layer, says in (("idle", "takes no part in the model's logits"), ("layers.2.0", r"'layers.2.0' does not")):
+    for layer, says in (
+        ("idle", "does not contribute to the model's logits"),
+        ("layers.2.0", r"'layers.2.0' does not"),
+    ):
         with pytest.raises(ValueError, match=says):
             attribute(bends, image, left, 2, "grad-cam", layer=layer)
-    with pytest.raises(ValueError, match="clean and attacked must be of one size"):
+    with pytest.raises(ValueError, match="clean and attacked must have the same size"):
         contrast(bends, image, image[:, 1:], left, 2)
     with pytest.raises(ValueError, match="k must be at least 1, got 0"):
         top_logits(bends, image[None], 0, 0, k=0)

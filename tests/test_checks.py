@@ -1,4 +1,4 @@
-"""Each check finds the defect it is for, and a sound model passes them all."""
+"""Each check finds the defect that it looks for, and a sound model passes them all."""
 
 from __future__ import annotations
 

@@ -268,7 +268,7 @@ def test_masks_of_colours_and_of_sixteen_bits_become_labels(tmp_path):
     assert torch.equal(coloured[0].labels, torch.from_numpy(np.where(labels == 2, VOID, labels.astype(int))))
     assert coloured.palette == ((10, 0, 0), (0, 10, 0))
     write(tmp_path / "colours/x.png", colours[labels] + np.uint8(1))
-    with pytest.raises(ValueError, match=r"x\.png holds the colour \[1, 11, 1\] and 2 more"):
+    with pytest.raises(ValueError, match=r"x\.png contains the colour \[1, 11, 1\] and 2 more"):
         coloured[0]
     (tmp_path / "dataset.yaml").write_text(
         "{classes: [a, b], void: [1000, 2000], splits: {val: {images: images, masks: deep}}}"
@@ -279,7 +279,7 @@ def test_masks_of_colours_and_of_sixteen_bits_become_labels(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("classes: [a, b", "is no YAML: "),
+        ("classes: [a, b", "is not valid YAML: "),
         ("[a, b]", r"expected the card to be a mapping with class_weights, classes, .*, got \['a', 'b'\]"),
         ("{classes: [a, b]}", "the card lacks 'splits'; its keys are"),
         ("{classes: [a, b], splits: {}, clases: 1}", "the card has an unknown key 'clases'; its keys are"),
@@ -460,7 +460,7 @@ def test_check_names_every_file_and_what_is_wrong_with_it(card):
         "six.png is a mask in RGB: expected one channel",
         "seven.jpg is not a picture that can be read",
         "one.png has 16 x 10 pixels, but its picture one.png has 16 x 12",
-        "two.png holds 7, 9: expected class numbers 0 .. 2 or void",
+        "two.png contains 7, 9: expected class numbers 0 .. 2 or void",
         "three.png is empty, cut short or damaged",
         "no pixel is labelled",
     ):
@@ -585,7 +585,7 @@ def test_another_file_than_the_published_one_is_refused(server, tmp_path, monkey
     (folder / "voc.tar").write_bytes(b"something else")
     here = dataclasses.replace(voc.SOURCE, url=f"{address}/voc.tar")
     monkeypatch.setitem(DATASETS, "voc", dataclasses.replace(DATASETS["voc"], sources=(here,)))
-    with pytest.raises(SystemExit, match=r"voc\.tar is not the file it should be: expected SHA-1 4e443f"):
+    with pytest.raises(SystemExit, match=r"voc\.tar is not the expected file: expected SHA-1 4e443f"):
         cli.main(["data", "get", "voc", "--root", str(tmp_path / "home")])
     assert list((tmp_path / "home").iterdir()) == []
     require_sha1(folder / "voc.tar", hashlib.sha1(b"something else").hexdigest())

@@ -1,4 +1,4 @@
-"""Pictures and masks are read as they are meant: what stands beside the pixels does not hinder, no scale is guessed."""
+"""Pictures and masks are read as they are meant: metadata never prevents it, and no scale is guessed."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_floats_beyond_the_range_are_refused_by_name_with_what_to_do(folder, wor
     picture = np.full((48, 40), 0.5, np.float32)
     picture[3, 4] = worst
     (problem,) = validate(load_dataset(folder(picture, MASK, suffix="tif")))
-    assert "one.tif holds" in problem.reason
+    assert "one.tif contains" in problem.reason
     assert "expected 0 .. 1; convert it to 8 bits, or declare `range: [black, white]`" in problem.reason
 
 
@@ -120,7 +120,7 @@ def test_16_bits_are_scaled_by_their_type_even_where_the_picture_is_dark(folder)
 
 def test_whole_numbers_of_32_bits_have_no_white_and_are_refused(folder):
     (problem,) = validate(load_dataset(folder(np.full((48, 40), 70000, np.int32), MASK, suffix="tif")))
-    assert "one.tif holds whole numbers of 32 bits, 70000 .. 70000" in problem.reason
+    assert "one.tif contains whole numbers of 32 bits, 70000 .. 70000" in problem.reason
     assert "or declare `range: [black, white]` in the dataset's card" in problem.reason
 
 
@@ -222,7 +222,9 @@ def test_void_among_the_numbers_of_the_classes_is_refused_and_first_says_where_t
 
 
 def test_a_number_before_the_first_is_refused(folder):
-    with pytest.raises(ValueError, match=r"masks/one.png holds 0: .* from 1 on, or of void; add `void: 0` to the card"):
+    with pytest.raises(
+        ValueError, match=r"masks/one.png contains 0: .* from 1 on, or of void; add `void: 0` to the card"
+    ):
         load_dataset(folder(RGB, MASK, "classes: [wall, floor, sky]\nfirst: 1"))[0]
     for value in ("-1", "one", "1.5", "[1]"):
         with pytest.raises(ValueError, match="expected first to be the number of the first class"):

@@ -1,4 +1,4 @@
-"""The documentation leads somewhere, says what the code says, and is complete."""
+"""The documentation has no dead links, agrees with the code, and is complete."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_the_documentation_builds_without_a_warning(tmp_path):
 
 
 def offline() -> dict[str, str]:
-    """An environment in which every request would fail."""
+    """Return an environment in which every request would fail."""
     import os
 
     nowhere = "http://127.0.0.1:9"

@@ -1,4 +1,4 @@
-"""Downloads from a web server on this machine that does everything wrong, and what is made of them."""
+"""Downloads from a local web server that does everything wrong, and what robviz does with the files."""
 
 from __future__ import annotations
 
@@ -70,9 +70,12 @@ def test_a_download_is_whole_and_says_nothing_outside_a_terminal(server, tmp_pat
 
 def test_in_a_terminal_a_bar_shows_how_far_it_is(server, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
     fetch(server.url, tmp_path / "file")
-    assert "file:   0%|" in (shown := capfd.readouterr().err)
-    assert "200k" in shown
+    shown = re.sub(r"\x1b\[[\d;]*m", "", capfd.readouterr().err)
+    assert "0% 0 bytes of 200.0 kB" in shown
+    assert "100% 200.0 kB of 200.0 kB" in shown
 
 
 def test_redirects_are_followed(server, tmp_path):
@@ -187,7 +190,7 @@ def test_a_missing_file_is_not_asked_for_again(server, tmp_path):
 
 def test_a_web_page_instead_of_the_file_is_refused(server, tmp_path):
     server.script = [page]
-    with pytest.raises(ValueError, match="a web page, no file: the link may have expired"):
+    with pytest.raises(ValueError, match="a web page, not a file: the link may have expired"):
         fetch(server.url, tmp_path / "file")
     assert len(server.requests) == 1
     assert not list(tmp_path.iterdir())
@@ -307,7 +310,7 @@ def test_a_wrong_file_put_there_by_hand_is_refused_and_left_alone(row, cache):
     place = cache / "checkpoints" / "tiny.pth"
     place.parent.mkdir(parents=True)
     checkpoint(place, {"weight": torch.zeros(3)})
-    with pytest.raises(ValueError, match=r"tiny.pth was put there by hand and should be replaced: .*does not hold a"):
+    with pytest.raises(ValueError, match=r"tiny.pth was put there by hand and should be replaced: .*does not fit"):
         load_model("tiny")
     assert files(cache) == ["tiny.pth"]
 

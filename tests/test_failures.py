@@ -182,7 +182,7 @@ def test_without_masks_the_counts_still_tell_their_part_and_one_sentence_how_to_
 
 
 def test_a_folder_of_nothing_and_a_dataset_of_another_are_refused(folder, tmp_path):
-    with pytest.raises(ValueError, match="does not hold a finished evaluation"):
+    with pytest.raises(ValueError, match="contains no finished evaluation"):
         failures(tmp_path)
 
     class Other(Named):

@@ -215,7 +215,10 @@ def test_a_loss_that_is_no_number_ends_the_training_with_the_last_state_intact(t
     kept = (tmp_path / STATE).read_bytes()
     with torch.no_grad():
         training.model.head.bias[0] = torch.nan
-    with pytest.raises(ValueError, match="the loss became nan, its gradient's norm nan, at iteration 3 of tiny; wh"):
+    with pytest.raises(
+        ValueError,
+        match="the loss became nan, its gradient's norm nan, at iteration 3 of tiny; the last saved state is intact",
+    ):
         next(progresses)
     assert (tmp_path / STATE).read_bytes() == kept
 
@@ -261,7 +264,9 @@ def test_a_class_that_no_image_shows_is_warned_of():
 def test_a_batch_of_one_is_too_small_for_batch_norm_after_pooling():
     recipe = replace(TINY, batch_size=1, sizes=(64,))
     progresses = train(Training(build(SMALL, 2), recipe, 2), TrainingImages(recipe, Squares()), workers=0)
-    with pytest.raises(ValueError, match=r"batch norm cannot learn from 1 image a time.* at least 2 by batch_size"):
+    with pytest.raises(
+        ValueError, match=r"batch norm cannot learn from 1 image at a time.* at least 2 images by batch_size"
+    ):
         next(progresses)
 
 
@@ -290,7 +295,7 @@ def test_too_few_images_for_a_batch_are_refused():
 
 
 def slow_training(folder, pause):
-    """In a process of its own, so on one thread: others do not survive a fork."""
+    """A training in its own process, on one thread: others do not survive a fork."""
     torch.set_num_threads(1)
     training = Training(BatchNormAndDropout(), TINY, 2)
     for _ in train(training, TrainingImages(TINY, Squares()), folder, save_every=2, workers=0):
@@ -500,7 +505,7 @@ def test_a_recipe_ends_in_a_checkpoint_that_opens_and_a_card_that_tells_how(fold
     assert not so_far.parent.exists()
     capsys.readouterr()
     assert run(recipe, tmp_path, **options) == path
-    assert f"{path} is there already" in capsys.readouterr().err
+    assert f"{path} exists already" in capsys.readouterr().err
     assert len(attempts) == 4
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["training"]["recipe"]["epochs"] == 4

@@ -1,4 +1,4 @@
-"""The folder list is the architecture: each room has its promise, and a place in the order of imports."""
+"""The folder list is the architecture: each module has its purpose, and a place in the order of imports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results beside each other: what is comparable, what is published, and one page that needs nothing else."""
+"""Results compared: what is comparable, what is published, and one self-contained page."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_the_papers_ensemble_is_ours_so_that_the_same_images_are_comparable():
 
 
 class Page(HTMLParser):
-    """What a browser would fetch, and what the page holds."""
+    """Collect what a browser would fetch, and what the page contains."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -125,17 +125,17 @@ def test_a_checkpoint_of_other_classes_is_refused_with_the_keys_and_the_number_t
 @pytest.mark.parametrize("name", ["segmenter_vit_s_151", "upernet_convnext_s_cvst_151", "pspnet_50_deepstem_21"])
 def test_a_checkpoint_of_another_architecture_is_refused_with_what_to_build(name):
     architecture, _, classes = name.replace("_", "-").rpartition("-")
-    with pytest.raises(ValueError, match="does not hold a upernet-convnext-small-cvst") as refusal:
+    with pytest.raises(ValueError, match="does not fit upernet-convnext-small-cvst") as refusal:
         load_checkpoint(build("upernet-convnext-small-cvst", 3), published(name))
-    assert str(refusal.value).endswith(f"build({architecture!r}, {classes}) makes the model for it")
+    assert str(refusal.value).endswith(f"build({architecture!r}, {classes}) builds the model for it")
 
 
 def test_a_checkpoint_of_nothing_known_is_refused_with_what_is():
     state = build("upernet-convnext-small-cvst", 3).state_dict()
     del state["head.classifier.bias"]
-    with pytest.raises(ValueError, match=r"head.classifier.bias is missing \(1 in all\); it holds none of upernet-"):
+    with pytest.raises(ValueError, match=r"head.classifier.bias is missing \(1 in all\); it matches none of upernet-"):
         load_checkpoint(build("upernet-convnext-small-cvst", 3), state)
-    with pytest.raises(ValueError, match="it looks like an ImageNet classifier: load_backbone takes those"):
+    with pytest.raises(ValueError, match="it looks like an ImageNet classifier: load it with load_backbone"):
         load_checkpoint(build("upernet-convnext-small-cvst", 3), {"module.base_model.head.bias": torch.zeros(1000)})
 
 
@@ -160,7 +160,7 @@ def test_a_file_without_a_state_dict_is_refused(content, reason, tmp_path):
     [
         (b"", "it is empty; fetch it again"),
         (b"\n<!DOCTYPE html><title>Not found</title>", "it is a web page; fetch the file that the page offers"),
-        (b"Not found", "it is damaged or cut short; fetch it again"),
+        (b"Not found", "it is damaged or truncated; fetch it again"),
     ],
 )
 def test_what_a_failed_download_leaves_is_called_by_its_name(content, reason, suffix, tmp_path):
@@ -176,7 +176,7 @@ def test_a_file_cut_short_is_refused(suffix, options, share, tmp_path):
     path = tmp_path / f"model{suffix}"
     write({"a": torch.zeros(1000), "b": torch.zeros(1000)}, path, **options)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(ValueError, match="it is damaged or cut short; fetch it again"):
+    with pytest.raises(ValueError, match="it is damaged or truncated; fetch it again"):
         load_checkpoint(build("upernet-convnext-small-cvst", 3), path)
 
 
@@ -302,7 +302,8 @@ def test_the_street_models_hold_where_the_clean_one_breaks(name):
 
 @pytest.mark.parametrize("name", ["photos-clean", "photos-robust"])
 def test_the_figures_in_the_card_are_those_of_the_weights(name):
-    """Clean pixel accuracy on the photographs, measured anew: within rounding of another processor's arithmetic."""
+    """Clean pixel accuracy on the photographs, measured again: within the rounding of another processor's
+    arithmetic."""
     from robviz.finetune.evaluation import measure_clean
 
     model = load_model(name)

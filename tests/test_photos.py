@@ -114,7 +114,7 @@ def test_a_photo_its_package_no_longer_carries_is_left_out_with_a_warning(monkey
     monkeypatch.setitem(PHOTOS, "lion", photos.Photo("gradio", "media_assets/images/gone.jpg", "train"))
     photos.present_photos.cache_clear()
     try:
-        with pytest.warns(UserWarning, match="photo 'lion' is left out: gradio no longer carries it"):
+        with pytest.warns(UserWarning, match="photo 'lion' is left out: gradio no longer contains it"):
             names = photos.Photographs().names
         assert "lion" not in names
         assert len(names) == len(PHOTOS) - 1

@@ -1,4 +1,4 @@
-"""A prepared model answers like the model it was made of, and is left alone where it could not."""
+"""A prepared model predicts the same as its original, and a model that cannot be prepared is left unchanged."""
 
 from __future__ import annotations
 

@@ -302,7 +302,7 @@ def script(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(script, tmp_path_factory):
-    """The report of an evaluation that nobody disturbed."""
+    """The report of an uninterrupted evaluation."""
     out = tmp_path_factory.mktemp("whole")
     subprocess.run([sys.executable, script, out], check=True, capture_output=True, env=ENVIRONMENT)
     return (out / "report.json").read_bytes()

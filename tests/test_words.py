@@ -1,4 +1,4 @@
-"""A sentence for everything else: what was expected, what came, what to do."""
+"""Every other error is one sentence: what was expected, what was given, what to do."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_a_gradient_of_nan_is_said_when_a_model_is_adapted():
     def rooted(x):
         return x[:, :2] + (0 * x).pow(2).sum(1, keepdim=True).sqrt()
 
-    with pytest.warns(UserWarning, match="holds NaN or infinity for a random picture: attacks stand still"):
+    with pytest.warns(UserWarning, match="contains NaN or infinity for a random picture: attacks stall"):
         adapt(rooted, ("a", "b"), **AS_THEY_ARE)
 
 

@@ -32,14 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: with one sentence (status 1) for an input that the user can correct, with status 2 for a command
             line that cannot be understood, and with 130 after an interruption. All other errors keep their traceback.
     """
-    for stream in (sys.stdout, sys.stderr):  # a console that lacks a letter shows its code instead of ending the run
+    for stream in (sys.stdout, sys.stderr):  # a console that cannot show a character prints its code instead of failing
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         application(arguments, prog_name="robviz")
     except InputError as error:
         sys.exit(f"robviz: {error}")
-    except BrokenPipeError:  # the reader of the output left
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except SystemExit as end:

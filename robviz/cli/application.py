@@ -20,16 +20,18 @@ class Panels(TyperGroup):
     """List the commands in the order of `PANELS`, and within one as they were added."""
 
     def panel(self, name: str) -> str:
+        """Return the heading that a command is listed under."""
         return getattr(self.commands[name], "rich_help_panel", None) or MAINTAIN
 
     def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands in the order of the help."""
         return sorted(self.commands, key=lambda name: PANELS.index(self.panel(name)))
 
 
 _STYLE: dict[str, Any] = {
     "context_settings": {"help_option_names": ["-h", "--help"]},
     "rich_markup_mode": "rich",
-    "pretty_exceptions_enable": False,  # a fault of robviz keeps its plain traceback
+    "pretty_exceptions_enable": False,  # a bug in robviz shows a plain traceback
     "add_completion": False,
 }
 application = typer.Typer(
@@ -42,7 +44,7 @@ application = typer.Typer(
 
 
 def group(name: str, panel: str, **options: Any) -> typer.Typer:
-    """Add a command that has commands of its own, such as `robviz data`."""
+    """Add a command that has subcommands, such as `robviz data`."""
     commands = typer.Typer(**options, **_STYLE)
     application.add_typer(commands, name=name, rich_help_panel=panel)
     return commands
@@ -52,6 +54,7 @@ class MultiValueCommand(TyperCommand):
     """Let repeatable options also take several values at once: `--seeds 0 1 2`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse a command line in which repeatable options may take several values."""
         repeatable = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}
         return super().parse_args(ctx, repeat_options(args, repeatable))
 

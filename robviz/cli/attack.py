@@ -44,9 +44,8 @@ def attack(
     FOLDER gets a page, index.html, and a folder for each picture: the attacked picture as an exact PNG, masks,
     overlays and the numbers.
     """
-    from tqdm import tqdm
-
     from robviz.attacks import AttackSpec
+    from robviz.files.progress import track
     from robviz.interactive.batch import attack_pictures, pictures_in
     from robviz.models import card_of
     from robviz.types import InputError, radius_in_levels
@@ -68,7 +67,7 @@ def attack(
             *(f"{100 * scores.miou:.1f}" for scores in (found.shown.scores_before, found.shown.scores_after)),
             f"{found.shown.largest_change}/255",
         ]
-        for found in tqdm(attacked, total=len(files), desc="attacking", unit="picture", disable=None)
+        for found in track(attacked, "attacking", len(files), "pictures")
     ]
     save_page(attacked_page(out, most_bytes=MOST_PAGE_BYTES).text, out / "index.html")
     columns = ("picture", "accuracy before", "after", "mIoU before", "after", "largest change")

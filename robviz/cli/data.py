@@ -1,4 +1,4 @@
-"""Commands about what there is on this machine: datasets and published checkpoints."""
+"""Commands that list, check and download datasets and published checkpoints."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ Split = Annotated[str, Option(help="Split of the dataset.")]
 
 @commands.callback()
 def data(context: Context, root: Root = None) -> None:
+    """List the datasets, and whether they are found."""
     context.obj = root
     if context.invoked_subcommand is None:
         from robviz.datasets import inventory

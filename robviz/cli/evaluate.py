@@ -72,14 +72,14 @@ def model_of(name: str, device: str | None) -> nn.Module:
         raise InputError(
             f"{name} must return a torch.nn.Module, got {type(model).__name__}; robviz.models.adapt can make one"
         )
-    model.made_by = build  # its code is part of what an evaluation is about
+    model.made_by = build  # its code is part of the identity of an evaluation
     return model.to(place)
 
 
 def require_usable(dataset: Dataset, limit: int | None, command: list[str]) -> None:
     """Refuse a dataset with samples that cannot be used, before any time is spent on it.
 
-    command: the one that lists all of them.
+    command: the command line that lists them all.
     """
     from robviz.datasets import validate
 

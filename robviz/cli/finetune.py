@@ -13,6 +13,7 @@ Workers = Annotated[int, Option(metavar="N", help="Processes that read images.")
 
 
 def print_recipes() -> None:
+    """Print the recipes with what each trains and on what."""
     from robviz.finetune.recipes import RECIPES
 
     rows = [

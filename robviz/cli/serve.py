@@ -22,22 +22,24 @@ def app(
         ),
     ] = None,
     host: Annotated[str, Option(help="Address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
-    root_path: Annotated[str, Option(metavar="PATH", help="Where a proxy in front puts the app, as /robviz.")] = "",
+    root_path: Annotated[
+        str, Option(metavar="PATH", help="Path under which a proxy serves the app, such as /robviz.")
+    ] = "",
     share: Annotated[bool, Option("--share", help="Open a public link through gradio's tunnel.")] = False,
     auth: Annotated[
-        Path | None, Option(metavar="FILE", help="Ask for a login: a file with a line name:password for each.")
+        Path | None, Option(metavar="FILE", help="Require a login: a file with one line name:password per user.")
     ] = None,
     max_visitors: Annotated[
         int | None,
         Option(
             metavar="N",
             help="Pages that may be open at the same time.",
-            show_default="20 where others can reach the app, else any",
+            show_default="20 if others can reach the app, else no limit",
         ),
     ] = None,
     no_upload: Annotated[bool, Option("--no-upload", help="Refuse every file from visitors.")] = False,
 ) -> None:
-    """Start the app in the browser. By default it answers this machine alone."""
+    """Start the app in the browser. By default, only this machine can reach it."""
     from robviz.app import main
     from robviz.app.serving import ServeOptions, logins_in, require_free
 

@@ -66,7 +66,7 @@ def leaderboard(
     ] = None,
     out: Annotated[
         Path | None,
-        Option(metavar="FILE", help="A page, .html, or a table, .md. Without it, print the table."),
+        Option(metavar="FILE", help="File to write, .html for a page or .md for a table. Without it, print the table."),
     ] = None,
     published: Annotated[bool, Option(help="Add the figures of the paper, marked as published.")] = True,
 ) -> None:

@@ -48,7 +48,7 @@ def pairs_of(split: str, root: Path | None) -> list[Pair]:
         if not is_system_file(image.name)
     ]
     if not pairs:
-        raise InputError(f"{images} holds no .jpg: expected the {split} images of ADE20K there")
+        raise InputError(f"{images} contains no .jpg: expected the {split} images of ADE20K there")
     return pairs
 
 

@@ -35,6 +35,7 @@ def read_labels(path: Path) -> np.ndarray:
 
 
 def is_picture(path: Path) -> bool:
+    """Return True if a file is one of the dataset's pictures."""
     return path.suffix in (".png", ".jpg") and not is_system_file(path.name)
 
 
@@ -52,7 +53,7 @@ def load(split: str, root: Path | None) -> Pairs:
     else:
         found = [path for path in sorted(images.glob("*")) if is_picture(path)]
     if not found:
-        raise InputError(f"{images} holds no .png or .jpg: expected the {split} images of CamVid there")
+        raise InputError(f"{images} contains no .png or .jpg: expected the {split} images of CamVid there")
     if some:
         found = [found[i * len(found) // int(some)] for i in range(int(some))]
     pairs = [Pair(path.stem, path, masks / f"{path.stem}.png") for path in found]

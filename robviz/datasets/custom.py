@@ -1,4 +1,4 @@
-"""Your own pictures: a folder with a `dataset.yaml` that says where everything lies.
+"""Your own pictures: a folder with a `dataset.yaml` that describes them.
 
     name: rooftops                      # optional; by default the name of the folder
     classes: [ground, roof, tree]       # or, with colours: {ground: [120, 100, 80], roof: [200, 0, 0], ...}
@@ -48,7 +48,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class FolderCard:
-    """Hold the checked contents of a `dataset.yaml`."""
+    """Store the checked contents of a `dataset.yaml`."""
 
     path: Path
     name: str
@@ -75,10 +75,12 @@ def colour_map(count: int) -> tuple[Colour, ...]:
 
 
 def is_number(value: Any) -> bool:
+    """Return True for an int that is not a bool."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_colour(value: Any) -> bool:
+    """Return True for a list of three numbers within 0 .. 255."""
     return isinstance(value, list) and len(value) == 3 and all(is_number(part) and 0 <= part <= 255 for part in value)
 
 
@@ -139,7 +141,7 @@ def read_first(path: Path, value: Any, count: int, void: tuple[Any, ...], has_co
 
 
 def read_range(path: Path, value: Any) -> Range | None:
-    """Read the numbers that are black and white, None if there are none; raises InputError."""
+    """Read the values of black and white, or None if the card gives none; raises InputError."""
     if value is None:
         return None
     is_pair = isinstance(value, list) and len(value) == 2 and all(is_number(x) or isinstance(x, float) for x in value)
@@ -149,7 +151,7 @@ def read_range(path: Path, value: Any) -> Range | None:
 
 
 def read_weights(path: Path, value: Any, count: int) -> tuple[float, ...] | None:
-    """Read the class weights, None if there are none; raises InputError."""
+    """Read the class weights, or None if the card gives none; raises InputError."""
     if value is None:
         return None
     if (
@@ -183,7 +185,7 @@ def read_card(path: Path) -> FolderCard:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     optional = {"name", "labels", "void", "first", "range", "class_weights"}
     require_keys(path, "the card", values, {"classes", "splits"}, optional)
     name = values.get("name", path.resolve().parent.name)
@@ -278,7 +280,7 @@ def numbers(path: Path, void: tuple[int, ...], first: int = 0) -> np.ndarray:
     is_void = np.isin(labels, void)
     if first and (below := labels[~is_void & (labels < first)]).size:
         raise InputError(
-            f"{path} holds {below[0]}: expected the numbers of the classes, from {first} on, or of void; "
+            f"{path} contains {below[0]}: expected the numbers of the classes, from {first} on, or of void; "
             f"add `void: {below[0]}` to the card if it means that"
         )
     return np.where(is_void, VOID, labels - first)
@@ -294,7 +296,7 @@ def colours(path: Path, palette: tuple[Colour, ...], void: tuple[Colour, ...]) -
     unknown = np.unique(rgb[labels == len(palette)], axis=0).tolist()
     if unknown:
         raise InputError(
-            f"{path} holds the colour {unknown[0]}{f' and {len(unknown) - 1} more' if len(unknown) > 1 else ''}: "
+            f"{path} contains the colour {unknown[0]}{f' and {len(unknown) - 1} more' if len(unknown) > 1 else ''}: "
             "expected those of the classes and of void"
         )
     return labels

@@ -1,4 +1,4 @@
-"""Tell two datasets apart by what they hold: a digest of every picture with its labels."""
+"""Distinguish two datasets by their contents: a digest of every picture with its labels."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def digests_of(dataset: Dataset, count: int) -> dict[str, str]:
 
 
 def identity(dataset: Dataset, digests: dict[str, str], with_weights: bool) -> dict[str, Any]:
-    """Describe what of a dataset decides figures, ready for JSON.
+    """Describe everything in a dataset that influences figures, ready for JSON.
 
     Args:
         dataset: The dataset.
-        digests: What `digests_of` made of it.
-        with_weights: Whether the class weights take part.
+        digests: The result of `digests_of`.
+        with_weights: Include the class weights.
     """
     content = "\n".join(f"{name} {digest}" for name, digest in digests.items())
     weights = dataset.class_weights if with_weights else None

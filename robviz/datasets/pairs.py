@@ -39,7 +39,7 @@ def read_indices(path: Path, void: tuple[int, ...] = ()) -> np.ndarray:
         (H, W) int64.
 
     Raises:
-        InputError: The file is missing, damaged or has several channels, or nobody can say whether its white is a class
+        InputError: The file is missing, damaged or has several channels, or it is unclear whether its white is a class
             or void (`white_as_void`).
     """
 
@@ -60,7 +60,7 @@ def white_as_void(path: Path, labels: np.ndarray, white: int) -> np.ndarray:
     """Decide what white is in a packed mask where void is 255.
 
     An 8-bit mask of 0 and 255 that an optimiser packed into 1 bit is the same file as one of the classes 0 and 1: white
-    is taken as void, and a warning says so. With 2 and 4 bits both are odd, and the mask is refused.
+    is taken as void, and a warning says so. With 2 and 4 bits, neither is likely, and the mask is refused.
     """
     bits = white.bit_length()
     if bits > 1:
@@ -123,6 +123,7 @@ class Pairs(Dataset):
 
     @property
     def class_weights(self) -> Tensor | None:
+        """Return the class weights (K,) float32 that the dataset was opened with, if any."""
         return self.weights
 
     def __len__(self) -> int:
@@ -140,8 +141,8 @@ class Pairs(Dataset):
         outside = np.unique(labels[(labels != VOID) & ((labels < 0) | (labels >= len(self.classes)))])
         if len(outside):
             raise InputError(
-                f"{pair.mask} holds {', '.join(map(str, outside[:5]))}{', ...' if len(outside) > 5 else ''}: expected "
-                f"class numbers 0 .. {len(self.classes) - 1} or void"
+                f"{pair.mask} contains {', '.join(map(str, outside[:5]))}{', ...' if len(outside) > 5 else ''}: "
+                f"expected class numbers 0 .. {len(self.classes) - 1} or void"
             )
         if self.size is not None:
             image, labels = fit(image, labels, self.size)

@@ -85,12 +85,12 @@ PHOTOS = {
     "lion": Photo("gradio", "media_assets/images/lion.jpg", "train"),
     "tower": Photo("gradio", "media_assets/images/tower.jpg", "both"),
 }
-#: Pictures without any of the classes, for backgrounds.
+#: Pictures that show none of the classes, for backgrounds.
 TEXTURES = {
     "train": ("grass.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "page.png", "retina.jpg"),
     "val": ("brick.png", "gravel.png", "text.png"),
 }
-#: Photographs whose crops, labels and all, serve as backgrounds; "both" ones belong to train here.
+#: Photographs whose crops, with their labels, serve as backgrounds; those for "both" belong to train here.
 SCENES = {
     "train": tuple(name for name, photo in PHOTOS.items() if photo.split in ("train", "both")),
     "val": ("grace_hopper", "cheetah1"),
@@ -123,7 +123,7 @@ def present_photos() -> tuple[str, ...]:
     """Return the names of the photographs that the installed packages still have; a warning names the others."""
     present = tuple(name for name, photo in PHOTOS.items() if package_file(photo.package, photo.path).is_file())
     for name in PHOTOS.keys() - set(present):
-        warnings.warn(f"photo {name!r} is left out: {PHOTOS[name].package} no longer carries it", stacklevel=2)
+        warnings.warn(f"photo {name!r} is left out: {PHOTOS[name].package} no longer contains it", stacklevel=2)
     return present
 
 
@@ -131,6 +131,7 @@ def present_photos() -> tuple[str, ...]:
 
 
 def to_sample(name: str, image: Image.Image, labels: np.ndarray) -> Sample:
+    """Return a sample of an RGB image and labels (H, W), where `VOID_INDEX` marks void pixels."""
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
     indices = torch.from_numpy(labels.astype(np.int64))
     return Sample(name, pixels.contiguous(), indices.masked_fill(indices == VOID_INDEX, VOID))
@@ -143,6 +144,7 @@ class Photos(Dataset):
 
     @property
     def class_weights(self) -> torch.Tensor:
+        """Return the class weights (K,) of the training scenes."""
         return class_weights()
 
 
@@ -174,7 +176,7 @@ Picture = tuple[Image.Image, Image.Image]  # RGB, and its mask of class indices
 
 @dataclass(frozen=True)
 class Cutout:
-    """Hold an object cut out of a photograph: RGB, and its mask as an alpha channel."""
+    """Store an object cut out of a photograph: RGB, and its mask as an alpha channel."""
 
     label: int
     image: Image.Image  # RGB
@@ -343,7 +345,7 @@ def random_source(*key: object) -> np.random.Generator:
 
 
 def composite(split: str, seed: int, size: int = LONGER_SIDE) -> tuple[Image.Image, np.ndarray]:
-    """Draw one composite, a function of its arguments: image (size, size) RGB and labels (size, size) uint8."""
+    """Draw one composite from its arguments alone: image (size, size) RGB and labels (size, size) uint8."""
     rng = random_source("photos", split, seed)
     canvas, mask = background(split, rng, size)
     table = cutouts(split)
@@ -357,7 +359,7 @@ def composite(split: str, seed: int, size: int = LONGER_SIDE) -> tuple[Image.Ima
 
 
 def lone_object(split: str, seed: int, size: int = LONGER_SIDE) -> tuple[Image.Image, np.ndarray]:
-    """Draw one object, or none, on a ground without objects; every label is its class. A function of its arguments."""
+    """Draw one object, or none, on a background without objects; all labels are its class. Depends on its arguments."""
     rng = random_source("photos-objects", split, seed)
     canvas, mask = background(split, rng, size)
     while mask.getbbox():
@@ -378,7 +380,7 @@ def class_weights() -> torch.Tensor:
     return weights / weights.mean()
 
 
-ENDLESS = 1_000_000  # samples, which stands for as many as are asked for
+ENDLESS = 1_000_000  # samples; stands for an unlimited number
 
 
 class Composites(Photos):
@@ -392,6 +394,7 @@ class Composites(Photos):
 
     @property
     def is_endless(self) -> bool:
+        """Return True if the split has no last scene."""
         return self.length == ENDLESS
 
     def __len__(self) -> int:

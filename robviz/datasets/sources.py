@@ -1,4 +1,4 @@
-"""Where the files of a dataset lie, and where they can be downloaded."""
+"""Find the files of a dataset, or download them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Source:
     sha1: str | None = None  # of the archive, if its address serves a fixed one
 
     def find(self, root: Path | None = None) -> Path | None:
-        """Return the folder, within `root` or else within `data_home()`; None if it is not there."""
+        """Return the folder, within `root` or else within `data_home()`, or None if it is not there."""
         base = root if root is not None else data_home()
         for place in (*self.places, *(f"{self.name}/{place}" for place in self.places)):
             if any((base / place / mark).exists() for mark in self.marks):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from tqdm import tqdm
 
+from robviz.files.progress import track
 from robviz.types import VOID, Dataset, Sample
 
-#: The samples of an endless dataset that are read.
+#: How many samples of an endless dataset are read.
 FEW = 256
-#: The samples from which on it is odd that a class never occurs.
+#: How many samples make it suspicious that a class never occurs.
 ENOUGH = 20
 
 
@@ -22,7 +22,7 @@ class Problem:
     Attributes:
         name: The sample, or the dataset.
         reason: What is wrong.
-        stops: True if nothing can be computed from the sample; False if it is only odd.
+        stops: True if nothing can be computed from the sample; False if it is only suspicious.
     """
 
     name: str
@@ -45,7 +45,7 @@ def problem_of(sample: Sample, num_classes: int) -> str | None:
 
 
 def validate(dataset: Dataset, limit: int | None = None) -> list[Problem]:
-    """Read the samples and report what is wrong; never raises for what it finds.
+    """Read the samples and report what is wrong with them, without raising an error.
 
     It reports missing, damaged and mismatched files, labels that are not a class, samples with equal names, samples
     without a labelled pixel, and an empty split.
@@ -62,7 +62,7 @@ def validate(dataset: Dataset, limit: int | None = None) -> list[Problem]:
     if len(dataset) == 0:
         return [Problem(dataset.name, f"the split {dataset.split!r} has no sample")]
     found, seen, labelled = [], set(), set[int]()
-    for index in tqdm(range(count), desc=f"checking {dataset.name}", unit="image", disable=None):
+    for index in track(range(count), f"checking {dataset.name}", unit="images"):
         try:
             sample = dataset[index]
             reason = problem_of(sample, len(dataset.classes))
@@ -86,7 +86,7 @@ def validate(dataset: Dataset, limit: int | None = None) -> list[Problem]:
 
 
 def never_labelled(absent: list[str], count: int) -> str:
-    """Say which classes no pixel is labelled as, which happens when void or a shift of the numbers takes one away."""
+    """Describe the classes that no pixel is labelled as, which happens if void or the first class number is wrong."""
     names = f"{', '.join(absent[:5])}{', ...' if len(absent) > 5 else ''}"
     which = f"{len(absent)} of the {count} classes: {names}"
     return f"no pixel is labelled as {which}; are void and the numbers in the masks right?"

@@ -64,7 +64,7 @@ def read_either(path: Path) -> np.ndarray:
     try:
         result: np.ndarray = loadmat(path)["GTcls"]["Segmentation"][0, 0].astype(np.int64)
         return result
-    except Exception as error:  # loadmat raises all kinds for damaged files
+    except Exception as error:  # loadmat raises many kinds of exceptions for damaged files
         raise InputError(f"{path} is not a mask of SBD: {error!r}") from error
 
 

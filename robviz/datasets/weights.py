@@ -7,8 +7,8 @@ import warnings
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from robviz.files.progress import track
 from robviz.types import Dataset, InputError
 
 
@@ -27,12 +27,11 @@ def class_weights(dataset: Dataset) -> Tensor:
     Raises:
         InputError: If nothing is labelled.
     """
-    if dataset.is_endless and dataset.class_weights is not None:  # as it knows them, for nobody can count
+    if dataset.is_endless and dataset.class_weights is not None:  # as it declares them, since they cannot be counted
         return dataset.class_weights / dataset.class_weights.sum()
-    samples = tqdm(dataset, total=len(dataset), desc=f"class weights of {dataset.name}", unit="image", disable=None)
     count = len(dataset.classes)
     pixels = torch.zeros(count, dtype=torch.int64)
-    for sample in samples:
+    for sample in track(dataset, f"class weights of {dataset.name}", len(dataset), "images"):
         # NumPy's bincount is many times faster than torch's; void, -1, comes first.
         pixels += torch.from_numpy(np.bincount(sample.labels.numpy().ravel() + 1, minlength=count + 1)[1:])
     occurs = pixels > 0

@@ -1,1 +1,1 @@
-"""Bytes in and out: files written whole, downloads, archives, 8-bit pictures, bundled files."""
+"""Read and write files: whole-file writes, downloads, archives, 8-bit pictures, bundled files, progress bars."""

@@ -1,4 +1,4 @@
-"""Archives, unpacked into one folder and nowhere else, whole or not at all."""
+"""Unpack archives into one folder and nowhere else, whole or not at all."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def require_sha1(path: Path, sha1: str) -> None:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
     if digest.hexdigest() != sha1:
-        raise InputError(f"{path.name} is not the file it should be: expected SHA-1 {sha1}, got {digest.hexdigest()}")
+        raise InputError(f"{path.name} is not the expected file: expected SHA-1 {sha1}, got {digest.hexdigest()}")
 
 
 def require_inside(member: str) -> None:
     """Raise InputError for a path outside the folder that the archive is unpacked into."""
     posix, windows = PurePosixPath(member), PureWindowsPath(member)
     if posix.is_absolute() or windows.drive or windows.root or ".." in windows.parts:
-        raise InputError(f"the archive holds {member!r}, which lies outside its folder; nothing was unpacked")
+        raise InputError(f"the archive contains {member!r}, which lies outside its folder; nothing was unpacked")
 
 
 def extract_archive(archive: Path, folder: Path) -> None:

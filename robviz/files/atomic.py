@@ -14,9 +14,9 @@ from robviz.types import InputError
 
 @contextmanager
 def writable(place: Path) -> Iterator[None]:
-    """Raise InputError, naming the place, where it cannot be written: a file is there, or it is protected.
+    """Raise InputError that names the place if it cannot be written: a file is there, or it is protected.
 
-    A full disk stays an OSError, as files that are there already are worth keeping.
+    A full disk remains an OSError, so that nobody deletes the files that are there.
     """
     try:
         yield
@@ -31,7 +31,7 @@ def writable(place: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that takes the place of the one at `path` once it is written whole; otherwise nothing changes."""
+    """Open a file that replaces the one at `path` once it is completely written; otherwise nothing changes."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:

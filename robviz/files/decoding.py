@@ -1,4 +1,4 @@
-"""Read any picture file: what stands beside the pixels does not hinder, and every message names the file."""
+"""Read any picture file, whatever its metadata; every error message names the file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 #: What Pillow raises for files that are empty, cut short or damaged.
 DAMAGED = (OSError, SyntaxError, EOFError, IndexError, TypeError, OverflowError, ValueError, struct.error, zlib.error)
 PNG = b"\x89PNG\r\n\x1a\n"
-#: Chunks of a PNG that hold text or a colour profile, which no pixel needs.
+#: Chunks of a PNG with text or a colour profile, which the pixels do not need.
 REMARKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 #: Files that macOS and Windows leave in folders of pictures; all hidden files begin with a dot.
 SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini")
@@ -31,7 +31,7 @@ def is_system_file(name: str) -> bool:
 
 
 def without_remarks(png: bytes) -> bytes:
-    """Cut the texts and the colour profile out of a PNG. Raises struct.error where it is cut short."""
+    """Remove the texts and the colour profile from a PNG. Raises struct.error if it is truncated."""
     kept, at = [PNG], len(PNG)
     while at < len(png):
         length, kind = struct.unpack_from(">I4s", png, at)
@@ -44,7 +44,7 @@ def without_remarks(png: bytes) -> bytes:
 def decoded(path: str | Path, convert: Callable[[Image.Image], T], called: str | None = None) -> T:
     """Open a picture file and return what `convert` makes of it.
 
-    Texts and colour profiles of any length are no reason to refuse a PNG, nor is a broken EXIF block.
+    A PNG is read even if it has very long texts or colour profiles, or a broken EXIF block.
 
     Args:
         path: The file.
@@ -52,14 +52,14 @@ def decoded(path: str | Path, convert: Callable[[Image.Image], T], called: str |
         called: The name of the file in messages; by default its path.
 
     Raises:
-        InputError: The file is missing, not a picture, damaged, or too large to be decoded. The message names it.
+        InputError: If the file is missing, not a picture, damaged, or too large to be decoded. The message names it.
     """
     path, called = Path(path), called or str(path)
     if not path.is_file():
         raise InputError(f"{called} is missing")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of sizes and of broken metadata, which is judged here
+            warnings.simplefilter("ignore")  # about sizes and broken metadata, which are handled here
             return opened(path, convert)
     except InputError:
         raise
@@ -100,14 +100,14 @@ def upright(image: Image.Image) -> Image.Image:
         return image
 
 
-#: The highest sample of greys that Pillow stretches to 0 .. 255 when it reads them, by how they are packed.
+#: The highest value of greys that Pillow stretches to 0 .. 255 when it reads them, by how they are packed.
 PACKED = {"1": 1, "L;2": 3, "L;4": 15}
 
 
 def highest_sample(image: Image.Image) -> int | None:
-    """Return the highest number a grey picture's file can hold, if Pillow reads it as 255 or 65535; else None.
+    """Return the highest number that a grey picture's file can contain if Pillow reads it as 255 or 65535, or None.
 
-    Call it before the pixels are loaded. All other files hold the numbers that Pillow returns.
+    Call it before the pixels are loaded. In all other files, the numbers are those that Pillow returns.
     """
     tiles = getattr(image, "tile", None)
     if not tiles:

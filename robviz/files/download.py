@@ -1,4 +1,4 @@
-"""Downloads, whole or not at all, despite broken connections, kills and replaced files."""
+"""Download files whole or not at all, despite broken connections, killed processes and replaced files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from robviz.files.progress import Bar
 from robviz.types import InputError
 
 if TYPE_CHECKING:
@@ -15,12 +16,12 @@ if TYPE_CHECKING:
 
 TIMEOUT = 30.0  # seconds without a byte
 PAUSES = (1.0, 2.0, 4.0)  # seconds between the attempts
-#: Is told the bytes that are here and those of the whole file, where the server says.
+#: Called with the bytes received so far and those of the whole file, or None if the server does not say.
 Listener = Callable[[int, "int | None"], object]
 
 
 class Refused(Exception):
-    """Report an answer that another attempt would not change."""
+    """Report an answer that would be the same in another attempt."""
 
 
 def fetch(url: str, path: Path, listener: Listener = lambda received, total: None) -> None:
@@ -51,9 +52,11 @@ def fetch(url: str, path: Path, listener: Listener = lambda received, total: Non
 
 
 def receive(client: httpx.Client, url: str, part: Path, version: Path, listener: Listener) -> None:
-    """Make one attempt: append to `part` what it lacks, or write it from the start; raises unless it is then whole."""
+    """Make one attempt: append the missing bytes to `part`, or write it from the start.
+
+    Raises an error unless the file is then complete.
+    """
     import httpx
-    from tqdm import tqdm
 
     offset = part.stat().st_size if part.exists() and version.exists() else 0
     known = version.read_text(encoding="utf-8") if offset else ""
@@ -69,18 +72,16 @@ def receive(client: httpx.Client, url: str, part: Path, version: Path, listener:
                 version.unlink(missing_ok=True)
         elif not goes_on(response, offset, known):
             version.unlink(missing_ok=True)
-            raise httpx.RemoteProtocolError("it answered with another part than asked for")
+            raise httpx.RemoteProtocolError("it answered with a different part than requested")
         length = response.headers.get("Content-Range") or response.headers.get("Content-Length", "")
         total = int(digits) if (digits := length.rpartition("/")[2]).isdigit() else None
         with (
             part.open("ab") as file,
-            tqdm(
-                desc=part.stem, total=total, initial=file.tell(), unit="B", unit_scale=True, disable=None, leave=False
-            ) as bar,
+            Bar(part.stem, total, "bytes", done=file.tell(), stays=False) as bar,
         ):
             for chunk in response.iter_raw():
                 file.write(chunk)
-                bar.update(len(chunk))
+                bar.advance(len(chunk))
                 listener(file.tell(), total)
             size = file.tell()
     if total not in (None, size):
@@ -88,7 +89,7 @@ def receive(client: httpx.Client, url: str, part: Path, version: Path, listener:
 
 
 def check_answer(response: httpx.Response) -> None:
-    """Raise `Refused` if no file will come, and httpx's error if it may come next time."""
+    """Raise `Refused` if another attempt is useless, and httpx's error if it may succeed."""
     import httpx
 
     status = f"it answered {response.status_code} {response.reason_phrase}"
@@ -97,11 +98,11 @@ def check_answer(response: httpx.Response) -> None:
     if response.status_code not in (200, 206, 416):
         raise Refused(status)
     if response.headers.get("Content-Type", "").startswith("text/html"):
-        raise Refused("it answered with a web page, no file: the link may have expired")
+        raise Refused("it answered with a web page, not a file: the link may have expired")
 
 
 def goes_on(response: httpx.Response, offset: int, known: str) -> bool:
-    """Return True if a partial answer continues our file, in the version that we began."""
+    """Return True if a partial answer continues our file, in the same version."""
     begins_there = response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
     return response.status_code == 206 and begins_there and version_of(response) in (None, known)
 

@@ -1,4 +1,4 @@
-"""Between files, 8-bit pictures and tensors, without surprises."""
+"""Convert between files, 8-bit pictures and tensors, without surprises."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from robviz.types import VOID, InputError, Palette
 
 #: A picture of more pixels than this is refused from its header, before it is decoded.
 MAX_PIXELS = 50_000_000
-#: The longer side that uploads are shrunk to, and the shorter side that models can take.
+#: The longer side that uploads are shrunk to, and the smallest shorter side that models accept.
 LONGER_SIDE, SHORTEST_SIDE = 256, 32
 
 
 def read_picture(path: str | Path, longer_side: int = LONGER_SIDE) -> Image.Image:
     """Read any picture file as 8-bit RGB, upright, its longer side at most `longer_side` pixels.
 
-    16-bit greys are scaled by their type and floats taken as 0 .. 1, transparency is laid on white, CMYK is converted,
+    16-bit greys are scaled by their type and floats taken as 0 .. 1, transparency becomes white, CMYK is converted,
     EXIF rotation is applied, and the first frame of an animation is taken. Raises InputError, in one sentence that
     names the file, for what is not a picture, is damaged, or is too large or too small.
     """
@@ -46,7 +46,8 @@ def check_size(width: int, height: int, name: str = "this picture") -> None:
     """Raise InputError for a picture of too many or too few pixels."""
     if width * height > MAX_PIXELS:
         raise InputError(
-            f"{name} has {width} x {height} pixels, at most {MAX_PIXELS // 10**6} megapixels are taken; shrink it first"
+            f"{name} has {width} x {height} pixels, at most {MAX_PIXELS // 10**6} megapixels are allowed; "
+            "shrink it first"
         )
     if min(width, height) < 8:
         raise InputError(f"{name} has only {width} x {height} pixels, at least 8 x 8 are needed to see anything")
@@ -63,7 +64,7 @@ def range_of(image: Image.Image, name: str) -> Range:
         return 0.0, 65535.0
     low, high = image.getextrema()
     raise InputError(
-        f"{name} holds whole numbers of 32 bits, {low} .. {high}, whose range is unknown: expected 8 or 16 bits, or "
+        f"{name} contains whole numbers of 32 bits, {low} .. {high}, whose range is unknown: expected 8 or 16 bits, or "
         "floats in 0 .. 1; convert it, or declare `range: [black, white]` in the dataset's card"
     )
 
@@ -84,15 +85,15 @@ def to_rgb(image: Image.Image, name: str = "this picture", limits: Range | None 
         The picture.
 
     Raises:
-        InputError: If it holds NaN or numbers beyond the limits, or 32-bit integers without limits.
+        InputError: If it contains NaN or numbers beyond the limits, or 32-bit integers without limits.
     """
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         low, high = limits or range_of(image, name)
         values = np.asarray(image, dtype=np.float64)
         if not (low <= values.min() and values.max() <= high):  # so that NaN is found as well
             raise InputError(
-                f"{name} holds {values.min():.6g} .. {values.max():.6g}: expected {low:g} .. {high:g}; convert it to 8 "
-                "bits, or declare `range: [black, white]` in the dataset's card"
+                f"{name} contains {values.min():.6g} .. {values.max():.6g}: expected {low:g} .. {high:g}; convert it "
+                "to 8 bits, or declare `range: [black, white]` in the dataset's card"
             )
         return Image.fromarray(((values - low) * (255 / (high - low))).round().astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
@@ -159,6 +160,7 @@ def largest_change(a: np.ndarray, b: np.ndarray) -> int:
 
 
 def png_bytes(array: np.ndarray) -> bytes:
+    """Encode an array (H, W) or (H, W, 3) uint8 as PNG."""
     file = io.BytesIO()
     Image.fromarray(array).save(file, "PNG")
     return file.getvalue()
@@ -180,7 +182,7 @@ def overlay(image: np.ndarray, labels: np.ndarray, palette: Palette, opacity: fl
 
 
 def attribution_overlay(image: np.ndarray, attribution: np.ndarray, scale: float) -> np.ndarray:
-    """Draw an attribution over the greyed picture: orange where it speaks for the class, blue where against it.
+    """Draw an attribution over the greyed picture: orange where it supports the class, blue where it opposes it.
 
     image: (H, W, 3) uint8. attribution: (H, W) float. scale: at plus and minus this value, the colours are opaque.
     Returns (H, W, 3) uint8.

@@ -1,4 +1,4 @@
-"""Paths: the files bundled with robviz, and those that it keeps for the user."""
+"""Find the files bundled with robviz, and those that it keeps for the user."""
 
 from __future__ import annotations
 

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from robviz.attacks import AttackSpec, last_of, predicted, spec_steps
 from robviz.datasets.batching import batches
+from robviz.files.progress import track
 from robviz.metrics import Counts, accuracy_per_image, counts, miou
 from robviz.models.layers import device_of
 from robviz.types import InputError, Sample
 
-SIDE_BY_SIDE = 16  # images of one size, on a GPU; a CPU gains nothing by it
+SIDE_BY_SIDE = 16  # images of one size, on a GPU; on a CPU, batches are no faster
 
 
 def rates(prefix: str, per_image: list[Counts]) -> dict[str, float]:
@@ -31,7 +31,7 @@ def rates(prefix: str, per_image: list[Counts]) -> dict[str, float]:
 
 
 def stacks(samples: Sequence[Sample], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images and labels of one size, as many at a time as the device processes side by side."""
+    """Yield images and labels of one size in batches of the length that suits the device."""
     length = 1 if device.type == "cpu" else SIDE_BY_SIDE
     for batch in batches(samples, range(len(samples)), length):
         yield torch.stack([one.image for _, one in batch]), torch.stack([one.labels for _, one in batch])
@@ -50,7 +50,7 @@ def measure_attacked(
 ) -> dict[str, float]:
     """Compute `attacked_miou` and `attacked_pixel_accuracy` under an attack, each image at its lowest accuracy."""
     device, found = device_of(model), []
-    for images, labels in tqdm(stacks(samples, device), desc="attacking", disable=None, leave=False):
+    for images, labels in track(stacks(samples, device), "attacking", stays=False):
         result = last_of(spec_steps(spec, model, images.to(device), labels.to(device)))
         found.append(counts(result.predictions.cpu(), labels, num_classes))
     return rates("attacked", found)

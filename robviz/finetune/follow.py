@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from torch import nn
-from tqdm import tqdm
 
 import robviz
 from robviz.attacks import AttackSpec
 from robviz.datasets import load_dataset
+from robviz.files.progress import Bar
 from robviz.files.provenance import versions
 from robviz.finetune.evaluation import measure_attacked, measure_clean
 from robviz.finetune.images import TrainingImages, training_images
@@ -31,7 +31,7 @@ from robviz.models import Card, available, load_model, save_checkpoint
 from robviz.results.records import Records
 from robviz.types import Dataset, Sample
 
-PROBES = 20  # looks at the val split during a training
+PROBES = 20  # evaluations on the val split during a training
 PROBE_STEPS = 5  # of the attack in these
 
 
@@ -62,7 +62,7 @@ def run(  # noqa: PLR0913 - public and documented
         limit: Measure on at most this many images of each split.
         root: The folder that holds the dataset.
         resume: Resume an interrupted training; False starts over.
-        save_every: Iterations between two states on disk.
+        save_every: Iterations between two saved states.
         probe_images: Images of the val split that the model is measured on, 20 times during the training.
         micro_batch: Images per process at a time; see `train`.
         workers: Processes that read images.
@@ -71,12 +71,12 @@ def run(  # noqa: PLR0913 - public and documented
         The path of the weights, written by the main process.
 
     Raises:
-        InputError: If the recipe cannot be trained, the last good checkpoint intact.
+        InputError: If the recipe cannot be trained; the last good checkpoint stays intact.
     """
     out, root = Path(out), Path(root) if root is not None else None
     path = out / f"{recipe.name}.safetensors"
     if resume and is_trained(path, recipe):
-        print(f"{path} is there already; resume=False or --restart trains it again", file=sys.stderr)
+        print(f"{path} exists already; resume=False or --restart trains it again", file=sys.stderr)
         return path
     spec = AttackSpec(eps=eps, steps=attack_steps)
     initial = first_stage(recipe, out, root=root, micro_batch=micro_batch, workers=workers)
@@ -112,20 +112,20 @@ def run(  # noqa: PLR0913 - public and documented
 
 
 def is_trained(path: Path, recipe: Recipe) -> bool:
-    """Return True if a training by this very recipe has finished there; its card is written last."""
+    """Return True if a training with exactly this recipe has finished there; its card is written last."""
     card = path.with_suffix(".json")
     return card.exists() and Card.load(card).training.get("recipe") == as_json(recipe)
 
 
 def as_json(recipe: Recipe) -> dict[str, Any]:
-    """Return its settings as a JSON file would: lists instead of tuples."""
+    """Return the settings as JSON returns them: lists instead of tuples."""
     result: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
     return result
 
 
 @contextmanager
 def telling_of_a_stop(folder: Path) -> Iterator[None]:
-    """Say after Ctrl-C how to resume."""
+    """Print how to resume after Ctrl-C."""
     try:
         yield
     except KeyboardInterrupt:
@@ -134,13 +134,13 @@ def telling_of_a_stop(folder: Path) -> Iterator[None]:
 
 
 def first_stage(recipe: Recipe, out: Path, **options: Any) -> str | None:
-    """Return what to start from; if that is another recipe, its checkpoint in `out`, trained first unless it is there.
+    """Return what to start from: if it is another recipe, its checkpoint in `out`, trained first if necessary.
 
-    A seed other than the table's is that of the first stage, too, and becomes part of its name.
+    A seed other than the table's also applies to the first stage and becomes part of its name.
     """
     if recipe.initial not in RECIPES or recipe.initial in available():
         return recipe.initial
-    stage, stages = of_seed(RECIPES[recipe.initial], recipe.seed), out / "stages"  # apart from what was asked for
+    stage, stages = of_seed(RECIPES[recipe.initial], recipe.seed), out / "stages"  # separate from what was asked for
     path = next((p for p in (folder / f"{stage.name}.safetensors" for folder in (out, stages)) if p.exists()), None)
     if path is None:
         path = run(stage, stages, **options)
@@ -165,6 +165,7 @@ def start_training(folder: Path, recipe: Recipe, images: TrainingImages, resume:
 
 
 def first(dataset: Dataset, count: int) -> list[Sample]:
+    """Return at most `count` samples from the start of a dataset."""
     return [dataset[i] for i in range(min(len(dataset), count))]
 
 
@@ -186,7 +187,7 @@ def validation_probe(
 def validation_metrics(
     recipe: Recipe, path: Path, held_out: dict[str, Dataset], spec: AttackSpec, limit: int
 ) -> dict[str, Any]:
-    """Measure the figures of a card, of the weights as written: by split, and the attack."""
+    """Measure the figures of a card with the weights as written: by split, clean and attacked."""
     model = answering(load_model(path, PartialState().device), recipe)
     metrics: dict[str, Any] = {"attack": spec.numbers()}
     for split, dataset in held_out.items():
@@ -197,6 +198,7 @@ def validation_metrics(
 
 
 def device_name(device: torch.device) -> str:
+    """Return the name of a GPU, or `CPU`."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 
@@ -223,7 +225,7 @@ def history(training: Training, probe_images: int) -> dict[str, Any]:
 def prepare(recipe: Recipe, images: TrainingImages, initial: str | None) -> Training:
     """Prepare a recipe's training before its first iteration. initial: what its weights start from."""
     classes = len(images.classes)
-    with torch.random.fork_rng([]):  # it is built on the CPU
+    with torch.random.fork_rng([]):  # the model is built on the CPU
         torch.manual_seed(recipe.seed)
         return Training(initial_model(replace(recipe, initial=initial), classes), recipe, classes)
 
@@ -231,20 +233,19 @@ def prepare(recipe: Recipe, images: TrainingImages, initial: str | None) -> Trai
 def follow(progresses: Iterator[Progress], training: Training, iterations: int, card: Card, folder: Path) -> None:
     """Run a training to its end, show its progress, and save the current checkpoint whenever its state is saved."""
     is_main = training.accelerator.is_main_process
-    with tqdm(total=iterations, desc=card.name, disable=not is_main) as bar:
+    with Bar(card.name, iterations, "iterations", is_shown=is_main, logs=True) as bar:
         for progress in progresses:
-            bar.update(progress.iteration - bar.n)
-            bar.set_postfix(loss=f"{fmean(training.losses[-50:]):.3f}")
+            bar.advance(progress.iteration - bar.done, f"loss {fmean(training.losses[-50:]):.3f}")
             if progress.probe is not None:
                 clean, robust = progress.probe
-                bar.write(f"iteration {progress.iteration}: val mIoU {clean}, attacked {robust}", file=sys.stderr)
+                bar.log(f"iteration {progress.iteration}: val mIoU {clean}, attacked {robust}")
             if progress.saved and is_main:
                 with must_fit(folder):
                     save_checkpoint(training.averaged.module, card, folder)
 
 
 def publish(card: Card, path: Path, folder: Path) -> None:
-    """Write the card beside the weights, last of all, and remove the folder of the training."""
+    """Write the card beside the weights, as the last step, and remove the folder of the training."""
     with must_fit(path.parent):
         card.save(path.with_suffix(".json"))
     shutil.rmtree(folder)

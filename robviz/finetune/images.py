@@ -1,4 +1,4 @@
-"""The images of a training in their order: a function of the recipe and of the image's number alone."""
+"""The images of a training in order; each depends only on the recipe and on the image's number."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from robviz.finetune.recipes import Recipe
 from robviz.types import Dataset, InputError
 
 T = TypeVar("T")
-ORDER, AUGMENTATION, NOISE, DROPOUT = range(4)  # what the randomness is for
+ORDER, AUGMENTATION, NOISE, DROPOUT = range(4)  # the purposes of random numbers
 
 
 def generator_of(seed: int, purpose: int, *parts: int) -> torch.Generator:
@@ -36,7 +36,7 @@ def order(seed: int, epoch: int, length: int) -> list[int]:
 
 
 class TrainingImages(TorchDataset[tuple[Tensor, Tensor]]):
-    """Return image number n and its labels: the n-th of one shuffled pass after the other, augmented.
+    """Return image number n and its labels, augmented: the n-th of shuffled passes, one after the other.
 
     `len()` is the length of one pass.
 
@@ -63,6 +63,7 @@ class TrainingImages(TorchDataset[tuple[Tensor, Tensor]]):
 
     @property
     def name(self) -> str:
+        """Return the name of the dataset."""
         return self.dataset.name
 
     def __len__(self) -> int:
@@ -98,7 +99,7 @@ class TrainingComposites(TrainingImages):
         if recipe.iterations is None:
             raise InputError(f"{recipe.dataset} is endless: set iterations of {recipe.name} instead of epochs")
         length = recipe.iterations * recipe.batch_size
-        # Seeds shift the stretch of the endless training set, so two seeds share no image.
+        # Seeds use different stretches of the endless training set, so two seeds share no image.
         self.offset = recipe.seed * length
         self.drawn = ENDLESS[recipe.dataset]
         super().__init__(recipe, self.drawn("train", length))
@@ -139,12 +140,12 @@ def loader(
         batch_sampler=batches,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
-        generator=torch.Generator(),  # else it draws from everyone's
+        generator=torch.Generator(),  # otherwise it draws from the global one
     )
 
 
 def read_by_workers(batches: Iterable[T]) -> Iterator[T]:
-    """Pass batches on; what a process that reads images refuses is said in its own sentence, without its traceback."""
+    """Pass batches on; an InputError of a process that reads images is raised here, without its traceback."""
     try:
         yield from batches
     except InputError as error:

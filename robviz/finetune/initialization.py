@@ -44,6 +44,6 @@ def initial_model(recipe: Recipe, num_classes: int) -> nn.Module:
     if len(card.classes) != num_classes:
         raise InputError(
             f"{initial} has {len(card.classes)} classes, {recipe.dataset} {num_classes}; "
-            "set backbone_only=true to take its backbone alone"
+            "set backbone_only=true to use only its backbone"
         )
     return found

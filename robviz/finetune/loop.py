@@ -33,7 +33,7 @@ from robviz.finetune.recipes import Recipe
 from robviz.types import InputError
 
 STATE = "state.pt"
-TOO_FEW = "more than 1 value per channel"  # what torch says of batch norm
+TOO_FEW = "more than 1 value per channel"  # torch's message about batch norm
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Progress:
     Attributes:
         iteration: Its number, from 1.
         iterations: The length of the training.
-        loss: Over all processes.
-        images_per_second: The pace of this session, including probes.
-        seconds_left: At that pace.
+        loss: The mean over all processes.
+        images_per_second: The speed of this session, including probes.
+        seconds_left: The remaining time at that speed.
         probe: Clean and robust mIoU of the averaged model, if it was measured at this iteration.
         seconds: The time spent on each part of the iteration.
-        saved: True if the state on disk is this one.
+        saved: True if the state was saved at this iteration.
     """
 
     iteration: int
@@ -62,9 +62,9 @@ class Progress:
 
 
 class Training:
-    """Hold what a training carries from one iteration to the next.
+    """Store what a training carries from one iteration to the next.
 
-    Randomness and data follow from the number of the iteration.
+    Random numbers and data follow from the number of the iteration.
 
     Attributes:
         model: Trained in place, on `accelerator.device`.
@@ -72,8 +72,8 @@ class Training:
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe, num_classes: int) -> None:
-        # accelerate ignores the launcher's environment on CPUs unless it is told that they are meant. It takes a
-        # precision once and for all, so recipes of two in one process need their own autocast.
+        # accelerate ignores the launcher's environment on CPUs unless `cpu` is set. It fixes the precision once per
+        # process, so recipes of different precision need their own autocast.
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
         model.to(self.accelerator.device)
         if self.accelerator.num_processes > 1 and self.accelerator.device.type == "cuda":
@@ -85,7 +85,7 @@ class Training:
         self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging), use_buffers=True)
         self.optimizer = optimizer_of(model, recipe)
         self.losses: list[float] = []
-        self.probes: list[tuple[float, float]] = []  # clean and robust mIoU, as often as was looked
+        self.probes: list[tuple[float, float]] = []  # clean and robust mIoU of each probe
         self.seconds = 0.0
         self.seen = torch.zeros(num_classes, dtype=torch.bool, device=self.accelerator.device)
 
@@ -95,7 +95,7 @@ class Training:
         return len(self.losses)
 
     def save(self, folder: Path) -> None:
-        """Replace the state in a folder; raises InputError, the old state intact, if the disk is full."""
+        """Replace the state in a folder; raises InputError if the disk is full, and the old state stays intact."""
         if not self.accelerator.is_main_process:
             return
         state = {
@@ -116,7 +116,7 @@ class Training:
             return
         try:
             state = torch.load(folder / STATE, map_location=self.accelerator.device, weights_only=True)
-        except Exception as error:  # a damaged file raises just about anything
+        except Exception as error:  # a damaged file can raise any exception
             raise InputError(f"{folder / STATE} is damaged; start over with resume=False or --restart") from error
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
@@ -127,7 +127,7 @@ class Training:
 
 @contextmanager
 def must_fit(folder: Path) -> Iterator[None]:
-    """Turn a failed write into an InputError that says what to do."""
+    """Turn a failed write into an InputError with advice."""
     try:
         yield
     except OSError as error:
@@ -144,6 +144,7 @@ class Stopwatch:
         self.start()
 
     def start(self) -> None:
+        """Set all times to zero and start the clock."""
         self.seconds: dict[str, float] = defaultdict(float)
         self.last = time.perf_counter()
 
@@ -158,7 +159,7 @@ class Stopwatch:
 
 @contextmanager
 def seeded(generator: torch.Generator, device: torch.device) -> Iterator[None]:
-    """Seed torch's own randomness (dropout) inside, and restore it afterwards."""
+    """Seed torch's global random generator (dropout) inside, and restore it afterwards."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(generator.initial_seed())
         yield
@@ -191,8 +192,8 @@ def train(
         The progress after each iteration.
 
     Raises:
-        InputError: With the last state intact, if loss or gradient become infinite or NaN, the disk is full, or a batch
-            is too small.
+        InputError: If loss or gradient become infinite or NaN, the disk is full, or a batch is too small; the last
+            saved state stays intact.
     """
     accelerator, recipe, model = training.accelerator, training.recipe, training.model
     device, process, processes = accelerator.device, accelerator.process_index, accelerator.num_processes
@@ -244,7 +245,7 @@ def train(
 
 
 class StepPart(NamedTuple):
-    """Hold the share of a batch that one process takes."""
+    """Store the share of a batch that one process handles."""
 
     images: Tensor
     labels: Tensor
@@ -271,7 +272,7 @@ def backpropagate(
         if eps:
             images = pgd_examples(objective.network, images, targets, objective.loss, eps, recipe, start)
         watch.lap("attack")
-        with nullcontext() if k == pieces - 1 else accelerator.no_sync(network):  # they meet once, in the last piece
+        with nullcontext() if k == pieces - 1 else accelerator.no_sync(network):  # they synchronise once, at the end
             with autocast(images, recipe):
                 loss = objective.loss(answers(network, images), targets)
             watch.lap("forward")
@@ -290,19 +291,19 @@ def answers(network: nn.Module, images: Tensor) -> Any:
         if TOO_FEW not in str(error):
             raise
         raise InputError(
-            f"batch norm cannot learn from {len(images)} image a time, of which pooling leaves one value a channel; "
-            "give each process at least 2 by batch_size or micro_batch"
+            f"batch norm cannot learn from {len(images)} image at a time, of which pooling leaves one value per "
+            "channel; give each process at least 2 images by batch_size or micro_batch"
         ) from error
 
 
 def update(training: Training, loss: float, iterations: int) -> None:
-    """Make one step of optimizer and average; raises InputError before it if loss or gradient are not finite."""
+    """Update weights and average; raises InputError before any change if loss or gradient are not finite."""
     recipe, parameters = training.recipe, [p for group in training.optimizer.param_groups for p in group["params"]]
     norm = nn.utils.clip_grad_norm_(parameters, recipe.clip or inf).item()
     if not (isfinite(loss) and isfinite(norm)):
         raise InputError(
             f"the loss became {loss:.3g}, its gradient's norm {norm:.3g}, at iteration {training.iteration + 1} of "
-            f"{recipe.name}; what was saved before is intact: lower the learning rate or set precision=fp32"
+            f"{recipe.name}; the last saved state is intact: lower the learning rate or set precision=fp32"
         )
     factor = learning_rate_factor(training.iteration, recipe, iterations)
     for group in training.optimizer.param_groups:
@@ -314,7 +315,7 @@ def update(training: Training, loss: float, iterations: int) -> None:
 
 
 def warn_of_missing(images: TrainingImages, seen: Tensor) -> None:
-    """Warn of classes that no training image shows."""
+    """Warn about classes that occur in no training image."""
     missing = [name for name, is_there in zip(images.classes, seen.tolist()) if not is_there]
     if missing:
         warnings.warn(

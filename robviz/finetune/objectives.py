@@ -1,4 +1,4 @@
-"""The quantity that a training minimises, and the attacked images on which it does so."""
+"""The quantity that a training minimises, and the attacked images on which it is computed."""
 
 from __future__ import annotations
 
@@ -43,18 +43,20 @@ class Features(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the backbone's features of images (B, 3, H, W), finest first."""
         result: list[Tensor] = self.model.features(images)  # type: ignore[operator]
         return result
 
 
 class Pooled(nn.Module):
-    """Make a classifier of a segmentation model: every pixel gets the mean of the logits, for each head."""
+    """Turn a segmentation model into a classifier: every pixel gets the mean of the logits, for each head."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return pooled logits (B, K, H, W), for each head."""
         outputs = self.model(images)
         if isinstance(outputs, tuple):
             return tuple(map(self.pooled, outputs))
@@ -62,6 +64,7 @@ class Pooled(nn.Module):
 
     @staticmethod
     def pooled(logits: Tensor) -> Tensor:
+        """Give every pixel of (B, K, H, W) the mean over all pixels."""
         return logits.mean((2, 3), keepdim=True).expand_as(logits)
 
 
@@ -106,7 +109,7 @@ def objective_of(model: nn.Module, recipe: Recipe) -> Objective:
 
 
 def noise_of(seed: int, numbers: Iterable[int], shape: torch.Size) -> Tensor:
-    """Draw (B, *shape) uniform noise in -1 .. 1 that depends on the number of each image alone."""
+    """Draw uniform noise in -1 .. 1, (B, *shape), that depends only on the number of each image."""
     return torch.stack([2 * torch.rand(shape, generator=generator_of(seed, NOISE, number)) - 1 for number in numbers])
 
 

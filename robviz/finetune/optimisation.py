@@ -1,4 +1,4 @@
-"""The weights that a training changes: which, how far, and with which decay."""
+"""The weights that a training changes, its learning rate and its weight decay."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from robviz.finetune.recipes import Recipe
 
 MOMENTUM = 0.9  # Table 4
-NOT_DECAYED = re.compile(r"(pos_embed|cls_token|cls_emb)$")  # beside what has one axis: norms, biases, layer scales
+NOT_DECAYED = re.compile(r"(pos_embed|cls_token|cls_emb)$")  # nor norms, biases and layer scales
 
 
 def choose_trained(model: nn.Module, recipe: Recipe) -> None:

@@ -1,4 +1,4 @@
-"""Recipes by name, with everything that decides a training: the paper's, and those of the shipped models."""
+"""Recipes by name, with everything that determines a training: the paper's, and those of the shipped models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from robviz.types import InputError, check_number, check_radius, check_whole
 
 Size = int | tuple[int, int]  # a square's side, or height and width
 
-#: The values that some settings choose from.
+#: The allowed values of some settings.
 CHOICES = {
     "trains": ("all", "decoder", "backbone", "classifier"),
     "optimizer": ("adamw", "sgd"),
@@ -42,7 +42,7 @@ def check_name(name: str, value: Any) -> None:
 
 
 SHARES = partial(check_number, low=0, high=1, unit=", a share")
-#: What the numbers and names of a recipe may be.
+#: The check of each number and name of a recipe.
 RULES: dict[str, Callable[[str, Any], None]] = {
     "name": check_name,
     "sizes": check_sizes,
@@ -60,7 +60,7 @@ RULES: dict[str, Callable[[str, Any], None]] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """Hold everything that decides the outcome of a training, which lasts for `iterations` or else for `epochs`.
+    """Store everything that determines a training, which lasts for `iterations` or else for `epochs`.
 
     The comments beside the fields give their units.
 
@@ -83,7 +83,7 @@ class Recipe:
     architecture: str = "upernet-efficientnet-lite0"
     iterations: int | None = None
     batch_size: int = 8  # of all processes together
-    sizes: tuple[Size, ...] = (128, 160, 192, 224)  # of the images, batch by batch in turn
+    sizes: tuple[Size, ...] = (128, 160, 192, 224)  # of the images; batches use them in turn
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warm_up: float = 0.05  # share of the iterations
@@ -101,7 +101,7 @@ class Recipe:
     backbone_only: bool = False
     trains: str = "all"
     optimizer: str = "adamw"
-    decoder_rate: float = 1.0  # learning rate of all but the backbone, in times the backbone's
+    decoder_rate: float = 1.0  # learning rate of all but the backbone, as a multiple of the backbone's
     power: float = 1.0  # of the polynomial decay
     warm_up_ratio: float = 0.0  # of the learning rate that the warm-up starts at
     clip: float | None = 1.0  # of the gradient's norm
@@ -125,11 +125,11 @@ class Recipe:
                 check(name, value)
 
 
-#: Ours, for the small architecture: what a CPU can do.
+#: robviz's own, for the small architecture: they run on a CPU.
 PHOTOS = (
     Recipe("photos-clean", iterations=1000, averaging=0.995),
     Recipe("photos-robust", initial="photos-clean", iterations=1300, averaging=0.995, eps=4 / 255, attack_steps=3),
-    # Too cheap an adversarial training, as a lesson: it looks more robust than it is, to APGD above all.
+    # Too cheap an adversarial training, as a lesson: it looks more robust than it is, especially under APGD.
     Recipe(
         "photos-onestep",
         initial="photos-clean",
@@ -155,15 +155,16 @@ CAMVID_AT = replace(CAMVID_CLEAN, name="camvid-at", iterations=2000, eps=4 / 255
 CAMVID = (
     CAMVID_CLEAN,
     CAMVID_AT,
-    # No robust ImageNet backbone is published for this architecture, so a first stage makes one from the clean one.
+    # No robust ImageNet backbone is published for this architecture, so a first stage trains one from the clean one.
     replace(
         CAMVID_AT, name="camvid-pirat-backbone", iterations=600, attack_steps=3, learning_rate=3e-4, trains="backbone"
     ),
     replace(CAMVID_AT, name="camvid-pirat", initial="camvid-pirat-backbone", backbone_only=True),
 )
 
-#: Table 3 on photos: a small network of the paper's family learns from nothing to tell single objects, cleanly and
-#: adversarially; adversarial training continues from either backbone (AT, PIR-AT), by its attack steps and iterations.
+#: Table 3 on photos: a small network of the paper's family learns from scratch to classify single objects, cleanly and
+#: adversarially; adversarial training continues from either backbone (AT, PIR-AT), with various attack steps and
+#: iterations.
 CLASSIFIER = Recipe(
     "mini-classifier",
     initial=None,
@@ -287,7 +288,10 @@ def recipe_of(name: str) -> Recipe:
 
 
 def changed(recipe: Recipe, changes: list[str]) -> Recipe:
-    """Return the recipe with other settings, each `name=value` with the value as YAML; raises InputError for others."""
+    """Return the recipe with changed settings, each `name=value` with a YAML value.
+
+    Raises InputError for unknown settings and for values out of range.
+    """
     known = recipe.__dataclass_fields__
     values = {}
     for change in changes:
@@ -299,7 +303,7 @@ def changed(recipe: Recipe, changes: list[str]) -> Recipe:
 
 
 def meant(name: str, value: Any, kind: str) -> Any:
-    """Read a setting as its kind: `4/255` and `1e-3` as numbers, `1e3` as a whole one, one size as the only one."""
+    """Convert a setting to its type: `4/255` and `1e-3` to floats, `1e3` to an integer, a single size to a tuple."""
     value = recipe_values(value)
     if name == "sizes" and isinstance(value, int):
         return (value,)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import threading
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -14,7 +13,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 import robviz
 from robviz.attacks import apgd
@@ -138,7 +136,6 @@ def training_card(training: Training, images: TrainingImages) -> Card:
 
 def send(connection: Connection, recipe: Recipe, sample: Sample, folder: Path, rounds: int) -> None:
     """Send every step from the training process, then None, or a sentence in place of either."""
-    tqdm.set_lock(threading.RLock())  # its own is shared among processes, and would outlive this one
     try:
         for step in training_steps(recipe, sample, folder, rounds):
             connection.send(step)

@@ -1,4 +1,4 @@
-"""A name gives a network with a card: architectures, checkpoints, and anyone's own model through `adapt`."""
+"""Open a network with its card by name: architectures, checkpoints, and your own model through `adapt`."""
 
 from __future__ import annotations
 

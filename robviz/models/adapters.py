@@ -1,4 +1,4 @@
-"""Any segmentation model in robviz's conventions: `adapt`."""
+"""Adapt any segmentation model to robviz's conventions."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from robviz.types import Dataset, InputError
 
 Output = str | int | Callable[[Any], Any] | None
 Classes = Sequence[str] | Mapping[Any, str]
-#: `output` of a network with one logit for the foreground alone.
+#: `output` for a network with a single logit, for the foreground.
 BINARY = "binary"
 #: Where a dictionary keeps its logits: transformers, torchvision.
 KEYS = ("logits", "out")
-#: How far a class that nobody predicts lies below the others: e^-30 adds nothing to a float32 softmax.
+#: How far the logit of a class that is never predicted lies below the others: e^-30 adds nothing to a float32 softmax.
 FAR = 30.0
 
 
@@ -46,7 +46,7 @@ def chosen_output(answer: Any, output: Output) -> Any:
 
 
 def background_and(logit: Any) -> Any:
-    """Make two classes of one logit for the foreground, with 0 for the background."""
+    """Turn a single logit for the foreground into two classes, with 0 for the background."""
     if not (isinstance(logit, Tensor) and logit.ndim == 4 and logit.shape[1] == 1):
         raise InputError(f'output="binary" is for one logit a pixel, (B, 1, h, w); the module returned {told(logit)}')
     return torch.cat([torch.zeros_like(logit), logit], 1)
@@ -76,7 +76,7 @@ def names_of(classes: Any, channels: str = "channel") -> tuple[str, ...]:
 
 
 def checked(logits: Any, channels: int) -> Tensor:
-    """Return a module's logits (B, C, h, w); raises InputError if they are something else."""
+    """Return a module's logits (B, C, h, w); raises InputError if it returned anything else."""
     if not (isinstance(logits, Tensor) and logits.is_floating_point() and logits.ndim == 4):
         raise InputError(
             "the module must return logits, a float tensor (B, K, h, w) or a dictionary with one under "
@@ -101,7 +101,7 @@ def look_like_probabilities(outputs: Tensor) -> bool:
 
 
 class Adapted(nn.Module):
-    """Map images (B, 3, H, W) in [0, 1] to logits (B, K, H, W) with a module of other conventions; `adapt` makes it."""
+    """Map images (B, 3, H, W) in [0, 1] to logits (B, K, H, W) with a module of other conventions; built by `adapt`."""
 
     mean: Tensor
     std: Tensor
@@ -152,6 +152,7 @@ class Adapted(nn.Module):
         return logits[:, :, :height, :width]
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, K, H, W) in the dataset's classes for images in [0, 1]."""
         logits = self.own_logits(images)
         if self.sources == [[i] for i in range(self.channels)]:
             return logits
@@ -185,7 +186,7 @@ def opened(path: Path) -> nn.Module:
 
 
 def put_in_eval(model: Adapted) -> None:
-    """Put the model in eval mode, for good if the module was exported: its graph cannot change its mode."""
+    """Put the model in eval mode, permanently if the module was exported: its graph cannot change its mode."""
     try:
         model.eval()
     except NotImplementedError:
@@ -195,11 +196,11 @@ def put_in_eval(model: Adapted) -> None:
 
 
 def channels_of(key: str | int, names: Mapping[int, str], whose: str) -> list[int]:
-    """Return the channels that a key of a class map means: that index, or all with that name."""
+    """Return the channels that a key of a class map refers to: that index, or all with that name."""
     found = [i for i, name in names.items() if key in (i, name)]
     if not found:
         raise InputError(
-            f"class_map holds {key!r}, which is not a class of {whose}; it has {', '.join(names.values())}"
+            f"class_map contains {key!r}, which is not a class of {whose}; it has {', '.join(names.values())}"
         )
     return found
 
@@ -258,7 +259,7 @@ def generated_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
 def check_colours(mean: Sequence[float], std: Sequence[float]) -> None:
     """Raise InputError unless mean and std belong to colours in [0, 1]."""
     if not len(mean) == len(std) == 3:
-        raise InputError(f"mean and std must hold 3 numbers each, for R, G and B; got {mean} and {std}")
+        raise InputError(f"mean and std must have 3 numbers each, for R, G and B; got {mean} and {std}")
     if not all(value <= 1 for value in (*mean, *std)):
         raise InputError(f"mean and std must be those of colours in [0, 1], got {mean} and {std}; divide by 255")
     if not min(std) > 0:
@@ -266,7 +267,7 @@ def check_colours(mean: Sequence[float], std: Sequence[float]) -> None:
 
 
 def try_out(model: Adapted, size: tuple[int, int]) -> None:
-    """Run a random picture (H, W) through the model, to report now what would fail or mislead during an attack."""
+    """Run a random picture (H, W) through the model to report early what would make an attack fail or mislead."""
     draw = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
     require_normal(model)
     gradient = None
@@ -293,13 +294,13 @@ def try_out(model: Adapted, size: tuple[int, int]) -> None:
         )
     if not logits.requires_grad:
         raise InputError(
-            "no gradient leads from the module's logits to the picture, so no attack can start; "
+            "no gradient flows from the module's logits to the picture, so no attack can start; "
             "remove any torch.no_grad, argmax, detach or numpy from it"
         )
     if gradient is not None and not gradient.isfinite().all():
         warnings.warn(
-            "the gradient of the module's logits holds NaN or infinity for a random picture: attacks stand still, and "
-            "the model looks robust; is there a root or a norm of 0 on the way? add a small number inside of it",
+            "the gradient of the module's logits contains NaN or infinity for a random picture: attacks stall, and "
+            "the model looks robust; is there a root or a norm of 0 in the forward pass? add a small number inside it",
             stacklevel=3,
         )
 
@@ -322,13 +323,13 @@ def adapt(  # noqa: PLR0913 - public and documented
 ) -> nn.Module:
     """Adapt any model to robviz: from images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), with a card.
 
-    One logit for the foreground alone becomes two classes with `output=lambda z: torch.cat([torch.zeros_like(z), z],
+    A single logit for the foreground becomes two classes with `output=lambda z: torch.cat([torch.zeros_like(z), z],
     1)`.
 
-    A TorchScript or `torch.export` file is a program, so open only those of people you trust: TorchScript runs in its
-    own interpreter and holds no pickled Python, but `torch.export.load` also unpickles what the file asks for, which
-    may execute anything. The weights of a function are not visible: two versions of it differ in nothing but its name,
-    so give the module that it calls, and `output`, where you can.
+    A TorchScript or `torch.export` file is a program, so open only files from people you trust: TorchScript runs in its
+    own interpreter and contains no pickled Python, but `torch.export.load` also unpickles what the file asks for, which
+    may execute anything. The weights inside a function are not visible, so two versions of it can only be distinguished
+    by name: if possible, give the module that it calls, and `output`.
 
     Args:
         module: From normalised images to logits of any resolution, which are resized to that of the image (bilinear): a
@@ -340,7 +341,7 @@ def adapt(  # noqa: PLR0913 - public and documented
         dataset: Predict the classes of this dataset.
         class_map: Maps every model class to a dataset class, each by name or index. By default, equal names are mapped,
             with a warning if the dataset has others. The probabilities of classes that are mapped to the same one are
-            added. A class that is mapped to none is dropped. A dataset class that nothing is mapped to is never
+            added. A class that is mapped to None is dropped. A dataset class to which nothing is mapped is never
             predicted: its logit is 30 below the lowest.
         void_index: The channel that predicts void, if there is one; it is dropped, and its pixels go to the best of the
             other classes.
@@ -349,7 +350,7 @@ def adapt(  # noqa: PLR0913 - public and documented
         multiple_of: Pad pictures with the mean colour to sides that are multiples of this number, and crop the logits.
         palette: Colours of the resulting classes; by default the dataset's, or generated ones.
         name: The name of the model; by default that of its class or file.
-        size: (H, W) of the random picture that the module is tried on now.
+        size: (H, W) of the random picture on which the module is tried.
         device: Where to put the model; by default, it stays where it is.
 
     Returns:

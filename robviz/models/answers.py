@@ -1,4 +1,4 @@
-"""Check what a model answers, once, and say which argument of `adapt` helps."""
+"""Check the output of a model, and name the argument of `adapt` that helps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ADAPT = "robviz.models.adapt(model, classes, mean=..., std=..."
 
 
 def told(answer: Any) -> str:
-    """Describe an answer in a few words."""
+    """Describe an output in a few words."""
     if isinstance(answer, Tensor):
         return f"{answer.dtype} {tuple(answer.shape)}"
     inside = f" of {', '.join(map(repr, answer))}" if isinstance(answer, Mapping) else ""
@@ -23,7 +23,7 @@ def told(answer: Any) -> str:
 
 
 def advice_for(answer: Any) -> str:
-    """Name the argument of `adapt` that takes the logits out of an answer of another kind."""
+    """Name the argument of `adapt` that selects the logits from a different kind of output."""
     if isinstance(answer, Mapping):
         key = next((key for key in ("logits", "out") if key in answer), next(iter(answer), "out"))
         return f"{ADAPT}, output={key!r}) takes them out"
@@ -35,18 +35,18 @@ def advice_for(answer: Any) -> str:
 
 
 def logits_of(answer: Any, images: Tensor, num_classes: int | None = None) -> Tensor:
-    """Take a model's answer as logits, in float32 or wider so that no sum over pixels overflows.
+    """Return a model's output as logits, in float32 or wider so that no sum over pixels overflows.
 
     Args:
         answer: What the model returned.
-        images: (B, 3, H, W), what it was given.
-        num_classes: The number of classes that are asked for; None takes any from 2 on.
+        images: (B, 3, H, W), the images that it was given.
+        num_classes: The expected number of classes; None accepts any number from 2 on.
 
     Returns:
         (B, K, H, W).
 
     Raises:
-        InputError: The answer is something else. The message names the argument of `adapt` that helps.
+        InputError: If it returned anything else. The message names the argument of `adapt` that helps.
     """
     batch, (height, width) = len(images), images.shape[2:]
     if not (isinstance(answer, Tensor) and answer.is_floating_point()):
@@ -73,7 +73,7 @@ def logits_of(answer: Any, images: Tensor, num_classes: int | None = None) -> Te
 
 
 def answer_of(model: nn.Module, images: Tensor) -> Any:
-    """Ask a model. Raises InputError where its weights and the images are of two precisions."""
+    """Run a model. Raises InputError if its weights and the images differ in precision."""
     try:
         return model(images)
     except RuntimeError as error:
@@ -87,7 +87,7 @@ def answer_of(model: nn.Module, images: Tensor) -> Any:
 
 
 def require_normal(model: nn.Module) -> None:
-    """Raise InputError where no gradient can pass a model, as it was made in `torch.inference_mode`."""
+    """Raise InputError if a model was made in `torch.inference_mode`, so that no gradient can pass through it."""
     if any(tensor.is_inference() for tensor in chain(model.parameters(), model.buffers())):
         raise InputError(
             "the model's weights were made in torch.inference_mode(), where no gradient passes; expected a model made "

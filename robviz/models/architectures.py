@@ -1,4 +1,4 @@
-"""Architectures by name, and checkpoints loaded into them under their own or the published keys."""
+"""Build architectures by name, and load checkpoints under their own or the published keys."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 #: The tensors that an ImageNet classifier has too; the norms after the stages are the segmenter's.
 BACKBONE = re.compile(r"backbone\.(?!norms\.)")
-PLACEHOLDER_CLASSES = 12347  # a number of classes that no tensor has as a side by chance
+PLACEHOLDER_CLASSES = 12347  # a number of classes that occurs as no other side of a tensor
 
 
 def architecture_of(name: str) -> Architecture:
@@ -116,8 +116,8 @@ def load_checkpoint(model: nn.Module, source: str | Path | State, averaged: bool
         source: A path (`.safetensors`, or a `.pth` of tensors alone; code in it is never executed) or a state dict. The
             dictionary may lie under "state_dict", "model" and the like, and its keys may have the prefixes of
             DataParallel, torch.compile, Lightning or AveragedModel.
-        averaged: Whether to take the running average of the weights if a checkpoint holds both; if None, a warning says
-            which weights were taken.
+        averaged: Take the running average of the weights if a checkpoint has both, or the raw weights; if None, a
+            warning says which weights were taken.
 
     Returns:
         The same model.
@@ -136,7 +136,7 @@ def load_checkpoint(model: nn.Module, source: str | Path | State, averaged: bool
         warnings.warn(told, stacklevel=2)
     if problems := mismatches(here, with_counters(under_our_keys(state, name, here), here)):
         advice = what_fits(state, model)
-        raise InputError(f"the checkpoint does not hold a {name}: {first_few(problems)}; {advice}")
+        raise InputError(f"the checkpoint does not fit {name}: {first_few(problems)}; {advice}")
     del state  # closes the file
     fill_tensors(here, opened)
     return model
@@ -146,7 +146,7 @@ def load_backbone(model: nn.Module, source: str | Path | State) -> nn.Module:
     """Fill the backbone of a model that `build` made with a robust ImageNet classifier (PIR-AT, paper, section 4).
 
     The head of the classifier is left out, and its normalisation becomes part of the first convolution. The rest of the
-    model stays as it is.
+    model does not change.
 
     Args:
         model: A model that `build` made.
@@ -167,18 +167,18 @@ def load_backbone(model: nn.Module, source: str | Path | State) -> nn.Module:
     state = convert(state_of(source))
     here = {key: value for key, value in model.state_dict().items() if BACKBONE.match(key)}
     if problems := mismatches(here, state):
-        raise InputError(f"the checkpoint does not hold an ImageNet backbone for {name}: {first_few(problems)}")
+        raise InputError(f"the checkpoint has no ImageNet backbone for {name}: {first_few(problems)}")
     model.load_state_dict(state, strict=False)
     return model
 
 
 def under_our_keys(state: State, architecture: str, here: State) -> State:
-    """Rename a published checkpoint to the keys of `here`, the state dict of such a model; leave ours as it is."""
+    """Rename a published checkpoint to the keys of `here`, the state dict of such a model; our own keys stay."""
     return state if state.keys() <= here.keys() else renamed(state, architecture_of(architecture).published_keys)
 
 
 def what_fits(state: State, model: nn.Module) -> str:
-    """Advise on a checkpoint that does not fit the model."""
+    """Give advice about a checkpoint that does not fit the model."""
     fitting = {name: classes for name in ARCHITECTURES if (classes := classes_in(state, name))}
     name = str(model.architecture)
     if name in fitting:
@@ -186,10 +186,10 @@ def what_fits(state: State, model: nn.Module) -> str:
         return f"it has {fitting[name]} classes, the model {here}: build it with num_classes={fitting[name]}"
     if fitting:
         other, classes = next(iter(fitting.items()))
-        return f"it holds a {other} of {classes} classes: build({other!r}, {classes}) makes the model for it"
+        return f"it is a {other} of {classes} classes: build({other!r}, {classes}) builds the model for it"
     if any(key.startswith("base_model.") for key in state):
-        return "it looks like an ImageNet classifier: load_backbone takes those"
-    return f"it holds none of {', '.join(ARCHITECTURES)}"
+        return "it looks like an ImageNet classifier: load it with load_backbone"
+    return f"it matches none of {', '.join(ARCHITECTURES)}"
 
 
 def classes_in(state: State, architecture: str) -> int | None:

@@ -1,4 +1,4 @@
-"""The card of a model: what it is, and how it was made."""
+"""Describe a model on a card: what it is, and how it was made."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ def card_of(model: nn.Module) -> Card:
 def fingerprint(model: nn.Module) -> str:
     """Compute the SHA-256 of a model's class and of every parameter and buffer, by name.
 
-    It identifies the weights. What else decides the predictions, such as the code of a function behind `adapt`, is not
-    included.
+    It identifies the weights. Other things that influence the predictions, such as the code of a function behind
+    `adapt`, are not included.
 
     Args:
         model: Any module.

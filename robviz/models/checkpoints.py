@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint, under whatever names, and how they get into a model."""
+"""Read the tensors of a checkpoint, whatever their names, and copy them into a model."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ WEB_PAGE = re.compile(rb"\s*<(!doctype|html|head|!--|\?xml)", re.IGNORECASE)
 #: Keys under which trainers keep the weights as trained, and their running average.
 RAW = ("state_dict", "model", "model_state_dict", "net", "network")
 AVERAGED = ("state_dict_ema", "model_ema", "ema_model", "ema_state_dict", "model_ema_state_dict", "ema", "averaged")
-#: What DataParallel, torch.compile, Lightning modules and averages of models put before every key.
+#: The prefixes that DataParallel, torch.compile, Lightning modules and averages of models put before every key.
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "ema_model.", "online_model.")
-#: What lies beside the model in a training module: the counter of AveragedModel, the weights of a loss, metrics.
+#: What a training module contains besides the model: the counter of AveragedModel, the weights of a loss, metrics.
 COMPANIONS = re.compile(r"(n_averaged|num_updates|initted|step)$|(criterion|loss\w*|\w*metrics?)\.")
 NORMALISATION = ("base_normalize.mean", "base_normalize.std")
 
@@ -31,7 +31,7 @@ NORMALISATION = ("base_normalize.mean", "base_normalize.std")
 def read_tensors(path: Path) -> object:
     """Read the contents of a file, mapped where possible, without executing any code in it.
 
-    Raises InputError if it holds more than tensors and plain values, or cannot be read.
+    Raises InputError if it contains more than tensors and plain values, or cannot be read.
     """
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}; check the path")
@@ -41,7 +41,7 @@ def read_tensors(path: Path) -> object:
         if path.suffix == ".safetensors":
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
-    except Exception as error:  # a damaged file raises just about anything
+    except Exception as error:  # a damaged file can raise any exception
         if not start:
             reason = "it is empty; fetch it again"
         elif WEB_PAGE.match(start):
@@ -49,12 +49,12 @@ def read_tensors(path: Path) -> object:
         elif code := re.search(r"GLOBAL (\S+)", str(error)):
             reason = f"it would run {code[1]}; save its state dict alone"
         else:
-            reason = "it is damaged or cut short; fetch it again"
+            reason = "it is damaged or truncated; fetch it again"
         raise InputError(f"{path} is not a checkpoint of tensors alone: {reason}") from error
 
 
 class Chosen(NamedTuple):
-    """Hold a state dict under a model's own keys, and a sentence on which weights it holds if others could be meant."""
+    """Store a state dict under a model's own keys, and a sentence about the choice if there were several."""
 
     state: dict[str, Tensor]
     told: str | None
@@ -66,16 +66,15 @@ def state_of(source: str | Path | State, averaged: bool | None = None) -> dict[s
 
 
 def chosen_state(source: str | Path | State, averaged: bool | None = None) -> Chosen:
-    """Find the state dict in a file or a mapping and strip what trainers wrap around it.
+    """Find the state dict in a file or a mapping, without what trainers wrap around it.
 
     Args:
         source: A path, or a mapping: a bare state dict, or one with the state dict under a key of `RAW` or `AVERAGED`.
-            The prefixes of DataParallel, torch.compile, Lightning and AveragedModel are cut off, in any order.
-        averaged: Whether to take the running average of the weights where a checkpoint holds both; by default the raw
-            weights.
+            The prefixes of DataParallel, torch.compile, Lightning and AveragedModel are removed, in any order.
+        averaged: Take the running average of the weights if a checkpoint has both; by default, the raw weights.
 
     Raises:
-        InputError: There is no state dict, or the asked-for weights are not there.
+        InputError: If there is no state dict, or the requested weights are not there.
     """
     content: object = source if isinstance(source, Mapping) else read_tensors(Path(source))
     if not isinstance(content, Mapping):
@@ -117,7 +116,7 @@ def unwrapped(state: State) -> dict[str, Tensor]:
 
 
 def with_counters(state: State, here: State) -> State:
-    """Add the counters of batch norm that are missing from a state, which no answer of a model needs."""
+    """Add the counters of batch norm that are missing from a state; they do not affect predictions."""
     missing = (key for key in here.keys() - state.keys() if key.endswith(".num_batches_tracked"))
     return {**state, **{key: here[key] for key in missing}}
 
@@ -134,7 +133,7 @@ def renamed(state: State, keys: Keys) -> dict[str, Tensor]:
 
 
 def mismatches(here: State, state: State) -> list[str]:
-    """List what keeps `state` from filling `here`, which needs the same keys and shapes; sorted."""
+    """List the differences in keys and shapes between `state` and `here`, sorted."""
     return sorted(
         [
             *(f"{key} is missing" for key in here.keys() - state.keys()),
@@ -149,7 +148,7 @@ def mismatches(here: State, state: State) -> list[str]:
 
 
 def first_few(problems: list[str]) -> str:
-    """Join the first few problems, and say how many there are."""
+    """Join the first few problems, followed by their number."""
     return f"{'; '.join(problems[:3])} ({len(problems)} in all)"
 
 
@@ -158,7 +157,7 @@ def fill_tensors(here: State, opened: Callable[[], State]) -> None:
     """Copy the tensors of a checkpoint into those of a model; the checkpoint is opened again for each part.
 
     The pages of a mapped file stay in memory until the file is closed, so this avoids a second copy of all weights. A
-    model that kept the mapped tensors themselves would crash when somebody wrote over the file.
+    model that kept the mapped tensors themselves would crash if the file was overwritten.
     """
     for keys in parts(here):
         state = opened()

@@ -1,4 +1,4 @@
-"""Name a device, and say which there are."""
+"""Find devices by name, and list those of this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def devices() -> list[str]:
 
 
 def device_named(name: str | torch.device | None) -> torch.device:
-    """Return a device by its name, the CPU for None. Raises InputError where this machine has no such device."""
+    """Return a device by its name, or the CPU for None. Raises InputError if this machine has no such device."""
     here = devices()
     try:
         device = torch.device(name or "cpu")

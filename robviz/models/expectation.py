@@ -1,4 +1,4 @@
-"""Attack a model that answers at random by the mean of several of its answers."""
+"""Attack a model with random outputs through the mean of several passes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Expectation(nn.Module):
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Let torch draw from a seed inside, and restore its state afterwards."""
+    """Seed torch's random generators inside, and restore their state afterwards."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

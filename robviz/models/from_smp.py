@@ -13,12 +13,12 @@ from robviz.models.adapters import chosen_output
 from robviz.models.pipeline import Pipeline, Preparation, carded
 from robviz.types import InputError
 
-#: What every encoder of the library takes: sides that are multiples of this.
+#: Every encoder of the library accepts sides that are multiples of this.
 MULTIPLE_OF = 32
 
 
 def two_classes(answer: Any) -> Tensor:
-    """Return logits (B, 2, h, w) of a module that gives one for the foreground alone."""
+    """Return logits (B, 2, h, w) of a module that returns a single one, for the foreground."""
     foreground = chosen_output(answer, None)
     return torch.cat([torch.zeros_like(foreground), foreground], 1)
 
@@ -30,7 +30,7 @@ def logits_of(answer: Any) -> Tensor:
 
 
 def preparation_of(encoder: str, weights: str | None) -> Preparation:
-    """Return the normalisation that an encoder was trained with; none if it was not pretrained."""
+    """Return the normalisation that an encoder was trained with, or none if it was not pretrained."""
     from segmentation_models_pytorch.encoders import get_preprocessing_params
 
     if weights is None:
@@ -52,7 +52,7 @@ def preparation_of(encoder: str, weights: str | None) -> Preparation:
 def load(folder: Path, name: str, source: str) -> nn.Module:
     """Open the model in a folder, with a card. The library stores no class names, so classes are numbered.
 
-    Raises InputError if the folder holds no model.
+    Raises InputError if the folder contains no model.
     """
     import segmentation_models_pytorch as smp
 

@@ -1,4 +1,4 @@
-"""timm's backbones in our UPerNet: `upernet/<name>`, such as `upernet/resnet18`."""
+"""Build our UPerNet on timm's backbones: `upernet/<name>`, such as `upernet/resnet18`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def pyramid(name: str, is_pretrained: bool = False) -> Any:
 
 
 def upernet_on(name: str, num_classes: int) -> UPerNet:
-    """Build a UPerNet on one of timm's backbones with fresh weights; it normalises as the backbone was trained."""
+    """Build a UPerNet on one of timm's backbones with fresh weights and the backbone's normalisation."""
     backbone = pyramid(name)
     colours = timm.get_pretrained_cfg(name)
     mean, std = (colours.mean, colours.std) if colours else ((0.5,) * 3, (0.5,) * 3)
@@ -50,7 +50,7 @@ def upernet_on(name: str, num_classes: int) -> UPerNet:
 
 
 def load_imagenet(name: str, model: UPerNet) -> None:
-    """Fill the backbone with timm's own weights, which timm downloads. Raises InputError where it has none."""
+    """Fill the backbone with timm's own weights, which timm downloads. Raises InputError if it has none."""
     try:
         state = pyramid(name, is_pretrained=True).state_dict()
     except (OSError, RuntimeError) as error:
@@ -60,7 +60,7 @@ def load_imagenet(name: str, model: UPerNet) -> None:
 
 
 def parts(architecture: str) -> tuple[partial[UPerNet], partial[None]] | None:
-    """Return what builds `upernet/<name>` and what fills its backbone; None for any other architecture."""
+    """Return the functions that build `upernet/<name>` and fill its backbone, or None for any other architecture."""
     if not architecture.startswith(PREFIX):
         return None
     name = architecture.removeprefix(PREFIX)

@@ -1,4 +1,4 @@
-"""torchvision's segmentation models by name, with its own weights, classes and preparation of pictures."""
+"""Open torchvision's segmentation models by name, with its weights, classes and preprocessing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def weights_of(name: str) -> Any:
 
 
 def url_of(name: str) -> str:
-    """Return where torchvision's authors keep the weights."""
+    """Return the address of the weights."""
     result: str = weights_of(name).url
     return result
 
@@ -66,7 +66,7 @@ def download(name: str, listener: Listener = lambda received, total: None) -> Pa
 
 
 def load(name: str) -> nn.Module:
-    """Open the model with torchvision's weights, its preparation of pictures inside, and a card."""
+    """Open the model with torchvision's weights and preprocessing, and a card."""
     from torchvision.models import get_model
 
     weights, path = weights_of(name), download(name)

@@ -22,7 +22,7 @@ FILTERS = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 def mask_scores(answer: Any, mask_size: tuple[int, int] | None) -> Tensor:
     """Return (B, K, h, w) scores of a model that predicts masks and their classes, added up as transformers does.
 
-    The class that stands for no object is left out. mask_size: what masks are resized to before.
+    The class that stands for no object is left out. mask_size: the size that masks are resized to first.
     """
     masks = answer.masks_queries_logits
     if mask_size is not None:
@@ -31,7 +31,7 @@ def mask_scores(answer: Any, mask_size: tuple[int, int] | None) -> Tensor:
     return torch.einsum("bqc,bqhw->bchw", classes, masks.sigmoid())
 
 
-#: Models that answer with masks: how their scores are made.
+#: Models that return masks, and how their scores are computed.
 MASK_MODELS: dict[str, Scores] = {
     "mask2former": partial(mask_scores, mask_size=(384, 384)),
     "maskformer": partial(mask_scores, mask_size=None),
@@ -45,7 +45,7 @@ def pixel_logits(answer: Any) -> Tensor:
 
 
 def opened(what: str, open_it: Callable[[], Any]) -> Any:
-    """Open something with the library, and turn its errors into one sentence that names the part."""
+    """Open a part with the library, and turn its errors into one sentence that names the part."""
     try:
         return open_it()
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
@@ -66,7 +66,7 @@ def sides_of(processor: Any) -> Sides:
 
 
 def preparation_of(processor: Any) -> Preparation:
-    """Return what a processor does to a picture, by its settings, for pictures in [0, 1] instead of 0 .. 255."""
+    """Return the preprocessing that a processor's settings describe, for pictures in [0, 1] instead of 0 .. 255."""
     scale = 255 * (processor.rescale_factor if getattr(processor, "do_rescale", True) else 1)
     normalises = getattr(processor, "do_normalize", False) and processor.image_mean is not None
     mean, std = (processor.image_mean, processor.image_std) if normalises else ((0.0,) * 3, (1.0,) * 3)
@@ -83,12 +83,12 @@ def preparation_of(processor: Any) -> Preparation:
 
 
 def require_same(pipeline: Pipeline, processor: Any, name: str) -> None:
-    """Raise InputError unless the pipeline makes of a picture what the processor makes of it, but for rounding."""
+    """Raise InputError unless the pipeline preprocesses a picture as the processor does, up to rounding."""
     coarse = torch.rand(1, 3, 6, 5, generator=torch.Generator().manual_seed(0))
     levels = (255 * F.interpolate(coarse, (96, 80), mode="bilinear")).round()
     theirs = processor(images=[levels[0].permute(1, 2, 0).byte().numpy().astype(np.uint8)], return_tensors="pt")
     wanted, ours = theirs["pixel_values"], pipeline.prepared(levels / 255)
-    # Half a level of rounding on each of both ways, in units of the deviation.
+    # Half a level of rounding in each of the two, in units of the standard deviation.
     allowed = (1 / 255 / pipeline.std).max().item()
     if wanted.shape != ours.shape or (wanted - ours).abs().mean().item() > allowed:
         raise InputError(
@@ -100,7 +100,7 @@ def require_same(pipeline: Pipeline, processor: Any, name: str) -> None:
 def load(folder: Path, name: str, source: str) -> nn.Module:
     """Open the model in a folder, its image processor inside, with a card. No code in the folder is executed.
 
-    Raises InputError if the folder holds no semantic segmentation model, or no image processor.
+    Raises InputError if the folder contains no semantic segmentation model, or no image processor.
     """
     from transformers import (
         AutoConfig,

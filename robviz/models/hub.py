@@ -1,7 +1,8 @@
 """Other libraries' models by name or folder: `torchvision/...`, `hf/<owner>/<name>`, `smp/<owner>/<name>`.
 
-`LIBRARIES` has a row for each prefix; `load_model` goes by it. What was downloaded is kept: torchvision's weights in
-robviz's cache, the hub's files in that of huggingface_hub, which other programs share. No code of a model is ever run.
+`LIBRARIES` has a row for each prefix, which `load_model` looks up. Downloads are kept: torchvision's weights in
+robviz's cache, the hub's files in the cache of huggingface_hub, which other programs share. Code in a repository is
+never run.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 from torch import nn
 
 from robviz.files.download import Listener
+from robviz.files.progress import Bar
 from robviz.models import from_smp, from_torchvision, from_transformers
 from robviz.types import InputError
 
@@ -37,11 +39,11 @@ class Library:
     """Describe one row of `LIBRARIES`.
 
     Attributes:
-        package: What must be importable.
-        extra: What pip calls it.
+        package: The package that must be importable.
+        extra: Its name for pip.
         example: A name, for the help.
-        load: Opens the part of a name after the prefix.
-        is_here: Says whether that needs no download.
+        load: Opens a model by the part of its name after the prefix.
+        is_here: Returns True if that needs no download.
     """
 
     package: str
@@ -52,19 +54,27 @@ class Library:
 
 
 def reporting(listener: Listener) -> type:
-    """Return a progress bar that also informs a listener of each change."""
-    from tqdm.auto import tqdm
+    """Return a subclass of tqdm, as huggingface_hub expects, that shows our progress bar and calls a listener."""
+    from tqdm import tqdm  # which huggingface_hub requires
 
     class Reporting(tqdm):  # type: ignore[misc]
-        def __init__(self, *arguments: Any, **options: Any) -> None:
+        def __init__(self, *arguments: Any, desc: str | None = None, **options: Any) -> None:
             options.pop("name", None)  # of huggingface_hub's own bars
-            super().__init__(*arguments, **options)
+            super().__init__(*arguments, **options | {"disable": True})
+            self.bar = Bar(desc or "downloading", self.whole, "bytes", done=int(self.n), stays=False)
 
-        def update(self, n: float | None = 1) -> bool | None:
-            shown = super().update(n)
-            listener(int(self.n), None if self.total is None else int(self.total))
-            result: bool | None = shown
-            return result
+        @property
+        def whole(self) -> int | None:
+            return None if self.total is None else int(self.total)
+
+        def update(self, n: float | None = 1) -> None:
+            self.n += n or 0
+            self.bar.total = self.whole
+            self.bar.advance(int(n or 0))
+            listener(int(self.n), self.whole)
+
+        def close(self) -> None:
+            self.bar.close()
 
     return Reporting
 
@@ -124,7 +134,7 @@ class Files:
         )
 
     def first_of(self, files: tuple[str, ...], revision: str) -> Path | None:
-        """Return the first of some files that the repository has; None if it has none."""
+        """Return the first of some files that the repository has, or None if it has none."""
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
         for file in files:
@@ -142,7 +152,7 @@ def fetched(files: Files) -> Path:
     files.first_of(("preprocessor_config.json",), folder.name)
     weights = files.first_of(WEIGHTS, folder.name)
     if weights is None:
-        raise InputError(f"{files.name} holds no weights that robviz opens; expected one of {', '.join(WEIGHTS)}")
+        raise InputError(f"{files.name} has no weights that robviz can open; expected one of {', '.join(WEIGHTS)}")
     if weights.suffix == ".json":
         for part in sorted(set(json.loads(weights.read_text(encoding="utf-8"))["weight_map"].values())):
             files.get(part, folder.name)
@@ -159,7 +169,7 @@ def is_cached(name: str) -> bool:
 
 
 def from_hub(prefix: str, load: LoadFolder) -> Callable[[str, Listener], nn.Module]:
-    """Return a function that opens a repository: from the cache if it is whole, otherwise downloaded."""
+    """Return a function that opens a repository, from the cache if it is complete there, and otherwise downloaded."""
 
     def opened(name: str, listener: Listener) -> nn.Module:
         folder = repository(name, is_offline=True) if is_cached(name) else repository(name, listener)
@@ -169,6 +179,7 @@ def from_hub(prefix: str, load: LoadFolder) -> Callable[[str, Listener], nn.Modu
 
 
 def torchvision_model(name: str, listener: Listener) -> nn.Module:
+    """Download one of torchvision's models if necessary, and open it."""
     from_torchvision.download(name, listener)
     return from_torchvision.load(name)
 
@@ -203,7 +214,7 @@ WRITTEN_BY = {"_model_class": ("smp", from_smp.load), "model_type": ("hf", from_
 
 
 def examples() -> str:
-    """Write, for a sentence, how other libraries' models are named."""
+    """Return examples of the names of other libraries' models, for a sentence."""
     return ", ".join(library.example for library in LIBRARIES.values())
 
 
@@ -226,7 +237,7 @@ def holds_model(folder: Path) -> bool:
 def load_folder(folder: Path) -> nn.Module:
     """Open the model that transformers or segmentation_models_pytorch has saved in a folder.
 
-    Raises InputError if it holds neither, or if the library is missing.
+    Raises InputError if it contains neither, or if the library is missing.
     """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -243,14 +254,14 @@ def load(name: str, listener: Listener = silent) -> nn.Module:
     """Open another library's model by its name with prefix, downloaded on the first call and kept.
 
     Args:
-        name: such as `torchvision/deeplabv3_resnet50`, `hf/<owner>/<name>` or `smp/<owner>/<name>`.
-        listener: is told how far the download is, in bytes.
+        name: A name such as `torchvision/deeplabv3_resnet50`, `hf/<owner>/<name>` or `smp/<owner>/<name>`.
+        listener: Called with the bytes received so far and, if known, those of the file.
 
     Returns:
-        The model, frozen and in eval mode, with a card. Its library's way to prepare pictures is part of it.
+        The model, frozen and in eval mode, with a card. The preprocessing of its library is part of it.
 
     Raises:
-        InputError: for an unknown name, a library that is not installed, or a failed download, in one sentence.
+        InputError: For an unknown name, a library that is not installed, or a failed download.
     """
     library = library_of(name)
     if library is None:

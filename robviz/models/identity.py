@@ -1,4 +1,4 @@
-"""The identity of a model beyond its weights: its settings, its wrapping, and the user's own code.
+"""Identify a model beyond its weights: by its settings, its wrapping, and the user's own code.
 
 Together with `fingerprint`, which covers the weights, this distinguishes two models whose figures may differ.
 """
@@ -21,12 +21,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-#: Where Python and the installed packages lie: their versions stand for their code.
+#: Folders of Python and of installed packages, whose code is identified by their versions.
 INSTALLED = tuple({sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib")})
 UNKNOWN = object()
 
 
 def short(content: bytes) -> str:
+    """Return the first 16 hexadecimal digits of a SHA-256."""
     return hashlib.sha256(content).hexdigest()[:16]
 
 
@@ -46,7 +47,7 @@ def plain(value: Any) -> Any:
 
 
 def settings_of(module: nn.Module) -> Iterator[str]:
-    """Return the settings of a module, such as a stride or a slope, and the buffers that no state dict holds."""
+    """Return the settings of a module, such as a stride or a slope, and the buffers that are in no state dict."""
     for name, value in sorted(vars(module).items()):
         if not name.startswith("_") and name not in ("training", "card") and plain(value) is not UNKNOWN:
             yield f"{name}={plain(value)}"
@@ -79,6 +80,7 @@ def source_of(thing: Any) -> str:
 
 
 def functions_of(kind: type) -> list[FunctionType]:
+    """Return the functions that a class itself defines."""
     members = (
         inspect.unwrap(getattr(member, "__func__", member)) for member in vars(kind).values() if callable(member)
     )
@@ -92,7 +94,7 @@ def names_in(code: CodeType) -> set[str]:
 
 
 def add_code(thing: Any, found: dict[str, str], called: str = "") -> None:
-    """Add a function or class of one's own, and the values, functions and classes that it uses, by name."""
+    """Add a function or class of the user, and the values, functions and classes that it uses, by name."""
     if isinstance(thing, partial):
         add_code(thing.func, found, called)
         for part in (*thing.args, *thing.keywords.values()):
@@ -117,7 +119,7 @@ def add_code(thing: Any, found: dict[str, str], called: str = "") -> None:
 
 
 def add_names(function: FunctionType, found: dict[str, str]) -> None:
-    """Add what a function looks up: in its module, in modules of one's own, and in the functions around it."""
+    """Add what a function looks up: in its module, in the user's modules, and in the functions around it."""
     names, where = names_in(function.__code__), function.__globals__
     cells = zip(function.__code__.co_freevars, function.__closure__ or ())
     around = {name: cell.cell_contents for name, cell in cells if cell != type(cell)()}
@@ -133,13 +135,13 @@ def add_names(function: FunctionType, found: dict[str, str]) -> None:
 
 
 def identity(model: nn.Module) -> dict[str, Any]:
-    """Describe what decides a model's answers beside its weights, ready for JSON.
+    """Describe everything besides the weights that influences a model's outputs, ready for JSON.
 
     Returns:
         settings: A digest of every module's class and settings.
-        wrapping: What `adapt` was told, where it made the model.
-        code: Digests of the functions, classes and values of one's own that the model uses, by name; those of
-            installed packages are known by their versions.
+        wrapping: The arguments of `adapt`, if it made the model.
+        code: Digests of the user's functions, classes and values that the model uses, by name; installed packages are
+            identified by their versions.
         packages: The versions of the packages that the model's classes come from.
     """
     digest, code, packages = hashlib.sha256(), dict[str, str](), dict[str, str]()

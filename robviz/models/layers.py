@@ -24,4 +24,5 @@ class ConvNormAct(nn.Sequential):
 
 
 def resize(x: Tensor, size: torch.Size) -> Tensor:
+    """Resize (B, C, h, w) to a height and width by bilinear interpolation."""
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""A library's own way from a picture to logits, as one differentiable module."""
+"""Wrap a library's preprocessing, network and postprocessing as one differentiable module."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from robviz.types import Dataset, Sample
 
 @dataclass(frozen=True)
 class Sides:
-    """Describe how a picture is scaled before the network sees it.
+    """Describe how a picture is scaled for the network.
 
-    Sides are rounded up to multiples of `multiple_of`, by scaling.
+    Sides are rounded up to multiples of `multiple_of` by scaling.
 
     Attributes:
         shortest: The shorter side, in pixels.
@@ -54,7 +54,7 @@ class Sides:
 
 @dataclass(frozen=True)
 class Preparation:
-    """Describe what happens to a picture before the network sees it, in the library's own order."""
+    """Describe the preprocessing of a picture, in the library's order."""
 
     mean: Sequence[float]
     std: Sequence[float]
@@ -64,7 +64,7 @@ class Preparation:
     is_bgr: bool = False
 
 
-#: From a module's answer to scores (B, K, h, w) at any resolution.
+#: From a module's output to scores (B, K, h, w) at any resolution.
 Scores = Callable[[Any], Tensor]
 
 
@@ -108,6 +108,7 @@ class Pipeline(nn.Module):
         return (x - self.mean) / self.std
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, K, H, W) for images (B, 3, H, W) in [0, 1]."""
         x = self.prepared(images)
         height, width = x.shape[2:]
         multiple = self.preparation.padded_to
@@ -137,14 +138,14 @@ class Meaning(Dataset):
         raise IndexError(index)
 
 
-#: Published datasets that a model's classes may be those of.
+#: Published datasets whose classes a model may predict.
 KNOWN = ("voc", "ade20k", "camvid")
-#: The share of the names that must agree, place by place: libraries shorten some.
+#: The share of the class names that must agree, in order: libraries shorten some.
 ENOUGH = 0.9
 
 
 def plain(name: str) -> str:
-    """Return a class name without what libraries write in different ways."""
+    """Return a class name without the parts that libraries write in different ways."""
     return "".join(letter for letter in name.split(",")[0].split(";")[0].lower() if letter.isalnum())
 
 
@@ -166,7 +167,7 @@ def recognised(classes: Sequence[str]) -> tuple[Meaning, dict[str | int, str | i
 
 
 def carded(pipeline: Pipeline, classes: Sequence[str], name: str, source: str, **facts: Any) -> nn.Module:
-    """Make a pipeline one of robviz's models, with a card. facts: other fields of the card."""
+    """Give a pipeline a card, as robviz's models have. facts: other fields of the card."""
     found = recognised(classes)
     onto: dict[str, Any] = {"dataset": found[0], "class_map": found[1]} if found else {}
     model = adapt(pipeline, classes, mean=(0, 0, 0), std=(1, 1, 1), name=name, **onto)

@@ -13,13 +13,14 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 
 class InBfloat16(nn.Module):
-    """Run a model under autocast, with float32 logits: for gradients, never for what is reported."""
+    """Run a model under autocast, with float32 logits: for gradients, never for reported predictions."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, K, H, W) in float32, computed in bfloat16."""
         with torch.autocast(images.device.type, torch.bfloat16):
             result: Tensor = self.model(images).float()
             return result
@@ -32,13 +33,13 @@ def chosen_precision(precision: str, device: torch.device) -> str:
         precision: `fp32`, `bf16`, or `auto`, which takes bf16 where the hardware multiplies it faster than float32:
             on GPUs that support it and on CPUs with AMX. The environment variable `ROBVIZ_PRECISION` (`fp32` or
             `bf16`) overrides the choice of `auto`, so that a run or a test shows on one machine what another would do.
-        device: where the model lies.
+        device: The model's device.
 
     Returns:
         `fp32` or `bf16`.
 
     Raises:
-        ValueError: for any other precision, in the argument or in the environment.
+        ValueError: For any other precision, in the argument or in the environment.
     """
     forced = os.environ.get("ROBVIZ_PRECISION", "auto")
     for name, value in (("precision", precision), ("precision in ROBVIZ_PRECISION", forced)):

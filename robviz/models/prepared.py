@@ -1,7 +1,7 @@
-"""Prepare a frozen network for the hundreds of passes of an attack: the same function, cheaper.
+"""Prepare a frozen network for the hundreds of passes of an attack: the same function at a lower cost.
 
 Batch norms are folded into the convolutions before them, weights lie channels last, and the forward pass may run in
-bfloat16. What is reported never comes from here: it comes from the model as it was, in float32.
+bfloat16. Reported predictions never come from here; they come from the original model, in float32.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from robviz.models.precision import InBfloat16
 
-#: How far folding may move the logits, as a share of the largest; beyond it, the model is not one that can be folded.
+#: How far folding may change the logits, relative to the largest; beyond this, the model cannot be folded.
 TOLERANCE = 1e-3
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -33,6 +33,7 @@ class Prepared(nn.Module):
         self.precision, self.is_folded = precision, False
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, K, H, W) in float32; the first call folds the batch norms."""
         if not self.is_folded:
             self.model, self.is_folded = folded(self.model, images.detach()[:1]), True
         images = images.contiguous(memory_format=torch.channels_last)
@@ -49,7 +50,7 @@ def norms_after(model: nn.Module, images: Tensor) -> dict[str, str]:
     outputs: dict[int, str] = {}
     uses: dict[str, int] = {}
     found: dict[str, str] = {}
-    alive: list[Tensor] = []  # so that no other tensor takes an output's identity
+    alive: list[Tensor] = []  # so that no other tensor gets the id of an output
 
     def see(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         uses[name] = uses.get(name, 0) + 1
@@ -74,7 +75,7 @@ def norms_after(model: nn.Module, images: Tensor) -> dict[str, str]:
 
 
 def after_norm(norm: nn.Module) -> nn.Module:
-    """Return what a batch norm does in addition to normalising: timm's hold an activation."""
+    """Return what a batch norm does in addition to normalising: timm's contain an activation."""
     rest = [part for name in ("drop", "act") if isinstance(part := getattr(norm, name, None), nn.Module)]
     return nn.Sequential(*rest) if rest else nn.Identity()
 
@@ -98,7 +99,7 @@ def folded(model: nn.Module, images: Tensor) -> nn.Module:
 
 
 def why_not(model: nn.Module) -> str:
-    """Say why a model is better left alone; empty if it can be prepared."""
+    """Explain why a model cannot be prepared; empty if it can."""
     modules = list(model.modules())
     if any(isinstance(module, torch.jit.ScriptModule) for module in modules):
         return "it is scripted"
@@ -114,7 +115,7 @@ def why_not(model: nn.Module) -> str:
 
 
 class Kept(NamedTuple):
-    """Hold a prepared model and the state of the original that it was made from."""
+    """Store a prepared model and the state of the original from which it was made."""
 
     state: tuple[tuple[int, int], ...]
     model: Prepared
@@ -148,6 +149,6 @@ def prepared(model: nn.Module, precision: str = "fp32") -> nn.Module:
             if precision not in kept or kept[precision].state != state:
                 kept[precision] = Kept(state, Prepared(model, precision))
             return kept[precision].model
-        except Exception:  # whatever a foreign model makes of being copied or looked at
+        except Exception:  # a user's model may raise any exception when it is copied
             _kept.pop(model, None)
     return InBfloat16(model) if precision == "bf16" else model

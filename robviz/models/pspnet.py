@@ -1,4 +1,4 @@
-"""PSPNet: a dilated ResNet-50 and pyramid pooling (Zhao et al., 2017), as the paper's PSPNets have it."""
+"""PSPNet: a dilated ResNet-50 and pyramid pooling (Zhao et al., 2017), as in the paper's PSPNets."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ class PSPNet(nn.Module):
         self.auxiliary = classifier(1024, 256, num_classes)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Return logits (B, K, H, W) for images in [0, 1]; in training mode, with those of the auxiliary head."""
         height, width = images.shape[2:]
         # Features sit on every eighth pixel from the first; with one on the last, the grids meet in the corners.
         padded = F.pad(images, (0, (1 - width) % STRIDE, 0, (1 - height) % STRIDE))
@@ -70,7 +71,7 @@ class PSPNet(nn.Module):
 def resnet50(timm_name: str, num_classes: int) -> PSPNet:
     """Build a PSPNet with 49 M parameters. timm_name: resnet50, or resnet50s for the stem of three convolutions."""
     backbone: Any = timm.create_model(timm_name, features_only=True, out_indices=(3, 4), output_stride=STRIDE)
-    # The published models dilate the whole of a stage; timm leaves its first block to the stage before.
+    # The published models dilate every block of a stage; timm gives the first block the dilation of the stage before.
     for stage, dilation in ((backbone.layer3, 2), (backbone.layer4, 4)):
         stage[0].conv2.dilation = stage[0].conv2.padding = (dilation, dilation)
     return PSPNet(backbone, num_classes)

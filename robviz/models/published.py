@@ -1,4 +1,4 @@
-"""The published checkpoints by name: downloaded on first use, then kept in the cache as safetensors."""
+"""Open the published checkpoints by name: they are downloaded on first use, then kept in the cache as safetensors."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ REVISITING_AT = "Singh, Croce and Hein, arXiv:2303.01870"
 
 @dataclass(frozen=True)
 class Published:
-    """Describe one row: what a checkpoint is, where it lies, and the figures of its authors."""
+    """Describe one row: what a checkpoint is, where it can be downloaded, and the figures of its authors."""
 
     architecture: str  # of the model, or of the models that a backbone is for
     dataset: str
     url: str
-    file: str  # its name in the cache, for those who put it there by hand
+    file: str  # its name in the cache, for users who put it there by hand
     source: str
     metrics: dict[str, Any]
-    sha256: str | None = None  # of the file; where nobody knows it, the first download decides
+    sha256: str | None = None  # of the file; if it is unknown, the first download decides
 
 
 def pirat(architecture: str, dataset: str, share: str, file: str, epochs: int, *miou: float) -> Published:
@@ -111,7 +111,7 @@ def is_here(name: str) -> bool:
 
 
 def labels(dataset: str) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
-    """Return classes and palette of a dataset, which need not be on this machine."""
+    """Return classes and palette of a dataset, whose files need not be on this machine."""
     table = read_table(dataset)
     return table["classes"], table["palette"]
 
@@ -146,7 +146,7 @@ def download(name: str, listener: Listener = lambda received, total: None) -> Pa
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):
-                if not path.exists():  # else another process was faster
+                if not path.exists():  # otherwise another process was faster
                     add(name, row, path, listener)
         verify(name)
     except (OSError, SafetensorError) as error:  # this is how safetensors reports a full disk
@@ -169,7 +169,7 @@ def add(name: str, row: Published, path: Path, listener: Listener) -> None:
             raise InputError(f"{file} was put there by hand and should be replaced: {error}") from error
         file.unlink()
         raise InputError(f"{row.url} gave a file that was refused and deleted: {error}") from error
-    # First the sums, then the tensors: whoever finds these finds those.
+    # The sums come first: whoever finds the tensors also finds their sums.
     write_atomically(sums_path(name), f"{digest}  {row.file}\n{sha256(part)}  {path.name}\n")
     part.replace(path)
     file.unlink()
@@ -184,7 +184,7 @@ def check_sha256(name: str, row: Published, digest: str) -> None:
 
 
 def tensors_of(name: str, row: Published, file: Path) -> dict[str, Tensor]:
-    """Select what to keep of a file: a model's tensors under robviz's keys, a backbone's under its own."""
+    """Select the tensors to keep: a model's under robviz's keys, a backbone's under its own."""
     if name in CHECKPOINTS:
         model = build(row.architecture, len(labels(row.dataset)[0]))
         state = load_checkpoint(model, file).state_dict()
@@ -194,13 +194,14 @@ def tensors_of(name: str, row: Published, file: Path) -> dict[str, Tensor]:
 
 
 def verify(name: str) -> None:
-    """Raise InputError unless the tensors in the cache are the bytes that were written there."""
+    """Raise InputError unless the file in the cache has the bytes that were written."""
     path = cached_path(name)
     if sha256(path) != sums(name).get(path.name):
         raise InputError(f"{path} is corrupted (SHA-256 mismatch); delete it and it will be downloaded again")
 
 
 def sums_path(name: str) -> Path:
+    """Return the file that keeps the SHA-256 of a checkpoint in the cache."""
     return cached_path(name).with_suffix(".sha256")
 
 

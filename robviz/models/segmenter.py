@@ -13,7 +13,7 @@ from robviz.models.layers import resize
 
 PATCH = 16
 GRID = 32  # of the position embeddings: 512 x 512 pixels
-#: From the keys of the published checkpoint to ours; it carries an ImageNet head that nothing uses.
+#: From the keys of the published checkpoint to ours; it contains an ImageNet head that is not used.
 PUBLISHED_KEYS = ((r"^encoder\.head\..*", ""), (r"^encoder\.", "backbone."))
 #: From the keys of the published ImageNet classifier.
 IMAGENET_KEYS = ((r"^base_model\.head\..*", ""), (r"^base_model\.", "backbone."))
@@ -32,6 +32,7 @@ class ViT(VisionTransformer):
     pos_embed: nn.Parameter
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Return the tokens of normalised images (B, 3, H, W) as a map (B, C, H / 16, W / 16)."""
         x = self.patch_embed(x)  # (B, h, w, C)
         height, width = x.shape[1:3]
         tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), x.flatten(1, 2)], 1)
@@ -79,7 +80,7 @@ class MaskTransformer(nn.Module):
 class Segmenter(nn.Module):
     """Map images (B, 3, H, W) in [0, 1], not normalised, to logits (B, K, H, W), for any H and W.
 
-    It has no auxiliary head, so training mode returns the logits alone, too.
+    It has no auxiliary head, so training mode also returns only the logits.
     """
 
     def __init__(self, backbone: ViT, decoder: MaskTransformer) -> None:
@@ -88,6 +89,7 @@ class Segmenter(nn.Module):
         self.decoder = decoder
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, K, H, W) for images (B, 3, H, W) in [0, 1]."""
         height, width = images.shape[2:]
         padded = F.pad(images, (0, -width % PATCH, 0, -height % PATCH))
         logits = resize(self.decoder(self.backbone(padded)), padded.shape[2:])

@@ -1,4 +1,4 @@
-"""UPerNet: the paper's own family, with a ConvNeXt backbone and a convolution stem (section 4, Table 5), and others."""
+"""UPerNet: the paper's family with a ConvNeXt backbone and a convolution stem (section 4, Table 5), and others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from robviz.types import InputError
 
 @dataclass(frozen=True)
 class ConvNeXtSizes:
-    """Hold the sizes that distinguish the members of the family."""
+    """Store the sizes that distinguish the members of the family."""
 
     depths: tuple[int, int, int, int]
     dims: tuple[int, int, int, int]
@@ -27,10 +27,10 @@ class ConvNeXtSizes:
     auxiliary_channels: int
     layer_scale: float = 1e-6  # initial value; large ones learn faster in short trainings
     drop_path: float = 0.0
-    normalises: bool = True  # by ImageNet's mean and deviation; the published models take [0, 1] as it is
+    normalises: bool = True  # by ImageNet's mean and deviation; the published models take [0, 1] directly
 
 
-#: 2.6 M parameters: learns on a CPU.
+#: 2.6 M parameters: can be trained on a CPU.
 SMALL = ConvNeXtSizes((2, 2, 6, 2), (32, 64, 128, 256), channels=48, auxiliary_channels=32, layer_scale=0.1)
 #: The paper's two sizes (Table 5), 60 M and 82 M parameters.
 TINY_512 = ConvNeXtSizes((3, 3, 9, 3), (96, 192, 384, 768), channels=512, auxiliary_channels=256, normalises=False)
@@ -92,6 +92,7 @@ class ConvNeXtPyramid(nn.Module):
         self.norms = nn.ModuleList(LayerNorm2d(dim) for dim in sizes.dims)
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        """Return the normalised features of the four stages, finest first."""
         x = self.stem(x)
         features = []
         for stage, norm in zip(self.stages, self.norms):
@@ -116,6 +117,7 @@ class UPerNetHead(nn.Module):
         self.classifier = nn.Conv2d(channels, num_classes, 1)
 
     def forward(self, features: list[Tensor]) -> Tensor:
+        """Return logits (B, K, H / 4, W / 4) from the features of the four stages, finest first."""
         coarsest = features[-1]
         pooled = [
             resize(conv(F.adaptive_avg_pool2d(coarsest, scale)), coarsest.shape[2:])
@@ -173,6 +175,7 @@ class UPerNet(nn.Module):
         return result
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Return logits (B, K, H, W) for images in [0, 1]; in training mode, with those of the auxiliary head."""
         size = images.shape[2:]
         features = self.features(images)
         logits = resize(self.head(features), size)

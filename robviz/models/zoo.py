@@ -1,4 +1,4 @@
-"""Models by name: those that ship with robviz, those that a user has saved, and the published ones."""
+"""Open models by name: those that ship with robviz, those that a user has saved, and the published ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from robviz.models.architectures import (
 from robviz.models.card import Card, card_of
 from robviz.types import InputError
 
-#: What models that a user keeps are called, and how many there may be.
+#: The allowed names of models that a user keeps, and how many there may be.
 KEPT_NAME, MAX_KEPT = re.compile(r"[a-z0-9][a-z0-9-]{0,39}"), 50
 
 
@@ -54,7 +54,7 @@ def keep_model(path: Path, name: str) -> Path:
 
     Args:
         path: A `.safetensors` file with its card beside it.
-        name: 1 to 40 small letters, digits and dashes.
+        name: 1 to 40 lowercase letters, digits and dashes.
 
     Returns:
         The path of the copy.
@@ -63,7 +63,7 @@ def keep_model(path: Path, name: str) -> Path:
         InputError: If the name is taken or not allowed, or if too many models are saved already.
     """
     if not KEPT_NAME.fullmatch(name):
-        raise InputError(f"a name has 1 to 40 small letters, digits and dashes, such as my-model; got {name!r}")
+        raise InputError(f"a name has 1 to 40 lowercase letters, digits and dashes, such as my-model; got {name!r}")
     if name in available():
         raise InputError(f"there is a model named {name!r} already; choose another name")
     if len(kept_models()) >= MAX_KEPT:
@@ -172,7 +172,7 @@ def weights_path(name: str | Path) -> Path:
 
 
 def is_elsewhere(name: str | Path) -> bool:
-    """Return True if a name is that of another library's model, by its prefix or as a folder that it saved."""
+    """Return True if a name belongs to another library's model, by its prefix or as a folder that it saved."""
     return hub.library_of(str(name)) is not None or hub.holds_model(Path(name))
 
 

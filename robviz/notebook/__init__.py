@@ -1,1 +1,1 @@
-"""What the course needs: lessons, checks of exercises, still charts, the widget, the runner."""
+"""Support the course: lessons, checks of exercises, still charts, the widget, the runner."""

@@ -1,7 +1,7 @@
-"""Arrays in, still charts out: matplotlib pictures, which show wherever a notebook is read.
+"""Draw arrays as still charts: matplotlib pictures, which appear wherever a notebook is read.
 
-Colours are Okabe and Ito's, told apart without colour vision; curves differ in their markers as well. Every chart says
-in words what it shows: pages without pictures, and readers without sight, get that text.
+Colours are Okabe and Ito's, distinguishable without colour vision; curves also differ in their markers. Every chart has
+a text that describes it, for pages without pictures and for readers who cannot see them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GREY = "#777777"
 
 
 class Chart(Figure):
-    """A figure that shows itself as PNG at the end of a cell, whatever the notebook's matplotlib backend."""
+    """Show a figure as PNG at the end of a cell, whatever the notebook's matplotlib backend."""
 
     alt = "A chart."
 
@@ -48,7 +48,7 @@ def style_axes(axes: Any, title: str, x: str, y: str) -> None:
 
 
 def below(chart: Chart, names: int) -> None:
-    """Put the legend under the chart, where it covers nothing."""
+    """Put the legend below the chart, where it covers nothing."""
     chart.legend(frameon=False, fontsize=9, ncols=min(4, names), loc="outside lower center")
 
 
@@ -64,9 +64,9 @@ def lines(
 
     Args:
         curves: By name, or by (colour, dash): curves of one colour share the first, those of one dash the second.
-        x: What the horizontal axis shows.
-        y: What the vertical axis shows.
-        title: Above the chart.
+        x: The label of the horizontal axis.
+        y: The label of the vertical axis.
+        title: The title above the chart.
         mark: Label -> x of a vertical line.
         level: Label -> y of a horizontal line.
 
@@ -114,8 +114,8 @@ def bars(
 
     Args:
         groups: Group -> name -> value.
-        y: What the vertical axis shows.
-        title: Above the chart.
+        y: The label of the vertical axis.
+        title: The title above the chart.
         level: Label -> y of a horizontal line.
 
     Returns:
@@ -154,8 +154,8 @@ def pictures(shown: Mapping[str, np.ndarray], columns: int = 4, height: float = 
     Args:
         shown: Title -> (H, W, 3) uint8, or (H, W): a map of floats, from dark (low) to bright (high) with its own
             colour bar, or of booleans, dark and bright.
-        columns: Pictures in a row.
-        height: Of a picture, in inches.
+        columns: Pictures per row.
+        height: The height of a picture, in inches.
 
     Returns:
         The chart.
@@ -177,7 +177,7 @@ def pictures(shown: Mapping[str, np.ndarray], columns: int = 4, height: float = 
 
 
 def chips(chart: Chart, present: Sequence[int], classes: Sequence[str], palette: Palette) -> None:
-    """Put a chip of its colour for each class that occurs under a chart of masks."""
+    """Put a coloured chip for each class that occurs below a chart of masks."""
     patches = [Patch(color="#{:02x}{:02x}{:02x}".format(*palette[k]), label=classes[k]) for k in present]
     columns = max(1, min(len(patches), int(chart.get_size_inches()[0] / 1.1)))
     rows = -(-len(patches) // columns)
@@ -201,8 +201,8 @@ def masks(
         labels: Title -> (H, W) int, with `VOID` for unlabelled pixels.
         classes: The name of each class.
         palette: The RGB colour of each class.
-        columns: Masks in a row.
-        height: Of a mask, in inches.
+        columns: Masks per row.
+        height: The height of a mask, in inches.
 
     Returns:
         The chart.

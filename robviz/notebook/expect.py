@@ -25,10 +25,11 @@ def told(answer: object) -> str:
 
 
 def is_number(answer: object) -> bool:
+    """Return True for a real number that is not a bool."""
     return isinstance(answer, numbers.Real) and not isinstance(answer, bool)
 
 
-#: kind -> whether an answer is of it, and what it is called.
+#: kind -> a test for it, and its name in sentences.
 KINDS: dict[type, tuple[Callable[[object], bool], str]] = {
     float: (is_number, "a number"),
     int: (lambda answer: is_number(answer) and float(answer).is_integer(), "a whole number"),  # type: ignore[arg-type]
@@ -40,7 +41,7 @@ KINDS: dict[type, tuple[Callable[[object], bool], str]] = {
     np.ndarray: (lambda answer: isinstance(answer, np.ndarray), "a numpy array"),
     nn.Module: (lambda answer: isinstance(answer, nn.Module), "a torch module"),
 }
-#: What turns one kind of answer into another, (came, expected) -> hint.
+#: How to convert one kind of answer to another, (given, expected) -> hint.
 HINTS: dict[tuple[type, type], str] = {
     (Tensor, float): "; add `.item()`",
     (np.ndarray, float): "; add `.item()`",
@@ -84,13 +85,13 @@ def expect(
     Args:
         answer: What the student's function returned.
         kind: A key of `KINDS`: `float`, `int`, `bool`, `str`, `list`, `dict`, `Tensor`, `numpy.ndarray`, `nn.Module`.
-        shape: Of a tensor or an array; None for any.
-        device: Where a tensor must lie; None for anywhere.
-        dtype: Of a tensor; None for any.
-        is_share: Whether it must lie in [0, 1].
+        shape: The shape of a tensor or an array; None for any.
+        device: The device of a tensor; None for any.
+        dtype: The type of a tensor; None for any.
+        is_share: True if it must lie in [0, 1].
 
     Raises:
-        AssertionError: It is something else; one sentence says what, and what to do.
+        AssertionError: If it is anything else; one sentence says what it is, and what to do.
     """
     assert answer is not None, "Nothing was returned: does the function end in a `return`?"
     fits, name = KINDS[kind]
@@ -110,7 +111,7 @@ def expect(
         )
     found = list(values(answer))
     assert not any(math.isnan(value) for value in found), (
-        "The answer holds NaN: is something divided by zero, or is it the mean of nothing?"
+        "The answer contains NaN: is something divided by zero, or is it the mean of nothing?"
     )
     assert not any(math.isinf(value) for value in found), (
         "The answer is not finite: is something divided by zero, or is it the logarithm of zero?"
@@ -127,10 +128,11 @@ def expect(
 
 
 class NotApplicableError(Exception):
-    """This oddity cannot befall such an answer."""
+    """Report that this oddity does not apply to such an answer."""
 
 
 def as_nan(answer: object) -> object:
+    """Replace a right answer by NaN."""
     if is_number(answer):
         return float("nan")
     if isinstance(answer, Tensor) and answer.is_floating_point():
@@ -139,6 +141,7 @@ def as_nan(answer: object) -> object:
 
 
 def as_infinite(answer: object) -> object:
+    """Replace a right answer by infinity."""
     if is_number(answer):
         return float("inf")
     if isinstance(answer, Tensor) and answer.is_floating_point():
@@ -147,6 +150,7 @@ def as_infinite(answer: object) -> object:
 
 
 def as_other_library(answer: object) -> object:
+    """Turn a tensor into an array, an array into a tensor, and a number or a list into text."""
     if isinstance(answer, Tensor):
         return answer.detach().cpu().numpy()
     if isinstance(answer, np.ndarray):
@@ -157,6 +161,7 @@ def as_other_library(answer: object) -> object:
 
 
 def with_an_axis(answer: object) -> object:
+    """Add an axis in front of a right answer."""
     if isinstance(answer, (Tensor, np.ndarray)):
         return answer[None]
     if is_number(answer):
@@ -165,12 +170,13 @@ def with_an_axis(answer: object) -> object:
 
 
 def as_per_cent(answer: object) -> object:
+    """Give a rate in per cent instead of in [0, 1]."""
     if is_number(answer) and 0 < answer <= 1:  # type: ignore[operator]
         return 100 * answer  # type: ignore[operator]
     raise NotApplicableError
 
 
-#: Odd answers that every check must explain, from a right one.
+#: Functions that make a right answer odd; every check must explain the result.
 ODDITIES: dict[str, Callable[[object], object]] = {
     "nothing": lambda answer: None,
     "NaN": as_nan,

@@ -1,4 +1,4 @@
-"""One notebook being run: its mode and seed, its models and images, its exercises, guesses and claims."""
+"""Run the lesson of a notebook: its mode and seed, its models and images, its exercises, guesses and claims."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ __all__ = ["Folded", "Guess", "Lesson", "begin", "names", "runtimes"]
 
 MODES = ("quick", "full")
 RUNTIMES = "runtimes.json"
-#: What each mode is to be taken for.
+#: What the results of each mode mean.
 MEANINGS = {
     "quick": "small models on composed photographs, on a CPU; **not comparable to the paper in absolute terms**",
     "full": "published checkpoints and datasets, on a GPU; an interrupted evaluation resumes when the cell runs again",
 }
-#: mode -> what a chart calls a model -> its name. There is no published ordinary model: full mode compares two robust
-#: ones.
+#: mode -> the name of a model in charts -> its name. There is no published ordinary model: full mode compares two
+#: robust ones.
 PAIRS = {
     "quick": {"ordinary": "photos-clean", "robust": "photos-robust"},
     "full": {"ConvNeXt-T": "voc-upernet-convnext-t-pirat", "ConvNeXt-S": "voc-upernet-convnext-s-pirat"},
@@ -42,7 +42,7 @@ PAIRS = {
 #: mode -> the model that the course attacks, and the arguments of its dataset.
 ROBUST = {"quick": "photos-robust", "full": "voc-upernet-convnext-t-pirat"}
 DATASET = {"quick": ("photos", "val-128"), "full": ("voc", "val")}
-#: The extra that the notebooks need, and what is in it.
+#: The extra that the notebooks need, and its packages.
 EXTRA = ("anywidget", "ipywidgets", "nbformat")
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Lesson:
-    """Hold a running notebook: its mode and seed. At the end of a cell, it shows them with the measured runtime."""
+    """Store the mode and seed of a running notebook. At the end of a cell, it shows them with the measured runtime."""
 
     name: str
     mode: str
@@ -62,6 +62,7 @@ class Lesson:
 
     @property
     def device(self) -> str:
+        """Return the device of this mode: `cpu` in quick mode, `cuda` in full mode."""
         return self.pick("cpu", "cuda")
 
     def pick(self, quick: T, full: T) -> T:
@@ -85,7 +86,7 @@ class Lesson:
         return self._load(ROBUST[self.mode])
 
     def pair(self) -> dict[str, nn.Module]:
-        """Load the two models that the course compares, by what charts call them; the first is the weaker one."""
+        """Load the two models that the course compares, by their names in charts; the first is the weaker one."""
         return {title: self._load(name) for title, name in PAIRS[self.mode].items()}
 
     def _load(self, name: str) -> nn.Module:
@@ -167,10 +168,10 @@ class Lesson:
     def sea(self, radii: Sequence[int] = (4, 8)) -> list[Report]:
         """Evaluate `model` on `dataset` with SEA: the shipped reports, or, in full mode, computed once.
 
-        What one notebook evaluated in full mode, another one reads. The expected time is printed first.
+        In full mode, notebooks share their evaluations. The expected time is printed first.
 
         Args:
-            radii: In 1/255.
+            radii: The radii, in 1/255.
 
         Returns:
             One report per radius.
@@ -221,7 +222,7 @@ class Lesson:
         """Return a place to write down a prediction before the next cell gives the answer.
 
         Args:
-            *options: What to choose from; without options, a number.
+            *options: The options to choose from; without options, a number.
 
         Returns:
             The widget.
@@ -235,7 +236,7 @@ class Lesson:
 
         Args:
             sentence: The claim.
-            holds: Whether it holds.
+            holds: True if the claim holds.
 
         Raises:
             AssertionError: If it does not hold in quick mode.
@@ -274,7 +275,7 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Folded:
-    """Show code behind a triangle."""
+    """Show code that is folded at first."""
 
     title: str
     code: str
@@ -284,7 +285,7 @@ class Folded:
 
 
 class Guess:
-    """A prediction: buttons or a number to choose from, and `reveal` to compare it with what was measured."""
+    """Ask for a prediction with buttons or a number; `reveal` compares it with what was measured."""
 
     def __init__(self, options: Sequence[str]) -> None:
         import ipywidgets
@@ -297,6 +298,7 @@ class Guess:
 
     @property
     def said(self) -> str | None:
+        """Return the student's prediction, or None if there is none yet."""
         return self.widget.value or None
 
     def reveal(self, answer: object) -> None:

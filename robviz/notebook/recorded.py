@@ -1,4 +1,4 @@
-"""Runs that are too long for a notebook, recorded once: `robviz course record` computes and writes them.
+"""Record runs that are too long for a notebook: `robviz course record` computes and writes them.
 
 The reports lie in `checkpoints/reports/course`, the runs of the optimisers in `optimisers.json` beside them.
 """
@@ -25,7 +25,7 @@ FOLDER = "checkpoints/reports/course"
 OPTIMISERS = "optimisers.json"
 #: Earlier work as its authors run it, by plain PGD (Table 1), and plain cross-entropy beside it.
 EARLIER = SeaSettings("earlier", tuple(Run(loss, "pgd") for loss in ("ce", "cospgd", "segpgd")))
-#: The same losses by the optimiser of SEA and with the steps of `paper-100`, so that nothing but the loss differs.
+#: The same losses by the optimiser of SEA and with the steps of `paper-100`, so that only the loss differs.
 LOSSES = SeaSettings("losses-100", tuple(Run(loss, steps=100) for loss in ("ce", "cospgd", "segpgd")))
 #: Name -> attack, steps, restarts: what Figures 2 and 4 compare, at equal cost.
 WAYS = {
@@ -42,7 +42,7 @@ IMAGES = 16
 
 
 def folder() -> Path:
-    """Where the recorded runs lie."""
+    """Return the folder of the recorded runs."""
     return bundled_path(FOLDER)
 
 
@@ -64,11 +64,12 @@ def reports(settings: str) -> list[Report]:
 
 
 def rounded(values: Tensor) -> list[float]:
+    """Return the values as a list, rounded to 5 decimals."""
     return [round(value, 5) for value in values.tolist()]
 
 
 def summary(result: AttackResult, eps: float) -> dict[str, list[float]]:
-    """Summarise an attack: what it left of each image, and how it went there, as a mean over the images."""
+    """Summarise an attack: the accuracy left on each image, and its curves as a mean over the images."""
     found = result.history
     best = found.accuracy.where(found.radius <= eps + 1e-9, 1.0).cummin(0).values
     return {
@@ -91,7 +92,7 @@ def compare_optimisers(model: nn.Module, images: Tensor, labels: Tensor, eps: fl
 
 
 def record(out: Path) -> None:
-    """Compute what is not there yet, for `photos-robust` on val-128, on a GPU where there is one, and write it."""
+    """Compute and write what is missing, for `photos-robust` on val-128, on a GPU if there is one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, dataset = robviz.load_model("photos-robust", device), robviz.load_dataset("photos", "val-128")
     same = {"limit": IMAGES, "batch_size": IMAGES, "precision": "fp32"}

@@ -1,7 +1,7 @@
-"""The course: notebooks that run, check their own exercises, and know what they took.
+"""Run the notebooks of the course, check their exercises, and measure their run times.
 
-`robviz course check` runs every notebook of `notebooks/`, each exercise as its student finds it, with mistakes, then
-solved; `render` makes HTML of the solved copies, `solve` writes one, `strip` clears outputs before a commit.
+`robviz course check` runs every notebook of `notebooks/`, each exercise as a student finds it, with wrong solutions,
+and solved; `render` makes HTML of the solved copies, `solve` writes one, `strip` clears outputs before a commit.
 
 `docs/contributing/notebooks.md` has the rules of a notebook; `tests/test_course.py` holds each to them.
 """
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from robviz.files.atomic import writable
 from robviz.files.paths import bundled_path
+from robviz.files.progress import SWITCH
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -35,19 +36,19 @@ LIMIT = 60  # seconds that a notebook may take in quick mode on two idle cores; 
 
 
 def student(notebook: NotebookNode) -> NotebookNode:
-    """The copy that students open: no outputs, no execution counts."""
+    """Return the copy that students open, without outputs and execution counts."""
     copy = deepcopy(notebook)
     for cell in copy.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
         cell.metadata.pop("execution", None)
     copy.metadata.pop("widgets", None)
-    copy.metadata.get("language_info", {}).pop("version", None)  # of whoever saved it last
+    copy.metadata.get("language_info", {}).pop("version", None)  # of the Python that saved it last
     return copy
 
 
 def solved(notebook: NotebookNode) -> NotebookNode:
-    """The copy with every exercise done."""
+    """Return a copy with all exercises solved."""
     copy = student(notebook)
     for cell in copy.cells:
         if role(cell) == "exercise":
@@ -56,7 +57,7 @@ def solved(notebook: NotebookNode) -> NotebookNode:
 
 
 def strip(path: Path) -> None:
-    """Make a notebook that was run and saved a student's copy again."""
+    """Turn a notebook that was run and saved back into a student's copy."""
     import nbformat
 
     nbformat.write(student(nbformat.read(path, as_version=4)), path)
@@ -64,7 +65,7 @@ def strip(path: Path) -> None:
 
 # ------------------------------------------------------------------------------------------ running them
 
-#: Runs in the kernel first: whoever asks another machine for something learns that the course does not.
+#: Runs in the kernel first and refuses every connection to another machine.
 OFFLINE = """
 def _offline():
     import sys
@@ -81,7 +82,7 @@ del _offline
 
 @dataclass
 class NotebookRun:
-    """Hold the result of running a copy: problems, a sentence each; the notebook with outputs; seconds of its cells."""
+    """Store the result of running a copy: problems, one sentence each; the notebook with outputs; its seconds."""
 
     notebook: NotebookNode
     problems: list[str] = field(default_factory=list)
@@ -89,14 +90,14 @@ class NotebookRun:
 
 
 def failure(cell: NotebookNode) -> str | None:
-    """`NameError: ...` of a cell that failed, or None."""
+    """Return the error of a cell that failed, such as `NameError: ...`, or None."""
     errors = (output for output in cell.outputs if output.output_type == "error")
     return next((f"{error.ename}: {error.evalue}" for error in errors), None)
 
 
 @contextmanager
 def kernel(notebook: NotebookNode) -> Iterator[Callable[[int, str], NotebookNode]]:
-    """A function of (index, source) that runs a cell and returns it; offline, in a folder that is then dropped."""
+    """Yield a function (index, source) that runs a cell and returns it, offline and in a temporary folder."""
     from nbclient import NotebookClient
 
     quiet = ["--log-level=ERROR"]
@@ -110,7 +111,7 @@ def kernel(notebook: NotebookNode) -> Iterator[Callable[[int, str], NotebookNode
         result: NotebookNode = cell
         return result
 
-    with tempfile.TemporaryDirectory() as folder, client.setup_kernel(cwd=folder, env=dict(os.environ)):
+    with tempfile.TemporaryDirectory() as folder, client.setup_kernel(cwd=folder, env={**os.environ, SWITCH: "0"}):
         if os.environ.get("ROBVIZ_MODE", "quick") == "quick":
             index = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code")
             source = notebook.cells[index].source
@@ -119,7 +120,7 @@ def kernel(notebook: NotebookNode) -> Iterator[Callable[[int, str], NotebookNode
 
 
 def names_in_code(table: symtable.SymbolTable) -> tuple[set[str], set[str]]:
-    """Which global names a piece of code binds, and which it uses, in functions too."""
+    """Return the global names that a piece of code binds, and those that it uses, also in functions."""
     bound = {one.get_name() for one in table.get_symbols() if one.is_assigned() or one.is_imported()}
     used = {one.get_name() for one in table.get_symbols() if one.is_referenced()}
     inside = list(table.get_children())
@@ -131,7 +132,7 @@ def names_in_code(table: symtable.SymbolTable) -> tuple[set[str], set[str]]:
 
 
 def leaks(notebook: NotebookNode) -> list[str]:
-    """List what fails for a student who leaves exercises out: untagged cells that use an answer."""
+    """List what fails for a student who skips exercises: untagged cells that use an answer."""
     answers: set[str] = set()
     ours: set[str] = set()
     problems = []
@@ -149,7 +150,7 @@ def leaks(notebook: NotebookNode) -> list[str]:
 
 
 def run_notebook(notebook: NotebookNode, try_mistakes: bool = True) -> NotebookRun:
-    """Run the solved copy: nothing fails or warns, and no cell without a tag needs an answer.
+    """Run the solved copy, in which nothing may fail or warn, and no cell without a tag may need an answer.
 
     try_mistakes: before its solution, each exercise must raise NotImplementedError as it is, and its check explain
     the wrong solutions and the odd answers.
@@ -170,7 +171,7 @@ def run_notebook(notebook: NotebookNode, try_mistakes: bool = True) -> NotebookR
             outcome.problems += [
                 f"cell {index} writes to stderr: {output.text.strip()}"
                 for output in done.outputs
-                if output.output_type == "stream" and output.name == "stderr" and not is_progress(output.text)
+                if output.output_type == "stream" and output.name == "stderr"
             ]
     return outcome
 
@@ -178,7 +179,10 @@ def run_notebook(notebook: NotebookNode, try_mistakes: bool = True) -> NotebookR
 def mistakes(
     unsolved: str, cells: list[NotebookNode], index: int, execute: Callable[[int, str], NotebookNode]
 ) -> list[str]:
-    """Try an exercise as it is, with its wrong solutions and with odd answers; return the problems, a sentence each."""
+    """Try an exercise as it is, with its wrong solutions and with odd answers.
+
+    Returns the problems, one sentence each.
+    """
     problems, solution = [], cells[index].source
     failed = failure(execute(index, unsolved)) or "nothing"
     if not failed.startswith("NotImplementedError"):
@@ -202,11 +206,6 @@ def mistakes(
     return problems
 
 
-def is_progress(text: str) -> bool:
-    """Return True if everything written is a progress bar."""
-    return all(re.search(r"\d+%\|.*\|", line) for line in re.split(r"[\r\n]+", text) if line.strip())
-
-
 def is_explained(failed: str) -> bool:
     """Return True if a failure is an assertion with a sentence."""
     kind, _, message = failed.partition(": ")
@@ -214,10 +213,10 @@ def is_explained(failed: str) -> bool:
 
 
 def check_notebooks(chosen: Sequence[str] = (), write: bool = False) -> list[str]:
-    """Run notebooks (all by default); returns the problems, a sentence each. Prints what each took.
+    """Run notebooks (all by default); returns the problems, one sentence each. Prints the time that each took.
 
-    write: keep the seconds of those without problems in `runtimes.json`; more than `LIMIT` are a problem then, and on a
-    busy or slow machine otherwise not. Raises InputError for an unknown name.
+    write: store the seconds of those without problems in `runtimes.json`; only then is a time above `LIMIT` a problem,
+    because other machines may be busy or slow. Raises InputError for an unknown name.
     """
     mode = os.environ.get("ROBVIZ_MODE", "quick")
     problems: list[str] = []
@@ -235,12 +234,12 @@ def check_notebooks(chosen: Sequence[str] = (), write: bool = False) -> list[str
 
 
 def full_name(name: str) -> str:
-    """A notebook by its name or by its number: `03` is `03_sea`."""
+    """Return the name of a notebook that was given by its name or its number: `03` is `03_sea`."""
     return next((full for full in names() if full.startswith(f"{name}_")), name)
 
 
 def machine(mode: str) -> str:
-    """On what a mode was run, in a few words."""
+    """Describe the machine that a mode was run on."""
     if mode == "full":
         import torch
 
@@ -250,7 +249,7 @@ def machine(mode: str) -> str:
 
 
 def render(out: Path, chosen: Sequence[str] = ()) -> list[Path]:
-    """Write the solved copies, run, as HTML with live viewers that asks nobody for anything; returns the paths."""
+    """Run the solved copies and write them as self-contained HTML with live viewers; returns the paths."""
     from robviz.notebook.widget import RENDERING
 
     paths = []
@@ -264,7 +263,7 @@ def render(out: Path, chosen: Sequence[str] = ()) -> list[Path]:
     return paths
 
 
-#: A viewer in a page: its frame as JSON, and, where no script runs, its still picture.
+#: A viewer in a page: its frame as JSON and, for readers without scripts, its still picture.
 PLACE = """<div class="robviz-live"></div><script type="application/json">{data}</script>
 <noscript><img alt="{alt}" src="data:image/png;base64,{png}"></noscript>"""
 START = """
@@ -276,7 +275,7 @@ for (const place of document.querySelectorAll(".robviz-live")) {
 
 
 def live(output: NotebookNode) -> None:
-    """Turn a widget's output into what a page can show: its live viewer where it left a frame, else its still."""
+    """Turn a widget's output into HTML: its live viewer if it left a frame, or else its still picture."""
     from robviz.notebook.widget import LIVE
 
     data = output.get("data", {})
@@ -291,7 +290,7 @@ FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$\w`])\$([^$\n`]+?)\$(?![\w])", re.S
 
 
 def with_mathml(text: str) -> str:
-    """Markdown with its TeX as MathML, which browsers draw by themselves."""
+    """Replace the TeX in Markdown with MathML, which browsers draw by themselves."""
     from latex2mathml.converter import convert
 
     def drawn(found: re.Match[str]) -> str:
@@ -302,7 +301,7 @@ def with_mathml(text: str) -> str:
 
 
 def write_html(notebook: NotebookNode, path: Path) -> Path:
-    """A run notebook as one HTML page: formulas as MathML, viewers live, everything within the file."""
+    """Write an executed notebook as one self-contained HTML page with formulas in MathML and live viewers."""
     from nbconvert import HTMLExporter
 
     from robviz.viewer import SCRIPT, STYLE
@@ -326,7 +325,7 @@ def write_html(notebook: NotebookNode, path: Path) -> Path:
 
 
 def solve(name: str, out: Path) -> None:
-    """Write the solved copy of a notebook, not run."""
+    """Write the solved copy of a notebook without running it."""
     import nbformat
 
     copy = solved(read(name))

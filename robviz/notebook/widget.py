@@ -1,4 +1,4 @@
-"""The viewer in a notebook: the app's JavaScript as an anywidget, and a still picture wherever no widget shows."""
+"""Show the viewer in a notebook: the app's JavaScript as an anywidget, and a still picture without widgets."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ from robviz.viewer.payloads import ViewerData
 
 
 def decode_url(url: str) -> np.ndarray:
+    """Decode a picture from a data URL."""
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))))
 
 
 #: The environment variable under which viewers leave their frames for a rendered page.
 RENDERING = "ROBVIZ_RENDERING"
-#: What a page that is rendered finds the frame of a viewer under; `robviz course render` asks for it.
+#: The MIME type of a viewer's frame in a rendered page; `robviz course render` reads it.
 LIVE = "application/vnd.robviz.viewer+json"
 
 
 def still(data: dict[str, Any]) -> charts.Chart:
-    """Draw a frame as it stands: both pictures, both masks with their scores, and what the colours mean."""
+    """Draw a frame as a still picture: both pictures, both masks with their scores, and a legend of the colours."""
     pictures = {name: decode_url(data["pictures"][name]) for name in ("image", "attacked", "before", "after")}
     values = {score["name"]: score["value"] for score in data["scores"]}
     rights = values["accuracy"].split(" → ")
@@ -64,7 +65,7 @@ def still(data: dict[str, Any]) -> charts.Chart:
 
 
 def with_still(bundle: Any, data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A widget's MIME bundle with the still picture, for pages without widgets."""
+    """Return a widget's MIME bundle with a still picture, for pages without widgets."""
     shown, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
     png, told = still(data)._repr_png_()
     shown = shown | {"image/png": base64.b64encode(png).decode()}
@@ -74,7 +75,7 @@ def with_still(bundle: Any, data: dict[str, Any]) -> tuple[dict[str, Any], dict[
 
 
 class Viewer(anywidget.AnyWidget):
-    """The linked viewer; setting `data` shows the next frame in place."""
+    """Show the linked viewer; setting `data` shows the next frame in the same place."""
 
     _esm = bundle("widget.js")
     _css = STYLE
@@ -88,7 +89,7 @@ MOST_EPS_255 = 16
 
 
 class Explorer(ipywidgets.VBox):  # type: ignore[misc]
-    """Controls above a viewer: each change attacks the picture again. `.comparison` is what is shown.
+    """Show controls above a viewer: each change attacks the picture again. `.comparison` is the one that is shown.
 
     eps: in pixel units, as in an attack: `4 / 255`, at most `16 / 255`. Its slider, `eps_255`, shows it in 1/255.
     """
@@ -108,7 +109,7 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
         if not 0 <= 255 * eps <= MOST_EPS_255:
             raise InputError(f"eps must lie in 0 .. {MOST_EPS_255} / 255 (pixel units: write 4 / 255), got {eps}")
         self.subject, self.seed = Subject(model, sample, card_of(model), class_weights), seed
-        wait = {"continuous_update": False}  # an attack on release, not at every pixel of the way
+        wait = {"continuous_update": False}  # attack when the slider is released, not while it moves
         losses = losses or [name for name in LOSSES if class_weights is not None or name != "mask-ce-bal"]
         self.eps_255 = ipywidgets.FloatSlider(
             255 * eps, min=0, max=MOST_EPS_255, step=0.25, description="ε in 1/255", **wait
@@ -122,12 +123,14 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
             control.observe(self.attack, "value")
 
     def attacked(self) -> ViewerData:
+        """Run the attack that the controls describe, and return its frame for the viewer."""
         card, eps = self.subject.card, self.eps_255.value / 255
         spec = AttackSpec(loss=self.loss.value, eps=eps, steps=self.steps.value, seed=self.seed)
         self.comparison = compare(self.subject, spec)
         return viewer_data(self.comparison, card.classes, card.palette, "Scores compare with the label mask.")
 
     def attack(self, change: Any = None) -> None:
+        """Run the attack again and show it."""
         self.viewer.data = dict(self.attacked())
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
@@ -135,6 +138,6 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
 
 
 def show(shown: Comparison, model: nn.Module, note: str = "Scores compare with the label mask.") -> Viewer:
-    """A comparison in the viewer. model: whose classes and colours these are; it has a card. note: the line below."""
+    """Show a comparison in the viewer. model: has the card with the classes and colours. note: the line below it."""
     card = card_of(model)
     return Viewer(data=viewer_data(shown, card.classes, card.palette, note))

@@ -1,9 +1,9 @@
-"""The YAML configurations of the official code, as robviz's recipes and evaluations.
+"""Read the YAML configurations of the official code as robviz's recipes and evaluations.
 
 Settings that do not affect the outcome (DEVICE, TRAIN.EVAL_INTERVAL, TRAIN.DDP) are ignored, and the attack of an
-evaluation comes from robviz's own settings, as the official code takes it from the command line. TRAIN.BATCH_SIZE
-counts for one process, WARMUP in epochs, and the schedule `polylr` does not warm up. A quote that one of the files
-leaves open is closed at the end of its line.
+evaluation comes from robviz's own settings, because the official code takes it from the command line. TRAIN.BATCH_SIZE
+counts for one process, WARMUP in epochs, and the schedule `polylr` does not warm up. One of the files has an unclosed
+quote, which is closed at the end of its line.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from robviz.finetune.recipes import TABLE_4, Recipe
 from robviz.models import Card, build, load_checkpoint
 from robviz.types import Dataset, InputError
 
-#: MODEL.BACKBONE or EVAL.BACKBONE -> MODEL.NAME and ours.
+#: MODEL.BACKBONE or EVAL.BACKBONE -> MODEL.NAME and our architecture.
 ARCHITECTURES = {
     "ConvNeXt-T_CVST": ("UperNetForSemanticSegmentation", "upernet-convnext-t-cvst"),
     "ConvNeXt-S_CVST": ("UperNetForSemanticSegmentation", "upernet-convnext-s-cvst"),
@@ -31,7 +31,7 @@ ARCHITECTURES = {
 
 
 class Data(NamedTuple):
-    """Describe what DATASET.NAME or EVAL.NAME stands for."""
+    """Describe the dataset that DATASET.NAME or EVAL.NAME stands for."""
 
     train: str
     val: str
@@ -50,7 +50,10 @@ UNCLOSED = re.compile(r"^(\s*\w+\s*:\s*)(['\"])([^'\"\n]*?)\s*$", re.MULTILINE)
 
 
 class Config:
-    """Read a configuration file; raises InputError, with file and key, for what is missing or not supported."""
+    """Read a configuration file.
+
+    Raises InputError, with file and key, for settings that are missing or not supported.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -152,7 +155,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluation(path: str | Path, root: str | Path | None = None) -> Evaluation:
-    """Open the model and the dataset under EVAL. root: of the dataset, instead of DATASET.ROOT."""
+    """Open the model and the dataset under EVAL. root: the folder of the dataset, instead of DATASET.ROOT."""
     config = Config(path)
     data = data_of(config, "EVAL.NAME", "EVAL.N_CLS", "EVAL.IMAGE_SIZE")
     _, architecture = config.choice("EVAL.BACKBONE", ARCHITECTURES)

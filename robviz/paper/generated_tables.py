@@ -1,4 +1,4 @@
-"""The tables of the documentation, written from cards and reports, never by hand."""
+"""Write the tables of the documentation from cards and reports, never by hand."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def zoo() -> pd.DataFrame:
 
 
 def glance(reports: list[Report]) -> pd.DataFrame:
-    """Return the mIoU, in %, that the paper's ensemble leaves of each model at the radii of most interest."""
+    """Return the mIoU of each model, in %, under the paper's ensemble at the most interesting radii."""
     lines: dict[str, dict[str, str]] = {}
     for report in reports:
         plan = report.plan
@@ -82,7 +82,7 @@ def reports_in(folder: Path) -> list[Report]:
 
 
 def evaluation_table(reports: list[Report]) -> pd.DataFrame:
-    """List models and ensembles: gradient steps per image, and what each radius leaves, in %."""
+    """List models and ensembles with their gradient steps per image, and accuracy and mIoU in % at each radius."""
     lines: dict[tuple[str, str], dict[str, str]] = {}
     for report in reports:
         plan, worst = report.plan, report.rows["worst case"]
@@ -170,10 +170,10 @@ def write_tables(path: Path) -> None:
     """Update the tables of a file, each between its two markers.
 
     Args:
-        path: a Markdown file.
+        path: A Markdown file.
 
     Raises:
-        InputError: if the file has no place for a table.
+        InputError: If the file has no place for a table.
     """
     text = path.read_text(encoding="utf-8")
     here = {name: table for name, table in generated_tables().items() if f"<!-- {name}: begin -->" in text}

@@ -1,7 +1,7 @@
-"""Reports beside each other: models by ensemble and radius, what makes two of them comparable, and published figures.
+"""Compare reports: models by ensemble and radius, which of them are comparable, and published figures.
 
-`lines_of` makes a line of each report, `published_lines` one of each published figure of Table 2; `to_html` writes one
-file that needs nothing else, `to_markdown` a table for documents.
+`lines_of` makes a line from each report, `published_lines` one from each published figure of Table 2; `to_html` returns
+a self-contained page, `to_markdown` a table for documents.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from robviz.results.plan import SettingsPlan
 from robviz.results.report import Report, markdown
 from robviz.types import InputError
 
-#: How the paper names its data in Table 2: our name, and how many images its evaluation has.
+#: The datasets of Table 2 by the paper's name: our name, and the number of images evaluated.
 PUBLISHED_DATA = {"Pascal-Voc": ("voc", 1449), "ADE20K": ("ade20k", 2000)}
 CLEAN, WORST = "clean", "worst case"
 DASH = "–"
@@ -30,7 +30,7 @@ DASH = "–"
 
 @dataclass(frozen=True)
 class Conditions:
-    """Hold what two figures must share to be comparable."""
+    """Store the conditions that two figures must share to be comparable."""
 
     dataset: str
     split: str
@@ -39,7 +39,7 @@ class Conditions:
     ensemble: str  # its losses, attacks and steps
 
     def differences(self, other: Conditions) -> list[str]:
-        """Say in which points two conditions differ; empty where figures under both are comparable."""
+        """Describe the differences between two conditions; empty if figures under both are comparable."""
         named = {"dataset": "dataset", "split": "split", "images": "number of images", "eps_255": "radius"}
         found = [
             f"{name} {getattr(self, key)} and {getattr(other, key)}"
@@ -51,7 +51,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Line:
-    """Hold one evaluation of one model; rates in [0, 1], None where unknown."""
+    """Store one evaluation of one model; rates in [0, 1], None where unknown."""
 
     model: str
     conditions: Conditions
@@ -72,6 +72,7 @@ class Line:
 
     @property
     def radius(self) -> str:
+        """Return the radius as text: `4/255`."""
         return f"{self.conditions.eps_255:g}/255"
 
 
@@ -82,7 +83,7 @@ def runs_of(settings: SettingsPlan) -> str:
 
 
 def line_of(report: Report) -> Line:
-    """Return the line of a report; raises InputError if the report lacks what a line needs."""
+    """Return the line of a report; raises InputError if the report is incomplete."""
     try:
         plan, clean, worst = report.plan, report.rows[CLEAN], report.rows[WORST]
         data, settings = plan["dataset"], plan["settings"]
@@ -106,11 +107,12 @@ def line_of(report: Report) -> Line:
 
 
 def lines_of(reports: Iterable[Report]) -> list[Line]:
-    """Return the lines of reports, comparable ones beside each other, the most robust model first."""
+    """Return the lines of reports, comparable ones next to each other, the most robust model first."""
     return sorted(map(line_of, reports), key=order)
 
 
 def order(line: Line) -> tuple[Any, ...]:
+    """Return the key by which lines are sorted: our own before the published ones, the best mIoU first."""
     conditions = line.conditions
     where = (conditions.dataset, conditions.split, conditions.images, conditions.ensemble, conditions.eps_255)
     return (line.is_published, *where, -(line.miou or 0), line.model)
@@ -147,7 +149,7 @@ def as_rate(cell: Any) -> float | None:
 
 
 def groups_of(lines: Sequence[Line]) -> dict[Conditions, str]:
-    """Give a letter to the conditions that occur, in the order of the lines: lines with one letter are comparable."""
+    """Assign letters to the conditions in the order of the lines; lines with the same letter are comparable."""
     found = list(dict.fromkeys(line.conditions for line in lines))
     return {conditions: lettered(number) for number, conditions in enumerate(found)}
 
@@ -163,6 +165,7 @@ def lettered(number: int) -> str:
 
 
 def percent(rate: float | None) -> str:
+    """Write a rate in per cent with one decimal, or a dash for None."""
     return DASH if rate is None else f"{100 * rate:.1f}"
 
 
@@ -270,12 +273,13 @@ document.getElementById('group').addEventListener('change', event => {{
 </body>
 </html>
 """
-#: Okabe and Ito's colours: told apart without colour vision; dashes tell more lines apart.
+#: Okabe and Ito's colours: distinguishable without colour vision; dashes distinguish further lines.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 DASHES = ("", "6 3", "2 3")
 
 
 def escaped(text: object) -> str:
+    """Return a value as text that is safe in HTML."""
     return html.escape(str(text))
 
 
@@ -326,7 +330,7 @@ def html_row(line: Line, letter: str) -> str:
 
 
 def group_item(letter: str, conditions: Conditions, lines: Sequence[Line]) -> str:
-    """Say what the lines of a group share."""
+    """Describe what the lines of a group share."""
     count = sum(line.conditions == conditions for line in lines)
     shared = f"{conditions.images} images of {conditions.dataset} {conditions.split} at {conditions.eps_255:g}/255"
     return f"<li><b>{letter}</b> ({count}): {escaped(shared)}; {escaped(conditions.ensemble)}</li>"
@@ -404,7 +408,7 @@ def reports_at(paths: Iterable[Path]) -> list[Report]:
     """Read reports: JSON files, folders of them, and folders that `robviz evaluate --out` wrote.
 
     Raises:
-        InputError: where there is none.
+        InputError: If there is none.
     """
     found: list[Report] = []
     for path in paths:

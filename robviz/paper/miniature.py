@@ -1,4 +1,4 @@
-"""The paper's Table 3 in miniature: does a robust backbone make adversarial training better, or cheaper?"""
+"""The paper's Table 3 in miniature: does a robust backbone make adversarial training better or cheaper?"""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def miniature(
     Args:
         out: Folder of the models `<name>.safetensors`, their evaluations `<name>.<radius>/` on the val composites of
             128 pixels, and `reports/`, from which `robviz tables 3 --reports` makes the table.
-        recipes: What to train.
+        recipes: The recipes to train.
         seeds: The seeds of each training.
         settings: The ensemble of the evaluations.
         images: Evaluate on at most this many images.
@@ -48,7 +48,7 @@ def miniature(
             model, dataset = load_model(path, device), load_dataset("photos", "val-128")
             for eps in RADII:
                 folder = out / f"{recipe.name}.{eps}"
-                # Gradients in float32 on GPUs too, so that both kinds of machine attack alike.
+                # Gradients in float32 on GPUs too, so that the attacks are the same on CPUs and GPUs.
                 report = evaluate(
                     model, dataset, eps / 255, settings, folder, limit=images, batch_size=64, precision="fp32"
                 )

@@ -1,7 +1,7 @@
-"""The paper's Figure 6 for our models: the share of images that still hold at each radius.
+"""Reproduce the paper's Figure 6 for our models: the share of images that withstand each radius.
 
-An image holds as long as no perturbation within the radius flips 99 % of its pixels; ALMA prox finds the smallest one
-that does (`robviz.minimal`), so what it finds is a bound from above.
+An image withstands a radius as long as no perturbation within it flips 99 % of the pixels. ALMA prox searches for the
+smallest one that does (`robviz.minimal`), so its results are upper bounds.
 """
 
 from __future__ import annotations
@@ -25,28 +25,29 @@ from robviz.types import Dataset, InputError
 
 @dataclass(frozen=True)
 class Minimal:
-    """Hold the smallest radii found for some images of a dataset.
+    """Store the smallest radii found for some images of a dataset.
 
     Attributes:
-        plan: Everything that decides them: model, dataset, number of images, their crop, steps, share and versions.
-        radii_255: Of each image, in 1/255; None if no perturbation was found.
+        plan: Everything that determines them: model, dataset, number of images, their crop, steps, share and versions.
+        radii_255: The radius of each image, in 1/255; None if no perturbation was found.
     """
 
     plan: dict[str, Any]
     radii_255: tuple[float | None, ...]
 
     def save(self, path: Path) -> None:
+        """Write the radii to a JSON file, in one step."""
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Minimal:
-        """Read the radii; raises InputError if the file does not hold any."""
+        """Read the radii; raises InputError if the file contains none."""
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             return cls(values["plan"], tuple(values["radii_255"]))
         except (OSError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise InputError(f"{path} holds no minimal radii: {error!r}") from error
+            raise InputError(f"{path} contains no minimal radii: {error!r}") from error
 
 
 def measured(
@@ -58,7 +59,7 @@ def measured(
         model: A model with a card.
         dataset: In the classes of the model.
         limit: How many images.
-        steps: Of ALMA prox.
+        steps: The number of steps of ALMA prox.
         share: The share of the valid pixels that must flip.
         crop: Attack a centred square of this many pixels of each image instead of all of it.
     """
@@ -91,7 +92,10 @@ def centre(side: int, crop: int | None) -> slice:
 
 
 def curve(found: Minimal, radii_255: Sequence[float]) -> list[float]:
-    """Return the share of images, in [0, 1], that hold at each radius: whose 99 % cannot be flipped within it."""
+    """Return the share of images, in [0, 1], that withstand each radius.
+
+    An image withstands a radius if 99 % of its pixels were not flipped within it.
+    """
     if not found.radii_255:
         raise InputError("there is no image; expected the radii of at least one")
     return [

@@ -1,4 +1,4 @@
-"""Rows like those of the published tables, from our own evaluations; figures in per cent, radii in /255."""
+"""Build rows like those of the published tables from our own evaluations; figures in per cent, radii in /255."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ Line = dict[str, Any]
 
 
 def radius_label(report: Report) -> str:
+    """Return the radius of a report as text: `4/255`."""
     return f"{255 * report.plan['eps']:g}/255"
 
 
@@ -131,7 +132,7 @@ def training_lines(reports: Iterable[Report]) -> list[Line]:
     return sorted(lines, key=place)
 
 
-#: What Table 1 calls the losses that are not the paper's own.
+#: The names in Table 1 of the losses that are not the paper's own.
 BASELINES = {"cospgd": "CosPGD", "segpgd": "SegPGD"}
 
 
@@ -150,7 +151,7 @@ def attack_lines(reports: Iterable[Report]) -> list[Line]:
 
 
 def seed_lines(reports: Iterable[Report]) -> list[Line]:
-    """Build Table 8: mean and deviation of Table 6 over the reports that differ in their seed alone."""
+    """Build Table 8: mean and deviation of Table 6 over the reports that differ only in their seed."""
     groups: dict[tuple[str, str], list[Line]] = {}
     for line in component_lines(reports):
         groups.setdefault((line["Model"], line["eps"]), []).append(line)
@@ -167,7 +168,7 @@ def spread(values: list[float]) -> str:
     return f"{mean}±{statistics.stdev(values):.1f}" if len(values) > 1 else mean
 
 
-#: number -> what makes its lines from evaluations
+#: number -> function that builds its lines from evaluations
 OURS: dict[int, Callable[[Iterable[Report]], list[Line]]] = {
     1: attack_lines,
     2: radius_lines,

@@ -1,4 +1,4 @@
-"""A published table and ours, figure beside figure, with signed differences."""
+"""Compare a published table with ours, figure by figure, with signed differences."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from robviz.paper.published import TABLES, table
 from robviz.results.report import Report, markdown
 from robviz.types import InputError
 
-#: The column by which a line of ours finds its published one among those chosen; tables without go line by line.
+#: The column by which our lines are matched to the published ones; tables without one are compared line by line.
 MATCHED_BY = {1: "eps", 4: "Configuration", 6: "eps", 7: "Loss pair", 8: "eps"}
 #: The columns of the published tables that say which line it is; the others hold figures and settings to compare.
 SAYS_WHICH = (
@@ -26,12 +26,12 @@ SAYS_WHICH = (
     *("Configuration", "Architecture", "Robust", "Source", "Loss pair", "Dataset / Model", "Attack", "Target"),
 )
 PLACES = ("paper's place", "our place")
-HIGHER, LOWER = "#e69f00", "#56b4e9"  # Okabe and Ito: told apart without colour vision; the sign says it, too
-STRONGEST = 20  # points at which a difference has its full colour
+HIGHER, LOWER = "#e69f00", "#56b4e9"  # Okabe and Ito: distinguishable without colour vision; the sign shows it as well
+STRONGEST = 20  # percentage points at which a difference has its full colour
 
 
 def leading(cell: Any) -> float | None:
-    """Read the number in a cell without its deviation or mark: 41.3 from `41.3±0.4` and from `41.3*`; None for text."""
+    """Return the number in a cell without its deviation or mark: 41.3 from `41.3±0.4` and `41.3*`; None for text."""
     found = re.fullmatch(r"([-+]?\d+(?:\.\d+)?)(?:%|\*|±.*)?", str(cell))
     return float(found[1]) if found else None
 
@@ -41,7 +41,7 @@ def tolerance() -> float:
     return max(float(cell.partition("±")[2] or 0) for cell in table(8).astype(str).to_numpy().ravel())
 
 
-#: How many images and steps of a published model make a figure that the paper's can be subtracted from.
+#: The images and steps that an evaluation of a published model needs to be compared with the paper's figure.
 ENOUGH_IMAGES, ENOUGH_STEPS = 100, 100
 
 
@@ -54,7 +54,7 @@ def is_comparable(report: Report) -> bool:
 
 
 def ranks(values: pd.Series) -> pd.Series:
-    """Return the rank of each figure among those of its measure, 1 for the lowest; none if there is only one."""
+    """Return the rank of each figure among those of its measure, 1 for the lowest, or none if there is only one."""
     numbers = values.map(leading)
     return numbers.rank(method="min") if numbers.notna().sum() > 1 else pd.Series(float("nan"), values.index)
 
@@ -77,6 +77,7 @@ class SideBySide:
 
     @property
     def has_differences(self) -> bool:
+        """Return True if the table compares our figures with the published ones."""
         return "difference" in self.frame
 
     @property
@@ -185,15 +186,15 @@ def beside(
         number: 1 to 9.
         lines: Our rows under the published headings, or reports, from which `ours` makes them.
         against: Column -> value of the published rows to compare with; by default all.
-        differences: Whether ours can be subtracted from the paper's; by default if all reports are `is_comparable`, and
-            never for a table.
+        differences: Subtract the paper's figures from ours; by default, if all reports are `is_comparable`, and never
+            for a table.
         name: The heading of our column.
 
     Returns:
-        Both, and how they compare.
+        Both tables and their comparison.
 
     Raises:
-        InputError: If rows cannot be told apart or none is left.
+        InputError: If rows are ambiguous or none is left.
     """
     published = table(number)
     if not isinstance(lines, pd.DataFrame):

@@ -1,6 +1,6 @@
-"""The parts of STRONG: the ablation behind `docs/strength.md`, and its tables and pictures, made of reports.
+"""Measure the parts of STRONG: the ablation behind `docs/strength.md`, with its tables and pictures.
 
-`measure` runs the ablation of one model and radius; its variants are losses and ensembles that nothing else offers.
+`measure` runs the ablation of one model and radius; its variants are losses and ensembles that are available only here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def expected_error_between(
     return result
 
 
-#: Losses of the ablation alone: the temperatures they begin and end at.
+#: Losses that only the ablation uses: their first and last temperatures.
 TEMPERATURES: dict[str, tuple[float, float]] = {
     "error-1-to-1": (1.0, 1.0),
     "error-01-to-01": (0.1, 0.1),
@@ -64,7 +64,7 @@ ALONE = STRONG.runs[:2]
 
 
 def setwise(name: str, *last: Run, blocks: int = STRONG.blocks) -> Blockwise:
-    """Return the members for the accuracy, then runs on the set."""
+    """Return an ensemble of the members for the accuracy, followed by runs on the set."""
     return Blockwise(f"ablation-{name}", (*ALONE, *last), blocks=blocks)
 
 
@@ -87,7 +87,7 @@ MIOU: dict[str, SeaSettings] = {
 
 @contextmanager
 def with_variants() -> Iterator[None]:
-    """Add the losses of the ablation to the others, inside the block."""
+    """Add the losses of the ablation to `LOSSES` within the `with` block."""
     LOSSES.update(VARIANTS)
     try:
         yield

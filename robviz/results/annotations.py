@@ -1,4 +1,4 @@
-"""Notes on the images of an evaluation, kept beside it, or in the user's cache if its folder is read-only."""
+"""Keep notes on the images of an evaluation beside it, or in the user's cache if its folder is read-only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _writing = threading.Lock()
 
 
 def annotations_path(folder: Path) -> Path:
-    """Return where the notes on an evaluation are kept; the folders that ship with robviz are never written to."""
+    """Return where the notes on an evaluation are kept; folders that ship with robviz are never changed."""
     is_ours = folder.resolve().is_relative_to(bundled_path("checkpoints").resolve())
     if os.access(folder, os.W_OK) and not is_ours:
         return folder / "notes.json"

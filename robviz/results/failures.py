@@ -1,4 +1,4 @@
-"""Where a model breaks: the images, classes and pixels of an evaluation that `robviz evaluate --out` wrote.
+"""Find where a model breaks: the images, classes and pixels of an evaluation that `robviz evaluate --out` wrote.
 
 `failures` opens the folder as a pandas table with one row per image and attack. `select` filters and sorts it,
 `flip_matrix` counts which class became which, and `to_csv` and `export` save the selection.
@@ -31,7 +31,7 @@ from robviz.types import VOID, Dataset, InputError
 
 __all__ = ["SORTS", "Failures", "export", "failures", "flip_matrix", "select", "to_csv"]
 
-#: What `select` sorts by: its name, the column, and whether the largest comes first.
+#: The orders of `select`: name -> the column, and True if the largest comes first.
 SORTS = {
     "accuracy drop": ("drop", True),
     "class IoU drop": ("class_drop", True),
@@ -43,17 +43,17 @@ SORTS = {
 
 @dataclass(frozen=True)
 class Failures:
-    """Hold an evaluation, row by row.
+    """Store an evaluation, row by row.
 
     Attributes:
         folder: The folder of the evaluation.
-        plan: Everything that decided its outcome.
+        plan: Everything that determined its outcome.
         classes: The name of each class.
         rows: One row per image and attack, all rates in [0, 1]. `index`, `image`; `run` and its `loss`; pixel accuracy
             `clean`, `attacked` and their difference `drop`; `won`, True if no other attack left fewer pixels correct
             (the first among equals); `worst_class` and its `class_drop`; `small`, `medium`, `large`, the drop of the
-            IoU of objects of that size, NaN if there are none; `flipped`, the number of pixels that were correct and no
-            longer are (-1 if unknown).
+            IoU of objects of that size, NaN if there are none; `flipped`, the number of pixels that were correct and
+            are wrong under attack (-1 if unknown).
         class_drops: The drop of the IoU of each labelled class, NaN for the others; rows as in `rows`, one column per
             class number.
         flips: Pixels that were correct, as `row`, `label`, `seen_as`, `pixels`; None without masks.
@@ -67,7 +67,7 @@ class Failures:
     class_drops: pd.DataFrame
     flips: pd.DataFrame | None
     missing: str
-    dataset: Dataset | None = None  # its pictures and labels, where they were found
+    dataset: Dataset | None = None  # its pictures and labels, if they were found
     doubts: tuple[str, ...] = ()
 
     @property
@@ -81,20 +81,20 @@ def failures(folder: str | Path, dataset: Dataset | None = None) -> Failures:
     """Open the folder of a finished evaluation, reading one image at a time.
 
     Args:
-        folder: What `robviz evaluate --out` wrote.
-        dataset: The dataset that was evaluated, whose labels say which pixels were correct; by default the samples
-            that were kept beside the records, or else what `load_dataset` opens by the name in the plan.
+        folder: The folder that `robviz evaluate --out` wrote.
+        dataset: The dataset that was evaluated, whose labels show which pixels were correct; by default the samples
+            that were kept beside the records, or else the dataset that `load_dataset` opens by the name in the plan.
 
     Returns:
         The evaluation, row by row.
 
     Raises:
-        InputError: If the folder holds no finished evaluation, or if dataset and masks do not belong to it.
+        InputError: If the folder contains no finished evaluation, or if dataset and masks do not belong to it.
     """
     folder = Path(folder)
     if not (folder / "plan.json").is_file() or not (folder / "report.json").is_file():
         raise InputError(
-            f"{folder} does not hold a finished evaluation; expected a folder that `robviz evaluate --out` wrote"
+            f"{folder} contains no finished evaluation; expected a folder that `robviz evaluate --out` wrote"
         )
     report = Report.load(folder / "report.json")
     plan, classes = report.plan, tuple(report.rows[CLEAN]["iou_by_class"])
@@ -147,7 +147,7 @@ def ious(table: dict[str, Any], prefix: str = "") -> np.ndarray:
 def build_rows(
     tables: dict[str, dict[str, Any]], runs: list[Run], classes: tuple[str, ...]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Build `rows` and `class_drops` of `Failures` from counts alone; row = image * runs + run."""
+    """Build `rows` and `class_drops` of `Failures` from counts; row = image * runs + run."""
     clean, attacked = tables[CLEAN], [tables[run.name] for run in runs]
     images = len(clean["image"])
     winner = np.stack([table["correct"].numpy() for table in attacked]).argmin(0)
@@ -269,7 +269,7 @@ def select(
 
 
 def check_classes(found: Failures, label: int | None, seen_as: int | None) -> None:
-    """Raise InputError for unknown class numbers, or if flips to a class are asked for and not known."""
+    """Raise InputError for unknown class numbers, or if flips to a class are requested but unknown."""
     for number in (label, seen_as):
         if number is not None and not 0 <= number < len(found.classes):
             raise InputError(f"class numbers lie in 0 .. {len(found.classes) - 1}, got {number}")
@@ -278,7 +278,7 @@ def check_classes(found: Failures, label: int | None, seen_as: int | None) -> No
 
 
 def flipped(found: Failures, label: int | None, seen_as: int | None) -> pd.Series:
-    """Count by row the pixels that were correct and became `seen_as`, of `label` only if it is given."""
+    """Count, by row, the pixels that were correct and became `seen_as`, of `label` only if it is given."""
     flips = found.flips
     assert flips is not None
     is_meant = pd.Series(True, flips.index)
@@ -313,7 +313,7 @@ def flip_matrix(found: Failures, rows: pd.DataFrame) -> np.ndarray:
 
 
 def inert(text: str) -> str:
-    """Make text that a spreadsheet shows instead of evaluating it."""
+    """Return a text that spreadsheets show instead of evaluating it."""
     return f"'{text}" if text[:1] in tuple("=+-@\t\r") else text
 
 
@@ -347,7 +347,8 @@ def export(
 ) -> None:
     """Write rows as a zip: the CSV, the plan, and the picture, the masks and the attacked picture of each row.
 
-    Files are named by image number and attack, and written one picture at a time. What was not kept is left out.
+    Files are named by image number and attack, and written one picture at a time. Files that were not kept are left
+    out.
 
     Args:
         found: An evaluation.

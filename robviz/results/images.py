@@ -1,4 +1,4 @@
-"""The masks and attacked pictures of an evaluation, as PNG files beside its records."""
+"""Store the masks and attacked pictures of an evaluation as PNG files beside its records."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ImageStore:
 
     Args:
         folder: The folder of the evaluation.
-        kinds: Which of the two to keep.
+        kinds: The kinds to keep: `masks`, `pictures` or both.
         resume: Keep the files in the folder; False deletes them.
     """
 
@@ -38,9 +38,11 @@ class ImageStore:
             (folder / kind).mkdir(parents=True, exist_ok=True)
 
     def path(self, kind: str, key: str) -> Path:
+        """Return the path of a kept image."""
         return self.folder / kind / f"{key}.png"
 
     def has(self, kind: str, key: str) -> bool:
+        """Return True if an image of this kind is kept."""
         return self.path(kind, key).is_file()
 
     def write_mask(self, key: str, predictions: Tensor, palette: Palette) -> None:
@@ -54,6 +56,7 @@ class ImageStore:
         self.write("masks", key, image)
 
     def write(self, kind: str, key: str, image: Image.Image) -> None:
+        """Write an image of this kind, as a whole or not at all."""
         with replacing(self.path(kind, key)) as file:
             image.save(file, "PNG", optimize=True)
 

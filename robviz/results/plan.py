@@ -1,4 +1,4 @@
-"""The plan of an evaluation: its attacks, how their worst case is formed, and how its records are named."""
+"""Describe the plan of an evaluation: its attacks, how their worst case is formed, and how its records are named."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class Run:
 
     @property
     def name(self) -> str:
+        """Return the name of the run: `mask-ce.apgd.300`."""
         return f"{self.loss}.{self.attack}.{self.steps}"
 
     def spec(self, eps: float, seed: int) -> AttackSpec:
@@ -26,7 +27,7 @@ class Run:
 
         Args:
             eps: The radius, in [0, 1].
-            seed: Of the random start.
+            seed: The seed of the random start.
 
         Returns:
             The attack.
@@ -42,8 +43,8 @@ class SeaSettings:
         name: The name in reports.
         runs: The attacks.
         aggregation: "each" takes the worst accuracy per image and, separately, the greedy worst mIoU; "accuracy"
-            computes the mIoU, too, under the attack of lowest accuracy on each image, as version 1 of the paper does.
-        seed: Of all random starts.
+            also computes the mIoU under the attack of lowest accuracy on each image, as version 1 of the paper does.
+        seed: The seed of all random starts.
     """
 
     name: str
@@ -75,20 +76,21 @@ class Blockwise(SeaSettings):
     """Describe an ensemble whose later runs attack the mIoU of the whole set, one block of images after the other.
 
     Attributes:
-        setwise: The losses of these runs, which come after all others, one run after the other.
-        blocks: The number of blocks that the images are dealt into, by their numbers. More blocks follow the state of
-            the set more closely; fewer attack more images side by side.
+        setwise: The losses of these runs, which follow all others, one run after the other.
+        blocks: The number of blocks of images. With more blocks, attacks follow the state of the set more closely; with
+            fewer, more images are attacked at a time.
     """
 
     setwise: tuple[str, ...] = ("expected-miou", "expected-miou-soft")
     blocks: int = 4
 
 
-LOOK = "look"  # the key of what was measured before the first attack
+LOOK = "look"  # the key of the checks before the first attack
 CLEAN = "clean"  # the key of the unattacked images among the runs
 
 
 def record_key(index: int, run: str) -> str:
+    """Return the key of the record of an image under a run."""
     return f"{index:06d}.{run}"
 
 
@@ -134,7 +136,7 @@ class SettingsPlan(TypedDict, total=False):
 
 
 class Plan(TypedDict, total=False):
-    """Hold everything that decides the outcome of an evaluation; plans of older versions lack some keys."""
+    """Store everything that determines an evaluation; plans of older versions lack some keys."""
 
     model: ModelPlan
     dataset: DatasetPlan
@@ -150,7 +152,7 @@ class Plan(TypedDict, total=False):
 
 
 class ImageRecord(TypedDict, total=False):
-    """Hold the counts of one image under one run, from which every figure of a report is computed."""
+    """Store the counts of one image under one run, from which every figure of a report is computed."""
 
     image: str
     intersection: list[int]  # per class
@@ -169,7 +171,7 @@ Rate = Any  # a float in [0, 1], or None where it is undefined
 
 
 class Figures(TypedDict, total=False):
-    """Hold what a report says about one prediction per image."""
+    """Store the figures of a report about one prediction per image."""
 
     accuracy_mean: Rate
     accuracy_pooled: Rate
@@ -180,7 +182,7 @@ class Figures(TypedDict, total=False):
 
 
 class ImageFigures(TypedDict):
-    """Hold the pixel accuracy of one image before and under the attack `by` that hurts it most."""
+    """Store the pixel accuracy of one image before and under `by`, the strongest attack on it."""
 
     image: str
     clean: float

@@ -1,4 +1,4 @@
-"""Results computed so far, one small file each, so that a run can be stopped at any moment and resumed."""
+"""Store results in one small file each, so that a run can be stopped at any moment and resumed."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 
 SAMPLES = "samples.json"
-#: The packages whose version decides figures; the pictures that others make of files are in the plan by themselves.
+#: The packages whose version can change figures; decoded pictures are in the plan by their digests.
 DECISIVE = ("torch", "timm")
 
 
 def decides(key: str, plan: Mapping[str, Any]) -> bool:
-    """Return True if a value of a plan, by its dotted path, can change a figure; others are recorded only."""
+    """Return True if a value of a plan, by its dotted path, can change a figure; others are only recorded."""
     if key == "threads":  # they decide how sums round on a CPU
         result: bool = plan.get("device", "cpu") == "cpu"
         return result
@@ -43,7 +43,7 @@ def shown(value: Any) -> str:
 
 
 def samples_that_changed(path: Path, samples: dict[str, str] | None) -> list[str]:
-    """Name the samples whose digest is not the one in a file; nothing where it is not known."""
+    """Name the samples whose digest differs from the one in a file; empty if it is unknown."""
     if samples is None or not path.exists():
         return []
     there = json.loads(path.read_text(encoding="utf-8"))
@@ -59,7 +59,7 @@ class Records:
 
     Args:
         folder: Where to store them.
-        plan: Everything that decides the results, as JSON would return it, and what is recorded beside it (`decides`).
+        plan: Everything that determines the results, as JSON returns it, and what is only recorded (`decides`).
         resume: Keep the records in the folder; False deletes them.
         samples: See `claim`.
 
@@ -81,15 +81,15 @@ class Records:
 
     @staticmethod
     def claim(path: Path, plan: Mapping[str, Any], samples: dict[str, str] | None = None) -> dict[str, Any]:
-        """Write a plan, or compare it with the one that is there; returns the plan of the records.
+        """Write a plan, or compare it with the existing one; returns the plan of the records.
 
         Args:
             path: The plan's file.
-            plan: What decides the results.
-            samples: Digests of what the plan calls `dataset.sha256`, by name, so that a refusal names what changed.
+            plan: Everything that determines the results.
+            samples: The digests behind the plan's `dataset.sha256`, by name, so that an error can name what changed.
 
         Raises:
-            InputError: The plan that is there differs in what decides results.
+            InputError: If the existing plan differs in something that determines results.
         """
         if not path.exists():
             if samples is not None:
@@ -113,6 +113,7 @@ class Records:
         return result
 
     def path(self, key: str) -> Path:
+        """Return the path of the record under a key."""
         return self.folder / f"{key}.json"
 
     def read(self, key: str) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""The report of an evaluation, and tables as Markdown."""
+"""Write and read the report of an evaluation, and write tables as Markdown."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def markdown(frame: pd.DataFrame) -> str:
     return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 
 
-#: What the tables show of each row of a report, and under which heading.
+#: The columns of the tables: the figure of a row, and its heading.
 COLUMNS = {
     "accuracy_mean": "pixel accuracy, mean over images",
     "accuracy_pooled": "pixel accuracy, pooled",
@@ -44,13 +44,13 @@ COLUMNS = {
 }
 
 
-#: How a sentence about a figure that may be wrong begins.
+#: The beginning of a sentence about a figure that may be wrong.
 DOUBT = "do not believe this figure"
 
 
 @dataclass(frozen=True)
 class Report:
-    """Hold the result of an evaluation and everything that decided it; the same evaluation gives the same bytes.
+    """Store the result of an evaluation and everything that determined it; the same evaluation gives the same bytes.
 
     Attributes:
         plan: model {name, sha256, settings, wrapping, code, packages}, dataset {name, split, images, classes,
@@ -59,11 +59,11 @@ class Report:
         rows: Figures for `clean`, each run, each pair of runs and `worst case`: {accuracy_mean, accuracy_pooled, miou,
             balanced_accuracy, iou_by_size {small, medium, large}, iou_by_class {class: IoU}}; rates in [0, 1], null
             where undefined.
-        images: [{image, clean, worst, by}], the pixel accuracy of each image before and under the attack `by` that
-            hurts it most.
+        images: [{image, clean, worst, by}], the pixel accuracy of each image before and under `by`, the strongest
+            attack on it.
         gradients: The number of backward passes spent.
         doubts: Sentences that begin with "do not believe this figure" and say what made the model look more robust than
-            it is; empty where nothing was found.
+            it is; empty if nothing was found.
     """
 
     plan: Plan

@@ -1,4 +1,4 @@
-"""Keep the pictures and labels of an evaluation of one's own data, so that anyone can look through it later."""
+"""Keep the pictures and labels of an evaluation of your own data, so that it can be browsed later."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ FOLDER, ABOUT = "samples", "about.json"
 
 
 def keep_samples(folder: Path, dataset: Dataset, count: int) -> None:
-    """Write the first `count` samples of a dataset, as 8-bit pictures and masks of numbers, and what they mean.
+    """Write the first `count` samples of a dataset as 8-bit pictures and masks, with the names of the classes.
 
-    Void is the number after the last class. What is there already stays.
+    In the masks, void is the number after the last class. Existing files stay.
     """
     place, void = folder / FOLDER, len(dataset.classes)
     place.mkdir(parents=True, exist_ok=True)

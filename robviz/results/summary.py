@@ -1,4 +1,4 @@
-"""From the records of an evaluation to its report: integer counts in, ratios out."""
+"""Compute the report of an evaluation from its records: integer counts in, ratios out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from robviz.types import InputError, Sample
 
 
 def image_record(sample: Sample, predictions: Tensor, num_classes: int) -> ImageRecord:
-    """Count everything about one image that a report is made of. predictions: (H, W)."""
+    """Count everything about one image that a report needs. predictions: (H, W)."""
     found = counts(predictions[None], sample.labels[None], num_classes)
     small_to_large = size_counts(predictions[None], sample.labels[None], num_classes)
     return {
@@ -90,7 +90,7 @@ def iou_of_each(names: Iterable[str], intersection: Tensor, union: Tensor) -> di
 
 
 def figures(rows: dict[str, Any], classes: tuple[str, ...]) -> Figures:
-    """Compute what a report says about one prediction per image; rates in [0, 1], None where undefined."""
+    """Compute the figures of a report about one prediction per image; rates in [0, 1], None where undefined."""
     intersection, union = rows["intersection"].sum(0), rows["union"].sum(0)
     accuracy = worst_case_accuracy(rows["correct"][None], rows["valid"])
     rates = {
@@ -123,11 +123,11 @@ def worst_case_figures(tables: list[dict[str, Any]], aggregation: str, seed: int
 
 
 def doubts_of(records: Records, names: list[str], tables: list[dict[str, Any]]) -> list[str]:
-    """Say why figures of these runs are not to be believed; empty where nothing speaks against them."""
+    """Explain why figures of these runs should not be believed; empty if there is no reason."""
     said, half = [], 2 * records.plan.get("eot", 1)
     for name, table in zip(names, tables):
         images = len(table["image"])
-        # A gradient of 0 may come late in an attack, where little is left; the others never should.
+        # A gradient of 0 may occur late in an attack, when little is left; the others never should.
         steps = torch.stack([torch.ones(images), table["gradients"] / half, torch.ones(images)], 1)
         for trouble, count in zip(TROUBLES, (table["trouble"] >= steps).sum(0).tolist()):
             if count:

@@ -4,7 +4,7 @@
 
 Each `<name>.json` lists regions, later ones painted over earlier ones:
 
-    {"class": "person",            # a class of `photos`, "background", or "void" where nobody could tell
+    {"class": "person",            # a class of `photos`, "background", or "void" where the class is unclear
      "polygon": [[x, y], ...],     # in pixels of the original photograph
      "band": 6,                    # pixels on either side of the outline that the walker decides; 0 keeps the outline
      "beta": 300}                  # how sharply the walker stops at colour edges
@@ -40,7 +40,7 @@ def refine(image: np.ndarray, outline: np.ndarray, band: int, beta: float) -> np
     if band == 0:
         return outline
     seeds = np.zeros(outline.shape, int)
-    # The picture's border is no outline: an object cut by it keeps its pixels there.
+    # The picture's border is not an outline: an object that it cuts keeps its pixels there.
     seeds[ndimage.binary_erosion(outline, disk(band), border_value=1)] = 1
     seeds[~ndimage.binary_dilation(outline, disk(band))] = 2
     if not (seeds == 1).any() or not (seeds == 2).any():
@@ -52,7 +52,7 @@ def refine(image: np.ndarray, outline: np.ndarray, band: int, beta: float) -> np
 
 
 def draw(name: str) -> np.ndarray:
-    """Label mask of one photograph: (H, W) uint8, class indices, 255 void."""
+    """Draw the label mask of one photograph: (H, W) uint8 class indices, 255 for void."""
     image = read_photo(name)
     labels = np.zeros(image.shape[:2], np.uint8)
     for region in json.loads((HERE / f"{name}.json").read_text(encoding="utf-8")):
