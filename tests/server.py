@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from gradio_client import Client
 
 LONG = 300  # steps: as many as the app takes
-PATIENCE = 300  # seconds until a test gives up waiting: no claim, only the end of hope on a busy machine
+PATIENCE = float(os.environ.get("ROBVIZ_PATIENCE", 300))  # seconds until a test gives up: the end of hope on a busy machine
 
 
 def until(claim: Callable[[], object], patience: float = PATIENCE) -> None:

@@ -1,0 +1,173 @@
+"""What all views have in common: one subject, an address, widths, themes, and pages to share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from robviz.app import VIEWS
+from tests.browser import choose_model, choose_photo, keep, offline, open_tab, watched
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
+]
+TITLES = [title for title, _ in VIEWS]
+AXE = Path(__file__).parent.parent / "node_modules" / "axe-core" / "axe.min.js"
+#: What each view's main path ends with.
+FINAL = '#view [data-final="true"]'
+
+
+def opened(server, chromium, query: str = "", width: int = 1440, height: int = 900, **options):
+    """Open the app in a window of its own."""
+    window = chromium.new_page(
+        viewport={"width": width, "height": height}, reduced_motion="reduce", accept_downloads=True, **options
+    )
+    yield from watched(window, f"{server[0]}/{query}")
+
+
+def is_in_view(page, selector: str) -> bool:
+    """Return True if an element lies within the window, without scrolling."""
+    box = page.locator(selector).first.bounding_box()
+    size = page.viewport_size
+    return box is not None and box["y"] >= 0 and box["y"] + box["height"] <= size["height"]
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_every_view_opens_within_its_window_and_the_address_names_it(server, chromium, width):
+    for page in opened(server, chromium, width=width, height=900 if width > 640 else 844):
+        for title, view in VIEWS:
+            open_tab(page, title)
+            page.wait_for_selector("#views [role=tabpanel]:visible >> nth=0")
+            page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width)
+            keep(page, f"view-{view.KEY}-{width}")
+        page.wait_for_function("() => location.search === '?view=models'")
+
+
+def test_an_address_opens_its_view_on_its_subject(server, chromium):
+    for page in opened(server, chromium, "?view=sweep&photo=coffee&model=photos-robust&eps=2"):
+        page.wait_for_selector("#sweep .rv")
+        assert page.locator('#photo input[value="coffee"]').is_checked()
+        assert page.input_value("#model input").startswith("photos-robust")
+        assert page.input_value('#eps input[type="number"]') == "2"
+
+
+def test_a_subject_chosen_in_one_view_is_the_subject_of_the_next(server, chromium):
+    for page in opened(server, chromium, "?view=attack"):
+        choose_photo(page, "coffee")
+        choose_model(page, "photos-robust")
+        page.wait_for_selector("#view .rv-chip:has-text('cup')")
+        open_tab(page, "Compare")
+        page.wait_for_selector("#transfer .rv-chip:has-text('cup')")
+        assert page.locator("#transfer th[scope=row]").first.inner_text() == "photos-robust"
+
+
+def test_everything_to_attack_with_is_in_sight_at_once(server, chromium):
+    for page in opened(server, chromium, "?view=attack"):
+        for selector in ("#view canvas", "#eps", "#loss", "#steps", "#attack", "#stop", "#live"):
+            assert is_in_view(page, selector), selector
+    for page in opened(server, chromium, "?view=attack", width=390, height=844):
+        page.locator("#view canvas").last.scroll_into_view_if_needed()
+        assert is_in_view(page, "#eps")
+        assert is_in_view(page, "#attack")
+
+
+def test_a_model_of_other_classes_says_what_picture_it_needs(server, chromium):
+    for page in opened(server, chromium, "?view=attack"):
+        choose_model(page, "camvid-at")
+        page.wait_for_selector("#facts:has-text('street scenes')")
+        assert "bring your own photo" in page.inner_text("#facts")
+
+
+def test_a_loss_says_what_it_does_and_draws_its_pull(server, chromium):
+    for page in opened(server, chromium, "?view=attack&loss=ce"):
+        page.wait_for_selector("#loss-card [data-loss=ce]")
+        before = page.inner_html("#loss-card svg")
+        page.get_by_role("radio", name="js", exact=True).check(force=True)
+        page.wait_for_selector("#loss-card [data-loss=js]")
+        assert "Jensen-Shannon" in page.inner_text("#loss-card")
+        assert page.inner_html("#loss-card svg") != before
+
+
+def test_live_goes_on_from_what_was_found_as_the_radius_moves(server, chromium):
+    for page in opened(server, chromium, "?view=attack&model=photos-robust&steps=5"):
+        page.get_by_label("Live").check()
+        page.wait_for_selector(FINAL)
+        page.fill('#eps input[type="number"]', "6")
+        page.wait_for_function("() => document.querySelector('#view [data-score=change] b').innerText === '6/255'")
+        page.wait_for_selector(FINAL)
+        page.fill('#eps input[type="number"]', "1")
+        page.wait_for_function("() => document.querySelector('#view [data-score=change] b').innerText === '1/255'")
+        page.wait_for_selector(FINAL)
+        page.get_by_label("Live").uncheck()
+        page.fill('#eps input[type="number"]', "3")
+        page.wait_for_timeout(500)
+        assert page.inner_text("#view [data-score=change] b") == "1/255"
+
+
+def test_a_sweep_draws_a_curve_of_this_picture_and_a_point_opens_its_masks(server, chromium):
+    for page in opened(server, chromium, "?view=sweep"):
+        page.fill('#sweep-steps input[type="number"]', "1")
+        page.click("#sweep-run")
+        page.wait_for_selector('#sweep [aria-label^="photos-robust at 12/255"]')
+        point = page.locator('#sweep [aria-label^="photos-robust at 4/255"]')
+        point.focus()
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#sweep .rv-note:has-text('photos-robust at 4/255')")
+        keep(page, "sweep")
+        with page.expect_download() as download:
+            page.get_by_role("button", name="CSV").click()
+        rows = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+        assert len(rows) == 1 + 2 * 9
+
+
+def test_a_result_is_shared_as_a_page_that_opens_from_a_disk(server, chromium, tmp_path):
+    for page in opened(server, chromium, "?view=attack&steps=2"):
+        page.click("#attack")
+        page.wait_for_selector(FINAL)
+        page.click("#take > button")
+        with page.expect_download() as download:
+            page.click("#share")
+        download.value.save_as(tmp_path / "shared.html")
+    shared = chromium.new_page()
+    foreign, errors = offline(shared)
+    shared.unroute("**/*")
+    shared.goto((tmp_path / "shared.html").as_uri())
+    shared.wait_for_selector("[data-score=accuracy]")
+    assert "2 steps" in shared.inner_text("body")
+    shared.close()
+    assert foreign == errors == []
+    assert (tmp_path / "shared.html").stat().st_size < 5e6
+
+
+def test_an_evaluation_is_stopped_goes_on_and_ends_in_failures(server, chromium):
+    for page in opened(server, chromium, "?view=evaluate"):
+        page.fill('#evaluate-steps input[type="number"]', "1")
+        page.fill('#evaluate-images input[type="number"]', "2")
+        page.keyboard.press("Tab")
+        page.click("#evaluate-run")
+        page.wait_for_selector("#cards .rv-card")
+        assert page.locator("#cards .rv-card").count() == 2
+        assert "photos-clean-photos-photographs-quick-1-4-2" in page.input_value("#evaluation input")
+        keep(page, "evaluated")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_view_breaks_a_serious_rule_of_accessibility(server, chromium, theme):
+    if not AXE.is_file():
+        pytest.skip("axe-core is not here: `npm ci` brings it")
+    found = {}
+    for page in opened(server, chromium, f"?__theme={theme}"):
+        page.add_script_tag(path=str(AXE))
+        for title, view in VIEWS:
+            open_tab(page, title)
+            page.wait_for_selector("#views [role=tabpanel]:visible >> nth=0")
+            page.wait_for_timeout(300)
+            report = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
+            serious = [one for one in report["violations"] if one["impact"] in ("serious", "critical")]
+            if serious:
+                found[title] = [(one["id"], [node["target"] for node in one["nodes"]][:6]) for one in serious]
+            keep(page, f"view-{view.KEY}-{theme}")
+    assert found == {}, json.dumps(found, indent=1)
