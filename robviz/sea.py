@@ -412,7 +412,7 @@ def build_plan(
             f"{dataset.name} has none; write `class_weights: [...]` into its dataset.yaml, or name a split `train` "
             "there, whose pixels are then counted"
         )
-    digests = digests_of(dataset, images)
+    digests = digests_of(dataset, range(images))
     plan = {
         "model": {
             "name": card.name if card else type(model).__name__,
