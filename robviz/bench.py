@@ -1,4 +1,4 @@
-"""How fast robviz is on this machine: `robviz bench`, and in parts `robviz bench attacks`, `bench evaluate` and others."""
+"""How fast robviz is on this machine: `robviz bench` for the app, `robviz bench evaluate` and others for the rest."""
 
 from __future__ import annotations
 
