@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import os
+import shlex
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +18,13 @@ from PIL import Image
 from torch import nn
 
 from robviz.app.serving import is_free, require_free
+from robviz.cli import main
 from robviz.cli.evaluate import check_command, model_of
 from robviz.datasets import check, class_weights, load_dataset
 from robviz.files.atomic import writable
-from robviz.finetune.images import read_by_workers
+from robviz.finetune.images import loader, read_by_workers, training_images
 from robviz.finetune.recipes import RECIPES, changed
+from robviz.interactive.scenario import Scenario
 from robviz.models import adapt, card_of
 from robviz.models.devices import device_named
 from robviz.results.failures import failures
@@ -122,6 +126,22 @@ def test_a_full_disk_stays_an_error_of_the_system(tmp_path):
         raise OSError(28, "No space left on device")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [["finetune"], ["--help"]])
+def test_a_reader_who_leaves_early_sees_no_traceback(words):
+    command = [sys.executable, "-u", "-m", "robviz.cli", *words]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as ran:
+        ran.stdout.close()
+        assert ran.stderr.read() == b""
+
+
+def test_an_emptied_field_of_the_app_is_answered_in_words():
+    for field in ("eps_255", "steps", "seed"):
+        with pytest.raises(InputError, match="ε, steps and seed must each hold a number"):
+            replace(Scenario(), **{field: None}).check()
+
+
 # ------------------------------------------------------------------------------------- models of one's own
 
 BUILDERS = """
@@ -180,20 +200,85 @@ def test_a_gradient_of_nan_is_said_when_a_model_is_adapted():
         adapt(rooted, ("a", "b"), **AS_THEY_ARE)
 
 
+MISBEHAVING = """
+import torch
+from torch import nn
+class Fixed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bias = nn.Conv2d(3, 2, 3, padding=1), nn.Parameter(torch.zeros(1, 2, 64, 64))
+    def forward(self, x): return self.conv(x) + self.bias
+class Answers(nn.Module):
+    def __init__(self, say):
+        super().__init__()
+        self.conv, self.say = nn.Conv2d(3, 2, 3, padding=1), say
+    def forward(self, x): return self.say(self.conv(x))
+def needs(path): return nn.Conv2d(3, 2, 1)
+def fixed(): return Fixed()
+def detached(): return Answers(lambda z: z.detach())
+def pair(): return Answers(lambda z: (z, z))
+def mask(): return Answers(lambda z: z.argmax(1))
+def half(): return nn.Conv2d(3, 2, 1).half()
+def double(): return nn.Conv2d(3, 2, 1).double()
+def low(): return nn.Conv2d(3, 2, 4, 4)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("needs", "failed: TypeError: "),
+        ("fixed", "the model failed on a picture of 40 x 40: RuntimeError: "),
+        ("detached", "no gradient leads from the model's logits to the picture"),
+        ("pair", "got a tuple; "),
+        ("mask", "return the scores of the classes, before the argmax"),
+        ("half", "as its weights are torch.float16"),
+        ("double", "as its weights are torch.float64"),
+        ("low", "brings logits"),
+    ],
+)
+def test_a_model_that_misbehaves_ends_the_command_in_one_sentence(tmp_path, monkeypatch, name, says):
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+    (tmp_path / "misbehaving.py").write_text(MISBEHAVING, encoding="utf-8")
+    folder = own_folder(tmp_path / "own", count=1)
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", f"{tmp_path}/misbehaving.py:{name}", "--dataset", str(folder), "--steps", "1"])
+    assert says in str(end.value)
+    assert "\n" not in str(end.value)
+
+
 # ------------------------------------------------------------------------------------- data
 
 
-def test_the_command_that_lists_all_problems_names_split_and_root():
-    assert check_command("mine", "test", "here") == [
-        "robviz",
-        "data",
-        "check",
-        "mine",
-        "--split",
-        "test",
-        "--root",
-        "here",
-    ]
+def own_folder(folder, count=2, splits=("val",)):
+    """Write a folder of one's own with small pictures of two classes."""
+    for split in splits:
+        for part in ("pictures", "masks"):
+            (folder / split / part).mkdir(parents=True)
+        for number in range(count):
+            picture = np.full((40, 40, 3), 40 * number, np.uint8)
+            Image.fromarray(picture).save(folder / split / f"pictures/{number}.png")
+            Image.fromarray(picture[..., 0] % 2).save(folder / split / f"masks/{number}.png")
+    places = ", ".join(f"{split}: {{images: {split}/pictures, masks: {split}/masks}}" for split in splits)
+    card = f"classes: [ground, rock]\nclass_weights: [1, 1]\nsplits: {{{places}}}\n"
+    (folder / "dataset.yaml").write_text(card, encoding="utf-8")
+    return folder
+
+
+def test_the_command_that_a_refusal_names_shows_the_problem(tmp_path, capsys):
+    folder = own_folder(tmp_path, splits=("val", "test"))
+    (folder / "test/masks/1.png").write_bytes(b"")
+    with pytest.raises(
+        SystemExit, match=r"1 samples cannot be used, first sample 1: .*1.png .*; see `robviz .*`"
+    ) as end:
+        main(["evaluate", "photos-clean", "--dataset", str(folder), "--split", "test"])
+    _, *words = shlex.split(str(end.value).split("`")[1])
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="1"):
+        main(words)
+    assert "sample 1: " in capsys.readouterr().out
+    assert check_command("mine", "test", "here")[4:] == ["--split", "test", "--root", "here"]
 
 
 def test_an_endless_dataset_answers_at_once():
@@ -203,6 +288,19 @@ def test_an_endless_dataset_answers_at_once():
     torch.testing.assert_close(weights / weights[0], endless.class_weights / endless.class_weights[0])
     with pytest.raises(ValueError, match=r"photos \(train\) is endless; expected a number of images: give limit="):
         evaluate(nn.Conv2d(3, 9, 1), endless, 0.1)
+
+
+def test_a_damaged_picture_that_a_worker_reads_is_named_without_a_traceback(tmp_path):
+    folder = own_folder(tmp_path, count=4, splits=("train",))
+    path = folder / "train/pictures/2.png"
+    path.write_bytes(path.read_bytes()[:60])
+    recipe = replace(
+        RECIPES["camvid-clean"], dataset=str(folder), iterations=1, batch_size=4, sizes=(32,), base_size=32
+    )
+    with pytest.raises(InputError, match=r"2.png ") as refusal:
+        list(read_by_workers(loader(training_images(recipe), 0, 0, 1, workers=1)))
+    assert "\n" not in str(refusal.value)
+    assert "Caught" not in str(refusal.value)
 
 
 def test_what_a_worker_says_is_said_without_its_traceback():
