@@ -347,18 +347,56 @@ def test_an_evaluation_of_own_pictures_opens_from_its_folder_alone(tmp_path):
 # ------------------------------------------------------------------------------------- Windows
 
 
+def opens_text_silently(call: ast.Call) -> bool:
+    """True for a call that reads or writes text without saying its encoding."""
+    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    given = {keyword.arg: getattr(keyword.value, "value", None) for keyword in call.keywords}
+    if "encoding" in given:
+        return False
+    if name in ("read_text", "write_text"):
+        return True
+    if name == "open":
+        is_method = isinstance(call.func, ast.Attribute)
+        mode = given.get("mode", [getattr(one, "value", None) for one in call.args][0 if is_method else 1 :][:1])
+        is_of_a_path = not call.args or isinstance(call.args[0], ast.Constant) if is_method else True
+        return is_of_a_path and "b" not in str(mode)
+    return given.get("text") is True or given.get("universal_newlines") is True
+
+
 def test_every_text_file_is_opened_as_utf_8():
     silent = []
-    for path in sorted((ROOT / "robviz").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            is_text = isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("read_text", "write_text")
-            if is_text and "encoding" not in {keyword.arg for keyword in node.keywords}:
-                silent.append(f"{path.name}:{node.lineno}")
+    for path in sorted({*(ROOT / "robviz").rglob("*.py"), *(ROOT / "docs").rglob("*.py"), ROOT / "app.py"}):
+        calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+        silent += [f"{path.relative_to(ROOT)}:{call.lineno}" for call in calls if opens_text_silently(call)]
     assert silent == []
 
 
+@pytest.mark.parametrize(
+    ("code", "is_silent"),
+    [
+        ("path.read_text()", True),
+        ("path.write_text(text)", True),
+        ("path.open()", True),
+        ("path.open('w')", True),
+        ("open(path)", True),
+        ("open(path, 'w')", True),
+        ("subprocess.run(command, text=True)", True),
+        ("path.read_text(encoding='utf-8')", False),
+        ("path.open('rb')", False),
+        ("path.open(mode='wb')", False),
+        ("open(path, 'rb')", False),
+        ("archive.open(entry)", False),
+    ],
+)
+def test_a_silent_encoding_is_found(code, is_silent):
+    assert opens_text_silently(ast.parse(code).body[0].value) == is_silent
+
+
 EVERYTHING = """
-import importlib, pkgutil, warnings
+import importlib, locale, pkgutil, sys, warnings
+from pathlib import Path
+warnings.filterwarnings("error", category=EncodingWarning, module="robviz")
+assert "utf" not in locale.getpreferredencoding(False).lower(), locale.getpreferredencoding(False)
 import robviz
 for module in pkgutil.walk_packages(robviz.__path__, "robviz."):
     if not module.name.endswith("__main__") and "photos_masks" not in module.name:
@@ -367,9 +405,72 @@ from robviz.app import build_app
 build_app()
 """
 
+FILES = """
+from PIL import Image
+from torch import nn
+from robviz.app.serving import logins_in
+from robviz.cli import main
+from robviz.datasets import load_dataset
+from robviz.interactive.batch import attack_pictures
+from robviz.attacks import AttackSpec
+from robviz.models import adapt, card_of
+from robviz.models.card import Card
+from robviz.results.annotations import read_annotations, write_annotation
+from robviz.results.failures import failures, to_csv
+from robviz.results.plan import Run, SeaSettings
+from robviz.results.report import Report
+from robviz.sea import evaluate
 
-def test_every_module_and_the_app_start_under_another_default_encoding():
+CAT = chr(0x732B) + chr(0xE9)  # a cat in Japanese, and an accent: in no encoding of one byte
+folder, out = Path(sys.argv[1]), Path(sys.argv[1]) / "out"
+for place, mode in (("pictures", "RGB"), ("masks", "L")):
+    (folder / place).mkdir()
+    Image.new(mode, (40, 40)).save(folder / place / "one.png")
+(folder / "names.txt").write_bytes(b"one")
+(folder / "dataset.yaml").write_bytes(
+    f"name: {CAT}\\nclasses: [{CAT}, b]\\nclass_weights: [1, 1]\\n"
+    "splits: {val: {images: pictures, masks: masks, list: names.txt}}".encode()
+)
+dataset = load_dataset(folder)
+assert dataset.name == dataset.classes[0] == CAT
+model = adapt(nn.Conv2d(3, 2, 1), dataset.classes, mean=(0,) * 3, std=(1,) * 3, dataset=dataset, name=CAT)
+report = evaluate(model, dataset, 0.1, SeaSettings(CAT, (Run("mask-ce", "apgd", 1),)), out=out, keep_masks=True)
+assert CAT in (out / "report.md").read_bytes().decode()
+assert Report.load(out / "report.json") == report
+write_annotation(out, 0, CAT)
+assert read_annotations(out) == {"0": CAT}
+found = failures(out)
+assert CAT in to_csv(found, found.rows, {"0": CAT})
+card_of(model).save(out / "card.json")
+assert Card.load(out / "card.json").classes[0] == CAT
+(folder / "logins").write_bytes(f"{CAT}:{CAT}".encode())
+assert logins_in(folder / "logins") == ((CAT, CAT),)
+list(attack_pictures(model, [folder / "pictures/one.png"], AttackSpec(eps=0.1, steps=1), out / "attacked"))
+assert CAT in (out / "attacked/index.html").read_bytes().decode()
+main(["data", "weights", str(folder), "--split", "val"])  # to a console that has no such letter
+"""
+
+
+def under_ascii(code, *words):
+    """Run Python where the default encoding of text is ASCII; returns its output."""
     environment = os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-X", "warn_default_encoding", "-W", "error::EncodingWarning:robviz", "-c", EVERYTHING]
+    command = [sys.executable, "-X", "warn_default_encoding", "-c", code, *words]
     ran = subprocess.run(command, capture_output=True, env=environment)
     assert ran.returncode == 0, ran.stderr.decode("utf-8", "replace")[-2000:]
+    return ran.stdout
+
+
+@pytest.mark.slow
+def test_modules_the_app_and_every_kind_of_text_file_work_under_another_default_encoding(tmp_path):
+    assert rb"\u732b\xe9" in under_ascii(EVERYTHING + FILES, str(tmp_path))
+
+
+def test_a_list_of_names_may_begin_with_a_mark_of_its_encoding_and_another_encoding_is_said(tmp_path):
+    folder = own_folder(tmp_path)
+    card = (folder / "dataset.yaml").read_text(encoding="utf-8").replace("val/masks}", "val/masks, list: names.txt}")
+    (folder / "dataset.yaml").write_text(card, encoding="utf-8-sig")  # as Windows' editors do
+    (folder / "names.txt").write_text("1\n0\n", encoding="utf-8-sig")
+    assert [sample.name for sample in load_dataset(folder)] == ["1", "0"]
+    (folder / "names.txt").write_text("1\n0\n", encoding="utf-16")
+    with pytest.raises(InputError, match=r"names.txt is not text in UTF-8; save it in that encoding"):
+        load_dataset(folder)
