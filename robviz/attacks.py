@@ -192,7 +192,7 @@ def check_finite(logits: Tensor) -> None:
 
 
 def check_weights(class_weights: Tensor | None) -> None:
-    """Raise InputError unless class weights are finite numbers of at least 0."""
+    """Raise InputError unless class weights are finite numbers of at least 0, and one is above."""
     if class_weights is None:
         return
     if not isinstance(class_weights, Tensor):
@@ -201,6 +201,8 @@ def check_weights(class_weights: Tensor | None) -> None:
         )
     if not (class_weights.isfinite().all() and (class_weights >= 0).all()):
         raise InputError(f"class_weights must be finite and at least 0, got {class_weights.tolist()}")
+    if class_weights.ndim == 1 and not class_weights.any():  # the worths of a set may all be 0, at its end
+        raise InputError("class_weights are all 0, so no pixel would be attacked; expected at least one above 0")
 
 
 def check_labels(labels: Tensor, num_classes: int) -> None:

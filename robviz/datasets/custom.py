@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import glob
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -156,8 +157,11 @@ def read_weights(path: Path, value: Any, count: int) -> tuple[float, ...] | None
         not isinstance(value, list)
         or len(value) != count
         or not all(isinstance(weight, (int, float)) and 0 <= weight < float("inf") for weight in value)
+        or not any(value)
     ):
-        raise InputError(f"{path}: expected class_weights to be {count} numbers, one per class, got {value!r}")
+        raise InputError(
+            f"{path}: expected class_weights to be {count} numbers, one per class and not all 0, got {value!r}"
+        )
     return tuple(map(float, value))
 
 
@@ -257,7 +261,12 @@ def pairs_of(card: FolderCard, split: str) -> list[Pair]:
             f"got {masks!r} and {images!r}"
         )
     names = names_in(base / places["list"]) if "list" in places else list(pictures)
-    for name in names:
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise InputError(
+                f"{base / places['list']} lists {name!r} {times} times, so it would count {times} times in every "
+                "figure; list it once"
+            )
         if name not in pictures:
             raise InputError(f"{base / places['list']} lists {name!r}, which is not among {base / images}")
     return [Pair(name, pictures[name], base / filled(pieces, name)) for name in names]

@@ -44,6 +44,11 @@ def read_indices(path: Path, void: tuple[int, ...] = ()) -> np.ndarray:
     """
 
     def indices(image: Image.Image) -> tuple[np.ndarray, int]:
+        if image.format == "JPEG":
+            raise InputError(
+                f"{path} is a JPEG, which stores numbers near those of the classes; save masks as PNG, from before "
+                "they became JPEG"
+            )
         if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
             raise InputError(
                 f"{path} is a mask in {image.mode}: expected one channel of class numbers, palette or grey"
