@@ -143,7 +143,7 @@ def test_a_sample_that_a_list_names_twice_is_refused(folder):
 
 
 def test_weights_that_are_all_zero_are_refused(folder):
-    with pytest.raises(ValueError, match="one per class and not all 0"):
+    with pytest.raises(ValueError, match=r"dataset.yaml: class_weights are all 0, so no pixel would be attacked"):
         load_dataset(folder("classes: [a, b]\nclass_weights: [0, 0.0]"))
     sample = Noise()[0]
     with pytest.raises(ValueError, match="class_weights are all 0, so no pixel would be attacked"):

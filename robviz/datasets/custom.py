@@ -157,11 +157,10 @@ def read_weights(path: Path, value: Any, count: int) -> tuple[float, ...] | None
         not isinstance(value, list)
         or len(value) != count
         or not all(isinstance(weight, (int, float)) and 0 <= weight < float("inf") for weight in value)
-        or not any(value)
     ):
-        raise InputError(
-            f"{path}: expected class_weights to be {count} numbers, one per class and not all 0, got {value!r}"
-        )
+        raise InputError(f"{path}: expected class_weights to be {count} numbers, one per class, got {value!r}")
+    if not any(value):
+        raise InputError(f"{path}: class_weights are all 0, so no pixel would be attacked; expected one above 0")
     return tuple(map(float, value))
 
 
