@@ -441,10 +441,16 @@ TROUBLES = (
 )
 CELL = 8  # pixels; a model that samples the picture sparsely has gradients of 0 between its samples
 FEW = 0.05  # of the pixels; where fewer are left, what their gradient is makes no figure wrong
+HARDLY_ANY = 0.01  # of the gradient; where no more of it is 0, it cannot be 0 around most of more pixels than FEW
 
 
 def trouble_of(task: Task, gradient: Tensor, loss: Tensor, predictions: Tensor) -> Tensor:
     """Return, for each image, which `TROUBLES` a step is in; (B, 3) bool."""
+    flat = gradient.flatten(1)
+    zeros = flat.shape[1] - flat.count_nonzero(1)
+    is_sound = flat.sum(1).isfinite() & loss.isfinite() & (zeros <= HARDLY_ANY * flat.shape[1])
+    if is_sound.all():  # as nearly always, at little cost
+        return gradient.new_zeros(len(gradient), len(TROUBLES), dtype=torch.bool)
     is_left = (task.goal != VOID) & ((predictions == task.goal) if task.target is None else predictions != task.goal)
     if task.class_weights is not None:  # what weighs nothing needs no gradient
         weights = task.class_weights.to(task.goal.device)

@@ -280,7 +280,7 @@ def require_answer(model: nn.Module, image: Tensor, num_classes: int) -> Tensor:
 
 
 #: What a look before an evaluation may cost, in shares of the evaluation's own passes.
-SHARE = 0.03
+SHARE = 0.02
 #: The fewest and the most steps of an attack of huge radius in it, and the pictures with noise.
 FEWEST_STEPS, MOST_STEPS, DRAWS = 6, 20, 3
 

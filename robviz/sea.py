@@ -301,7 +301,7 @@ def evaluate(  # noqa: PLR0913 - public and documented
     """Attack a dataset with an ensemble and report the worst case.
 
     Under `torchrun` and the like, each process takes its share of the images, and all need the same `out`. Before the
-    first attack, one picture is looked at, and the cheap checks of `robviz.checks` are made as far as 3 % of the passes
+    first attack, one picture is looked at, and the cheap checks of `robviz.checks` are made as far as 2 % of the passes
     allow. The report carries what they find, and attacks that stood still, as its `doubts`.
 
     Args:

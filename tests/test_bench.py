@@ -47,7 +47,8 @@ def test_evaluations_with_and_without_checks_are_timed_in_turn_and_checks_come_b
     assert len(found) == 2
     assert min(seconds for pair in found for seconds in pair) > 0
     own = 2 * (1 + 3)  # the clean pictures, and an attack's start and steps
-    assert own * 5 < len(passes) <= own * 5 + 2 * 2  # a look, twice
+    looks = 2  # passes of a look
+    assert len(passes) == (own // 2 + looks) + 2 * own + 2 * (own + looks)  # one image first, then two pairs
     assert evaluate(model, Noise(), 0.1, settings, limit=2).plan["model"]["settings"]
 
 
