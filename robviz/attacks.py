@@ -193,7 +193,7 @@ def check_finite(logits: Tensor) -> None:
 
 
 def check_weights(class_weights: Tensor | None) -> None:
-    """Raise InputError unless class weights are finite numbers of at least 0."""
+    """Raise InputError unless class weights are finite numbers of at least 0, and one is above."""
     if class_weights is None:
         return
     if not isinstance(class_weights, Tensor):
@@ -202,6 +202,8 @@ def check_weights(class_weights: Tensor | None) -> None:
         )
     if not (class_weights.isfinite().all() and (class_weights >= 0).all()):
         raise InputError(f"class_weights must be finite and at least 0, got {class_weights.tolist()}")
+    if class_weights.ndim == 1 and not class_weights.any():  # the worths of a set may all be 0, at its end
+        raise InputError("class_weights are all 0, so no pixel would be attacked; expected at least one above 0")
 
 
 def check_labels(labels: Tensor, num_classes: int) -> None:
@@ -465,10 +467,16 @@ TROUBLES = (
 )
 CELL = 8  # pixels; a model that samples the picture sparsely has gradients of 0 between its samples
 FEW = 0.05  # of the pixels; if fewer are left to break, their gradients hardly change a figure
+HARDLY_ANY = 0.01  # of the gradient; if no more of it is 0, it cannot be 0 around most of more pixels than FEW
 
 
 def trouble_of(task: Task, gradient: Tensor, loss: Tensor, predictions: Tensor) -> Tensor:
     """Return which `TROUBLES` occur in a step, for each image; (B, 3) bool."""
+    flat = gradient.flatten(1)
+    zeros = flat.shape[1] - flat.count_nonzero(1)
+    is_sound = flat.sum(1).isfinite() & loss.isfinite() & (zeros <= HARDLY_ANY * flat.shape[1])
+    if is_sound.all():  # nearly always, and cheap to find out
+        return gradient.new_zeros(len(gradient), len(TROUBLES), dtype=torch.bool)
     is_left = (task.goal != VOID) & ((predictions == task.goal) if task.target is None else predictions != task.goal)
     if task.class_weights is not None:  # pixels of weight 0 need no gradient
         weights = task.class_weights.to(task.goal.device)

@@ -1,4 +1,4 @@
-"""Measure how fast robviz is on this machine: `robviz bench`, `robviz bench attacks` and `robviz bench finetune`."""
+"""Measure how fast robviz is on this machine: `robviz bench` for the app, `robviz bench evaluate` and others."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ import urllib.request
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
-from robviz.attacks import apgd_steps, frozen, predicted
+from robviz import attacks, sea
+from robviz.attacks import TROUBLES, Task, apgd_steps, frozen, predicted
 from robviz.datasets import load_dataset
 from robviz.finetune.images import training_images
 from robviz.finetune.initialization import initial_model
@@ -32,6 +34,8 @@ from robviz.finetune.recipes import RECIPES, Recipe
 from robviz.metrics import worst_case_miou
 from robviz.models import build, load_model
 from robviz.models.precision import InBfloat16
+from robviz.results.plan import SeaSettings
+from robviz.types import Dataset
 
 if TYPE_CHECKING:
     from gradio_client import Client
@@ -271,6 +275,68 @@ def bench_attacks() -> str:
     return as_table(rows)
 
 
+@contextmanager
+def believing() -> Iterator[None]:
+    """Let evaluations go without what makes them believable, so that its cost can be measured.
+
+    That is digests of pictures and code, the look at the first picture, and counts of steps at which an attack stands
+    still.
+    """
+
+    def never(_: Task, gradient: Tensor, *rest: Tensor) -> Tensor:
+        return gradient.new_zeros(len(gradient), len(TROUBLES), dtype=torch.bool)
+
+    with (
+        patch.object(sea, "digests_of", lambda *_: {}),
+        patch.object(sea, "model_identity", lambda _: {}),
+        patch.object(sea, "look_first", lambda *_: None),
+        patch.object(attacks, "trouble_of", never),
+    ):
+        yield
+
+
+class Evaluated(NamedTuple):
+    """Hold the seconds of one pair of evaluations."""
+
+    checked: float
+    believing: float
+
+
+def evaluation_seconds(
+    model: nn.Module, dataset: Dataset, settings: SeaSettings, limit: int, pairs: int
+) -> list[Evaluated]:
+    """Time evaluations of the first images as they are and without checks, in turn, the first of a pair alternating."""
+
+    def seconds(is_checked: bool) -> float:
+        with nullcontext() if is_checked else believing():
+            started = time.perf_counter()
+            sea.evaluate(model, dataset, 4 / 255, settings, limit=limit)
+            return time.perf_counter() - started
+
+    sea.evaluate(model, dataset, 4 / 255, settings, limit=1)  # what is read for the first time
+    found = []
+    for pair in range(pairs):
+        first = seconds(pair % 2 == 0)
+        second = seconds(pair % 2 == 1)
+        found.append(Evaluated(first, second) if pair % 2 == 0 else Evaluated(second, first))
+    return found
+
+
+def bench_evaluate() -> str:
+    """Measure what it costs that an evaluation checks its figures and return it as a table."""
+    model, dataset = load_model("photos-robust"), load_dataset("photos", "val-128")
+    found = evaluation_seconds(model, dataset, sea.PAPER.with_steps(30), 16, 3)
+    checked, ratio = (statistics.median(one) for one in zip(*((c, c / b) for c, b in found)))
+    return as_table(
+        [
+            ("16 images of 128 px, 3 attacks of 30 steps", f"{checked:.1f} s", ""),
+            ("  over the same without checks", f"{ratio:.3f} x", "at most 1.03 x"),
+            ("  from", f"{min(c / b for c, b in found):.3f} x", ""),
+            ("  to", f"{max(c / b for c, b in found):.3f} x", ""),
+        ]
+    )
+
+
 def training_seconds(recipe: Recipe, iterations: int) -> list[tuple[dict[str, float], float]]:
     """Time the parts of each training iteration, and the whole from one yield to the next.
 
@@ -319,6 +385,7 @@ BENCHES = {
     "app": bench,
     "load": bench_load,
     "attacks": bench_attacks,
+    "evaluate": bench_evaluate,
     "finetune": bench_finetune,
     "course": bench_course,
 }

@@ -280,7 +280,7 @@ def require_answer(model: nn.Module, image: Tensor, num_classes: int) -> Tensor:
 
 
 #: The passes that `look` may take, as a share of those of the evaluation.
-SHARE = 0.03
+SHARE = 0.02
 #: The fewest and the most steps of its attack with a huge radius, and the number of its pictures with noise.
 FEWEST_STEPS, MOST_STEPS, DRAWS = 6, 20, 3
 

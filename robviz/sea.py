@@ -346,7 +346,7 @@ def evaluate(  # noqa: PLR0913 - public and documented
     """Attack a dataset with an ensemble and report the worst case.
 
     Under `torchrun` and similar launchers, each process takes its share of the images, and all need the same `out`.
-    Before the first attack, the cheap checks of `robviz.checks` are made on one picture, with at most 3 % of the
+    Before the first attack, the cheap checks of `robviz.checks` are made on one picture, with at most 2 % of the
     passes. The report lists their findings, and attacks that stalled, as its `doubts`.
 
     Args:
@@ -463,7 +463,7 @@ def build_plan(
             f"{dataset.name} has none; write `class_weights: [...]` into its dataset.yaml, or name a split `train` "
             "there, whose pixels are then counted"
         )
-    digests = digests_of(dataset, images)
+    digests = digests_of(dataset, range(images))
     plan = {
         "model": {
             "name": card.name if card else type(model).__name__,

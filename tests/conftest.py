@@ -67,7 +67,7 @@ def evaluations(tmp_path_factory) -> Path:
     ):
         shutil.copytree(source / name, copy)
     report = root / "with-harm" / "report.json"
-    report.write_text(report.read_text().replace('"rocket"', json.dumps(HOSTILE)))
+    report.write_text(report.read_text(encoding="utf-8").replace('"rocket"', json.dumps(HOSTILE)), encoding="utf-8")
     (root / "z").symlink_to(outside)
     return root
 

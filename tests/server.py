@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from gradio_client import Client
 
 LONG = 300  # steps: as many as the app takes
-PATIENCE = float(os.environ.get("ROBVIZ_PATIENCE", 300))  # seconds until a test gives up: the end of hope on a busy machine
+PATIENCE = float(
+    os.environ.get("ROBVIZ_PATIENCE", 300)
+)  # seconds until a test gives up: the end of hope on a busy machine
 
 
 def until(claim: Callable[[], object], patience: float = PATIENCE) -> None:

@@ -293,7 +293,7 @@ def test_a_model_that_never_answers_anything_else_is_doubted():
             sample = super().__getitem__(index)
             return replace(sample, labels=torch.zeros_like(sample.labels))
 
-    many = SeaSettings("many", (Run("mask-ce", "apgd", 200),))
+    many = SeaSettings("many", (Run("mask-ce", "apgd", 300),))
     with pytest.warns(UserWarning, match=r"100.0 % of the pixels of the first picture are still correct .* 128/255"):
         evaluate(Constant(), Background(), EPS, many)
 

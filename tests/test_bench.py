@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args, get_type_hints
 
 import pytest
 
 from robviz.attacks import apgd
-from robviz.bench import load, selection_seconds, step_seconds, training_seconds
+from robviz.bench import BENCHES, evaluation_seconds, load, selection_seconds, step_seconds, training_seconds
 from robviz.datasets import load_dataset
 from robviz.finetune.recipes import RECIPES
 from robviz.models import load_model
+from robviz.results.plan import Run, SeaSettings
+from robviz.sea import evaluate
+from tests.small import Bends, Noise
 
 
 def test_an_attack_step_is_one_pass_through_the_model_and_back(bends, batch):
@@ -32,6 +36,27 @@ def test_a_step_and_a_bare_pass_are_timed_side_by_side():
 
 def test_the_search_for_the_worst_miou_is_timed():
     assert selection_seconds(attacks=2, images=20, classes=5) > 0
+
+
+def test_evaluations_with_and_without_checks_are_timed_in_turn_and_checks_come_back(tmp_path):
+    model, passes = Bends().eval(), []
+    settings = SeaSettings("one", (Run("mask-ce", "apgd", 2),))
+    hook = model.register_forward_hook(lambda *_: passes.append(1))
+    found = evaluation_seconds(model, Noise(), settings, limit=2, pairs=2)
+    hook.remove()
+    assert len(found) == 2
+    assert min(seconds for pair in found for seconds in pair) > 0
+    own = 2 * (1 + 3)  # the clean pictures, and an attack's start and steps
+    looks = 2  # passes of a look
+    assert len(passes) == (own // 2 + looks) + 2 * own + 2 * (own + looks)  # one image first, then two pairs
+    assert evaluate(model, Noise(), 0.1, settings, limit=2).plan["model"]["settings"]
+
+
+def test_every_measure_has_its_command():
+    from robviz.cli.serve import bench
+
+    (what,) = (hint for name, hint in get_type_hints(bench).items() if name == "what")
+    assert set(get_args(what)) == BENCHES.keys()
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from torch import nn
 from robviz import paper
 from robviz.finetune import RECIPES, Recipe, TrainingImages, run, train
 from robviz.finetune import loop as loop_module
+from robviz.finetune.follow import start_training
 from robviz.finetune.images import training_images
 from robviz.finetune.initialization import initial_model
 from robviz.finetune.loop import STATE, Training
@@ -511,6 +512,40 @@ def test_a_recipe_ends_in_a_checkpoint_that_opens_and_a_card_that_tells_how(fold
     assert card["training"]["recipe"]["epochs"] == 4
     assert len(card["training"]["loss_curve"]) == len(card["training"]["val_miou_curve"]) == 4
     assert 0 <= card["metrics"]["val"]["attacked_miou"] <= card["metrics"]["val"]["clean_miou"] <= 1
+
+
+def relabel(path, turned=2):
+    with Image.open(path) as mask:
+        labels = mask.rotate(90 * turned)
+    labels.save(path)
+
+
+def test_a_training_is_resumed_over_the_same_pictures_and_labels_alone(folder, tmp_path):
+    recipe = replace(TINY, dataset=str(folder), epochs=2, sizes=(40,), base_size=48)
+    training = tmp_path / "tiny.training"
+    start_training(training, recipe, training_images(recipe), resume=True)
+    start_training(training, recipe, training_images(recipe), resume=True)
+    relabel(folder / "train/masks/2.png")
+    with pytest.raises(ValueError, match=r"another run .*dataset.sha256: ") as refusal:
+        start_training(training, recipe, training_images(recipe), resume=True)
+    assert "the picture or the labels of 2 changed); give another folder, or resume=False" in str(refusal.value)
+    start_training(training, recipe, training_images(recipe), resume=False)
+    card = (folder / "dataset.yaml").read_text(encoding="utf-8")
+    (folder / "dataset.yaml").write_text(card.replace("[dark, bright]", "[bright, dark]"), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"dataset.classes: \['dark', 'bright'\] there, \['bright', 'dark'\] asked"):
+        start_training(training, recipe, training_images(recipe), resume=True)
+
+
+def test_a_finished_training_of_other_labels_is_not_handed_back(folder, tmp_path):
+    recipe = replace(TINY, dataset=str(folder), epochs=1, sizes=(40,), base_size=48, eps=0.0)
+    options = dict(attack_steps=1, limit=1, probe_images=1, workers=0)
+    path = run(recipe, tmp_path, **options)
+    assert run(recipe, tmp_path, **options) == path
+    relabel(folder / "train/masks/1.png")
+    with pytest.raises(ValueError, match=r"was trained on other images or labels than own holds now; .* --restart"):
+        run(recipe, tmp_path, **options)
+    (folder / "dataset.yaml").unlink()
+    assert run(recipe, tmp_path, **options) == path  # the model is here, its dataset is not
 
 
 def test_a_recipe_that_starts_from_another_trains_that_one_first_and_once(folder, tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ MILLISECONDS = 130
 def masks_and_accuracies(name: str) -> tuple[list[np.ndarray], list[float]]:
     """Read the masks of one model, each (H, W), and its pixel accuracies, one for each radius of the plan."""
     folder = bundled_path(FOLDER)
-    cell = Records(folder, json.loads((folder / "plan.json").read_text())).read(f"{PHOTO}.{name}")
+    cell = Records(folder, json.loads((folder / "plan.json").read_text(encoding="utf-8"))).read(f"{PHOTO}.{name}")
     assert cell is not None
     strip = np.asarray(Image.open(io.BytesIO(base64.b64decode(cell["masks"].split(",")[1]))))
     return np.split(strip, len(cell["accuracy"])), cell["accuracy"]
@@ -79,7 +79,7 @@ def frame(
 
 def main(path: Path) -> None:
     """Write the animation as a GIF."""
-    radii = json.loads((bundled_path(FOLDER) / "plan.json").read_text())["eps"]
+    radii = json.loads((bundled_path(FOLDER) / "plan.json").read_text(encoding="utf-8"))["eps"]
     photo = samples()[PHOTO].image.mean(0).numpy()[..., None].repeat(3, 2)
     palette = np.asarray(Card.load(bundled_path("checkpoints") / f"{next(iter(MODELS))}.json").palette) / 255
     models = {}

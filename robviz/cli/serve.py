@@ -58,9 +58,11 @@ def app(
 
 @application.command(rich_help_panel=MAINTAIN)
 def bench(
-    what: Annotated[Literal["app", "load", "attacks", "finetune"], Argument(help="What to measure.")] = "app",
+    what: Annotated[
+        Literal["app", "load", "attacks", "evaluate", "finetune", "course"], Argument(help="What to measure.")
+    ] = "app",
 ) -> None:
-    """Measure how fast the app, the attacks or a training run on this machine."""
+    """Measure how fast the app, attacks, an evaluation, a training or the course run on this machine."""
     from robviz.bench import BENCHES
 
     print(BENCHES[what]())

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import glob
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -160,6 +161,8 @@ def read_weights(path: Path, value: Any, count: int) -> tuple[float, ...] | None
         or not all(isinstance(weight, (int, float)) and 0 <= weight < float("inf") for weight in value)
     ):
         raise InputError(f"{path}: expected class_weights to be {count} numbers, one per class, got {value!r}")
+    if not any(value):
+        raise InputError(f"{path}: class_weights are all 0, so no pixel would be attacked; expected one above 0")
     return tuple(map(float, value))
 
 
@@ -259,7 +262,12 @@ def pairs_of(card: FolderCard, split: str) -> list[Pair]:
             f"got {masks!r} and {images!r}"
         )
     names = names_in(base / places["list"]) if "list" in places else list(pictures)
-    for name in names:
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise InputError(
+                f"{base / places['list']} lists {name!r} {times} times, so it would count {times} times in every "
+                "figure; list it once"
+            )
         if name not in pictures:
             raise InputError(f"{base / places['list']} lists {name!r}, which is not among {base / images}")
     return [Pair(name, pictures[name], base / filled(pieces, name)) for name in names]

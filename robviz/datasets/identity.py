@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 from robviz.types import Dataset, Sample
@@ -17,9 +18,9 @@ def sample_digest(sample: Sample) -> str:
     return digest.hexdigest()
 
 
-def digests_of(dataset: Dataset, count: int) -> dict[str, str]:
-    """Return the digests of the first `count` samples by `number name`, in order; reads each sample once."""
-    samples = ((index, dataset[index]) for index in range(count))
+def digests_of(dataset: Dataset, indices: Iterable[int]) -> dict[str, str]:
+    """Return the digests of these samples by `number name`, in order; reads each sample once."""
+    samples = ((index, dataset[index]) for index in indices)
     return {f"{index} {sample.name}": sample_digest(sample) for index, sample in samples}
 
 

@@ -44,6 +44,11 @@ def read_indices(path: Path, void: tuple[int, ...] = ()) -> np.ndarray:
     """
 
     def indices(image: Image.Image) -> tuple[np.ndarray, int]:
+        if image.format == "JPEG":
+            raise InputError(
+                f"{path} is a JPEG, which stores numbers near those of the classes; save masks as PNG, from before "
+                "they became JPEG"
+            )
         if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
             raise InputError(
                 f"{path} is a mask in {image.mode}: expected one channel of class numbers, palette or grey"
@@ -77,10 +82,14 @@ def white_as_void(path: Path, labels: np.ndarray, white: int) -> np.ndarray:
 
 
 def names_in(path: Path) -> list[str]:
-    """Read the lines of a list of images, without blank ones; raises InputError if it is missing."""
+    """Read the lines of a list of images, without blank ones; raises InputError if it is missing or not UTF-8."""
     if not path.is_file():
         raise InputError(f"{path} is missing: it lists the images of a split")
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not text in UTF-8; save it in that encoding") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def fit(image: Image.Image, labels: np.ndarray, size: int) -> tuple[Image.Image, np.ndarray]:

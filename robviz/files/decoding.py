@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import struct
+import unicodedata
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from robviz.types import InputError
 
@@ -56,9 +58,9 @@ def decoded(path: str | Path, convert: Callable[[Image.Image], T], called: str |
     """
     path, called = Path(path), called or str(path)
     if not path.is_file():
-        raise InputError(f"{called} is missing")
+        raise InputError(f"{called} is missing{nearly(path)}")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), whole():
             warnings.simplefilter("ignore")  # about sizes and broken metadata, which are handled here
             return opened(path, convert)
     except InputError:
@@ -74,6 +76,27 @@ def decoded(path: str | Path, convert: Callable[[Image.Image], T], called: str |
     except DAMAGED as error:
         said = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{called} is empty, cut short or damaged ({said}); save it again") from error
+
+
+def nearly(path: Path) -> str:
+    """Say which file is there in place of a missing one: its name differs in capitals, or in how accents are stored."""
+
+    def read(name: str) -> str:
+        return unicodedata.normalize("NFC", name).casefold()
+
+    there = path.parent.iterdir() if path.parent.is_dir() else ()
+    found = next((one.name for one in there if read(one.name) == read(path.name)), None)
+    return f", but {found} is there; rename it to {path.name}" if found is not None else ""
+
+
+@contextmanager
+def whole() -> Iterator[None]:
+    """Refuse pictures that are cut short, whatever other libraries have told Pillow."""
+    before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 def opened(path: Path, convert: Callable[[Image.Image], T]) -> T:

@@ -19,18 +19,20 @@ from torch import nn
 import robviz
 from robviz.attacks import AttackSpec
 from robviz.datasets import load_dataset
+from robviz.datasets.identity import digests_of, identity
 from robviz.files.progress import Bar
 from robviz.files.provenance import versions
 from robviz.finetune.evaluation import measure_attacked, measure_clean
-from robviz.finetune.images import TrainingImages, training_images
+from robviz.finetune.images import TrainingImages, order, training_images
 from robviz.finetune.initialization import initial_model
 from robviz.finetune.loop import Progress, Training, must_fit, train
 from robviz.finetune.objectives import answering
 from robviz.finetune.recipes import RECIPES, Recipe, of_seed
 from robviz.models import Card, available, load_model, save_checkpoint
 from robviz.results.records import Records
-from robviz.types import Dataset, Sample
+from robviz.types import Dataset, InputError, Sample
 
+DIGESTED = 16  # training images, the first of the first pass, whose content is compared when a training is resumed
 PROBES = 20  # evaluations on the val split during a training
 PROBE_STEPS = 5  # of the attack in these
 
@@ -71,11 +73,12 @@ def run(  # noqa: PLR0913 - public and documented
         The path of the weights, written by the main process.
 
     Raises:
-        InputError: If the recipe cannot be trained; the last good checkpoint stays intact.
+        InputError: If the recipe cannot be trained (the last good checkpoint stays intact), and if `out` contains its
+            training on other images or labels.
     """
     out, root = Path(out), Path(root) if root is not None else None
     path = out / f"{recipe.name}.safetensors"
-    if resume and is_trained(path, recipe):
+    if resume and is_trained(path, recipe, root):
         print(f"{path} exists already; resume=False or --restart trains it again", file=sys.stderr)
         return path
     spec = AttackSpec(eps=eps, steps=attack_steps)
@@ -85,7 +88,7 @@ def run(  # noqa: PLR0913 - public and documented
     is_main = training.accelerator.is_main_process
     folder = out / f"{recipe.name}.training"
     with training.accelerator.main_process_first():
-        start_training(folder, recipe, images, resume or not is_main)
+        plan = start_training(folder, recipe, images, resume or not is_main)
     probe = (
         validation_probe(recipe, held_out["val"], probe_images, eps)
         if recipe.trains != "backbone" and is_main
@@ -107,14 +110,41 @@ def run(  # noqa: PLR0913 - public and documented
         with must_fit(out):
             save_checkpoint(training.averaged.module, card, out)
         metrics = validation_metrics(recipe, path, held_out, spec, limit) if recipe.trains != "backbone" else {}
-        publish(replace(card, metrics=metrics, training=history(training, probe_images)), path, folder)
+        told = history(training, probe_images) | {"dataset": plan["dataset"]}
+        publish(replace(card, metrics=metrics, training=told), path, folder)
     return path
 
 
-def is_trained(path: Path, recipe: Recipe) -> bool:
-    """Return True if a training with exactly this recipe has finished there; its card is written last."""
+def is_trained(path: Path, recipe: Recipe, root: Path | None = None) -> bool:
+    """Return True if a training with exactly this recipe has finished there; its card is written last.
+
+    Raises:
+        InputError: If it used other images than the dataset contains now.
+    """
     card = path.with_suffix(".json")
-    return card.exists() and Card.load(card).training.get("recipe") == as_json(recipe)
+    history = Card.load(card).training if card.exists() else {}
+    if history.get("recipe") != as_json(recipe):
+        return False
+    trained = history.get("dataset")
+    if trained is not None:
+        try:
+            images = training_images(recipe, root)
+        except InputError:  # the model is here and its dataset is not
+            return True
+        if trained != dataset_plan(images)[0]:
+            raise InputError(
+                f"{path} was trained on other images or labels than {images.name} holds now; give another folder, or "
+                "resume=False or --restart to train it again"
+            )
+    return True
+
+
+def dataset_plan(images: TrainingImages) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what identifies the images of a training: a part of its plan, and digests of a few samples by name."""
+    indices = order(images.recipe.seed, 0, len(images))[:DIGESTED]
+    digests = digests_of(images.dataset, indices)
+    plan = {"name": images.name, "images": len(images), **identity(images.dataset, digests, with_weights=False)}
+    return plan, digests
 
 
 def as_json(recipe: Recipe) -> dict[str, Any]:
@@ -154,14 +184,17 @@ def held_out_of(recipe: Recipe, root: Path | None) -> dict[str, Dataset]:
     return {split: load_dataset(recipe.held_out or recipe.dataset, split, root) for split in splits}
 
 
-def start_training(folder: Path, recipe: Recipe, images: TrainingImages, resume: bool) -> None:
-    """Create the folder of a training, or check that it belongs to this one; raises InputError otherwise."""
+def start_training(folder: Path, recipe: Recipe, images: TrainingImages, resume: bool) -> dict[str, Any]:
+    """Create the folder of a training, or check that it belongs to this one, and return the plan in it.
+
+    Raises InputError if it belongs to another training.
+    """
     if not resume:
         shutil.rmtree(folder, ignore_errors=True)
-    plan = {"recipe": as_json(recipe), "dataset": {"name": images.name, "images": len(images)}}
+    dataset, digests = dataset_plan(images)
     with must_fit(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        Records.claim(folder / "plan.json", plan)
+        return Records.claim(folder / "plan.json", {"recipe": as_json(recipe), "dataset": dataset}, digests)
 
 
 def first(dataset: Dataset, count: int) -> list[Sample]:

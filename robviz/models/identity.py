@@ -46,12 +46,52 @@ def plain(value: Any) -> Any:
     return UNKNOWN if UNKNOWN in parts else f"{type(value).__name__}({', '.join(parts)})"
 
 
+#: The methods that change a list, a dictionary or a set.
+CHANGES = {"add", "append", "appendleft", "clear", "extend", "insert", "pop", "popleft", "setdefault", "update"}
+
+
+def written_in_passes(kind: type) -> set[str]:
+    """Return the attributes that a module's own `forward`, or a method it calls, writes: counters, caches, logs.
+
+    They differ from one pass to the next, so they are no settings.
+    """
+    waiting, seen, written = ["forward"], set[str](), set[str]()
+    while waiting:
+        name = waiting.pop()
+        method = inspect.unwrap(getattr(kind, name, None))  # type: ignore[arg-type]
+        if name in seen or not isinstance(method, FunctionType) or not is_own(method.__module__):
+            continue
+        seen.add(name)
+        try:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
+        except (OSError, TypeError, SyntaxError):  # nobody knows, so a change is refused
+            continue
+        me = method.__code__.co_varnames[0] if method.__code__.co_argcount else ""
+        for node in ast.walk(tree):
+            if (attribute := attribute_of(node, me)) is not None and isinstance(node.ctx, ast.Store):  # type: ignore[attr-defined]
+                written.add(attribute)
+            elif isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
+                written.update(filter(None, [attribute_of(node.value, me)]))
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                waiting.extend(filter(None, [attribute_of(node.func, me)]))
+                if node.func.attr in CHANGES:
+                    written.update(filter(None, [attribute_of(node.func.value, me)]))
+    return written
+
+
+def attribute_of(node: ast.AST, name: str) -> str | None:
+    """Return which attribute of a variable of this name an expression is; None if it is something else."""
+    is_one = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == name
+    return node.attr if is_one else None  # type: ignore[attr-defined]
+
+
 def settings_of(module: nn.Module) -> Iterator[str]:
     """Return the settings of a module, such as a stride or a slope, and the buffers that are in no state dict."""
+    left_out = {"training", "card"} | written_in_passes(type(module))
     for name, value in sorted(vars(module).items()):
-        if not name.startswith("_") and name not in ("training", "card") and plain(value) is not UNKNOWN:
+        if not name.startswith("_") and name not in left_out and plain(value) is not UNKNOWN:
             yield f"{name}={plain(value)}"
-    for name in sorted(getattr(module, "_non_persistent_buffers_set", ())):
+    for name in sorted(getattr(module, "_non_persistent_buffers_set", set()) - left_out):
         yield f"{name}={plain(getattr(module, name))}"
     if isinstance(module, (torch.jit.ScriptModule, torch.fx.GraphModule)):
         yield str(getattr(module, "code", ""))
