@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gradio_client import Client
 
 LONG = 300  # steps: as many as the app takes
-PATIENCE = float(
+PATIENCE = float(os.environ.get("ROBVIZ_PATIENCE", 300))  # seconds until a test gives up, on a busy machine
     os.environ.get("ROBVIZ_PATIENCE", 300)
 )  # seconds until a test gives up: the end of hope on a busy machine
 
