@@ -12,7 +12,7 @@ from tests.server import PATIENCE
 SCREENSHOTS = Path(__file__).parent.parent / "screenshots"
 
 #: What is there once a view has opened.
-OPENED = "#landing [data-painted], #view .rv[data-final], #views [role=tabpanel] .rv"
+OPENED = "#landing [data-painted]:visible, #views [role=tabpanel] .rv:visible"
 
 #: Whether the row of tabs looks as it did a tenth of a second ago.
 SETTLED = """() => {
@@ -78,7 +78,7 @@ def choose_photo(page, name: str) -> None:
 def choose_model(page, name: str, menu: str = "#model") -> None:
     """Choose a model in the bar, or in another menu."""
     page.click(f"{menu} input")
-    page.get_by_role("option", name=re.compile(rf"^(✓ *)?{re.escape(name)}( \\(|$)")).click()
+    page.get_by_role("option", name=re.compile(rf"^(✓ *)?{re.escape(name)}( [(]|$)")).click()
 
 
 def keep(page, name: str) -> None:

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from gradio_client import Client
 
 LONG = 300  # steps: as many as the app takes
-PATIENCE = float(os.environ.get("ROBVIZ_PATIENCE", 300))  # seconds until a test gives up, on a busy machine
-    os.environ.get("ROBVIZ_PATIENCE", 300)
-)  # seconds until a test gives up: the end of hope on a busy machine
+#: Seconds until a test gives up waiting: no claim, only the end of hope on a busy machine.
+PATIENCE = float(os.environ.get("ROBVIZ_PATIENCE", 300))
 
 
 def until(claim: Callable[[], object], patience: float = PATIENCE) -> None:

@@ -166,8 +166,10 @@ def test_no_view_breaks_a_serious_rule_of_accessibility(server, chromium, theme)
             page.wait_for_selector("#views [role=tabpanel]:visible >> nth=0")
             page.wait_for_timeout(300)
             report = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
-            serious = [one for one in report["violations"] if one["impact"] in ("serious", "critical")]
-            if serious:
-                found[title] = [(one["id"], [node["target"] for node in one["nodes"]][:6]) for one in serious]
+            found |= {
+                f"{title}: {one['id']}": [node["failureSummary"] + str(node["target"]) for node in one["nodes"]][:5]
+                for one in report["violations"]
+                if one["impact"] in ("serious", "critical")
+            }
             keep(page, f"view-{view.KEY}-{theme}")
     assert found == {}, json.dumps(found, indent=1)

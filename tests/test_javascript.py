@@ -298,7 +298,7 @@ def ends(page) -> bool:
 def test_a_cell_of_the_matrix_gives_its_pair_of_classes(page):
     data: payloads.MatrixData = {"classes": ["a", "b"], "labels": [3, 8], "counts": [[0, 1500], [0, 0]], "note": "n"}
     shown_by(page, "matrix", data)
-    page.get_by_role("button", name="a became b: 1500 pixels").click()
+    page.get_by_role("button", name="a became b: 1.5k pixels").click()
     assert page.evaluate("seen") == [{"label": 3, "seen_as": 8}]
     assert page.inner_text("#one td button") == "1.5k"
     assert ends(page)

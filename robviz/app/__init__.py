@@ -43,6 +43,19 @@ HEAD = (
     "◐</button>"
 )
 TO_ADDRESS = "query => { history.replaceState(null, '', query ? '?' + query : location.pathname); }"
+#: Blue that is readable with white on it, and told apart from the orange of attacks without colour vision.
+THEME = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
+    button_primary_background_fill="#0072b2",
+    button_primary_background_fill_dark="#0072b2",
+    button_primary_background_fill_hover="#005a8e",
+    button_primary_background_fill_hover_dark="#005a8e",
+    checkbox_label_background_fill_selected="#0072b2",
+    checkbox_label_background_fill_selected_dark="#0072b2",
+    checkbox_background_color_selected="#0072b2",
+    checkbox_background_color_selected_dark="#0072b2",
+    slider_color="#0072b2",
+    slider_color_dark="#56b4e9",
+)
 OWN_STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 
 
@@ -96,7 +109,7 @@ def main(evaluations: Path | None = None, options: ServeOptions = ON_THIS_MACHIN
     stop_on_terminate()
     build_app(options, evaluations).queue(max_size=QUEUE).launch(
         head=f"<style>{STYLE}{OWN_STYLE}{thumbnails_style()}</style><script>{SCRIPT}</script>",
-        theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        theme=THEME,
         **launch_arguments(options),
     )
 

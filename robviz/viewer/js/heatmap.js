@@ -1,7 +1,7 @@
 // @ts-check
 // Pictures by attacks: how many pixels stay right.
 
-import { make, percent } from "./dom.js";
+import { make } from "./dom.js";
 import { framed, press, shade } from "./tables.js";
 
 /** @import { HeatmapCell, HeatmapData } from "./payloads.js" */
@@ -21,7 +21,7 @@ export function heatmap(element, data, chosen) {
    * @param {string} loss
    */
   function cellOf({ row, right, won }, title, loss) {
-    const label = `${title}, ${loss}: ${percent(right, 1)} pixel accuracy; show it`;
+    const label = `${title}, ${loss}: ${(100 * right).toFixed(1)}${won ? " ◆" : ""} % pixel accuracy; show it`;
     const named = { type: "button", "aria-label": label, "aria-pressed": "false", dataset: { row } };
     const button = shade(make("button", named), right, won);
     button.onclick = () => {

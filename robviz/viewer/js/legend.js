@@ -132,7 +132,7 @@ export function classLegend(viewer) {
       const [was, is] = [percent(before[label]), percent(after[label])];
       const name = make("span", {}, classes[label]);
       node.replaceChildren(swatch(palette[label]), name, make("small", {}, `${was} → ${is}`));
-      node.setAttribute("aria-label", `${classes[label]}, ${was} of the pixels before, ${is} after`);
+      node.title = `${classes[label]} ${was} → ${is} of the pixels, before and after`;
     }
     root.replaceChildren(...chips.values());
     mark(hidden);

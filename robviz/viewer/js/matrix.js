@@ -35,7 +35,7 @@ export function matrix(element, data, chosen) {
     const named = {
       type: "button",
       title: `${was} → ${became}: ${pixels} pixels`,
-      "aria-label": `${was} became ${became}: ${pixels} pixels; show these`,
+      "aria-label": `${was} became ${became}: ${short(pixels)} pixels; show these`,
       onclick: () => chosen({ label: labels[row], seen_as: labels[column] }),
     };
     return make("td", {}, tone(make("button", named, short(pixels)), Math.sqrt(pixels / largest)));

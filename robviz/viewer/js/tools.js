@@ -32,7 +32,7 @@ export function toolbar(viewer) {
     { className: "rv-buttons" },
     button("−", "one pane less", () => viewer.setPanes(state.panes.length - 1), { dataset: { tool: "less" } }),
     button("+", "one pane more", () => viewer.setPanes(state.panes.length + 1), { dataset: { tool: "more" } }),
-    button("1 : 1", "whole picture", () => viewer.look(WHOLE), { dataset: { tool: "whole" } }),
+    button("1 : 1", "1 : 1, the whole picture", () => viewer.look(WHOLE), { dataset: { tool: "whole" } }),
     boxer,
     button("?", "keys", () => viewer.toggleHelp(), { dataset: { tool: "help" } }),
   );

@@ -39,10 +39,10 @@ export function transfer(element, data) {
       className: "rv-card",
       onclick: () => choose(name),
       dataset: { cell: name },
+      title: `${row.name}, ${title}`,
       "aria-pressed": String(name === (views.chosen ?? shown.first)),
-      "aria-label": `${row.name}, ${title}: ${percent(right, 1)} pixel accuracy; show it`,
     };
-    const what = state || (row.name === source ? "own attack" : "right");
+    const what = state || (row.name === source ? "own attack" : "pixel accuracy");
     if (name in views.known) paintMask(canvas, views.known[name]);
     return make(
       "td",
