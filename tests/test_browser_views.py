@@ -148,8 +148,7 @@ def test_an_evaluation_is_stopped_goes_on_and_ends_in_failures(server, chromium)
         page.fill('#evaluate-images input[type="number"]', "2")
         page.keyboard.press("Tab")
         page.click("#evaluate-run")
-        page.wait_for_selector("#cards .rv-card")
-        assert page.locator("#cards .rv-card").count() == 2
+        page.wait_for_function("() => document.querySelectorAll('#cards .rv-card').length === 2")
         assert "photos-clean-photos-photographs-quick-1-4-2" in page.input_value("#evaluation input")
         keep(page, "evaluated")
 

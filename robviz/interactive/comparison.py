@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -55,12 +56,20 @@ class Subject:
         sample: The picture; its labels lie in -1 (void) .. K - 1.
         card: The model's card, with its K classes.
         class_weights: (K,), for the balanced losses; None if unknown.
+        for_gradients: What an attack takes its gradients of, such as `robviz.models.prepared` of the model; None for the
+            model itself. Everything that is reported at the end is the model's own.
     """
 
     model: nn.Module
     sample: Sample
     card: Card
     class_weights: Tensor | None = None
+    for_gradients: nn.Module | None = None
+
+    @cached_property
+    def clean(self) -> tuple[Tensor, np.ndarray]:
+        """Return what the model predicts on the unattacked picture, as `predict_with_confidence` does."""
+        return predict_with_confidence(self.model, self.sample.image)
 
     @property
     def num_classes(self) -> int:
@@ -102,7 +111,7 @@ class Comparison:
         before: (H, W) int64, the prediction on the picture.
         after: (H, W) int64, the prediction on the attacked picture.
         confidence_before: (H, W) uint8, the largest softmax value in 1/255.
-        confidence_after: (H, W) uint8.
+        confidence_after: (H, W) uint8; None while the attack runs.
         scores_before: Of `before` against the reference.
         scores_after: Of `after` against the reference.
         curve: Pixel accuracy of every step so far.
@@ -121,7 +130,7 @@ class Comparison:
     before: np.ndarray
     after: np.ndarray
     confidence_before: np.ndarray
-    confidence_after: np.ndarray
+    confidence_after: np.ndarray | None
     scores_before: Scores
     scores_after: Scores
     curve: tuple[float, ...]
@@ -177,7 +186,7 @@ def clean_comparison(subject: Subject, spec: AttackSpec) -> Comparison:
         The comparison.
     """
     sample = subject.sample
-    before, confidence = predict_with_confidence(subject.model, sample.image)
+    before, confidence = subject.clean
     found = scores(before, sample.labels, subject.num_classes)
     image, labels = to_bytes(sample.image), before.numpy()
     return Comparison(
@@ -262,7 +271,7 @@ def frame_of(subject: Subject, start: Comparison, result: AttackResult, trail: T
     return replace(
         progressed(subject, start, result, trail),
         after=predictions.numpy(),
-        confidence_after=predict_with_confidence(subject.model, result.images[0])[1],
+        confidence_after=None,
         scores_after=scores(predictions, subject.sample.labels, subject.num_classes),
     )
 
@@ -292,7 +301,8 @@ def compare_steps(
     trail, due = Trail(clean), 0.0
     images, labels = (part[None].to(device) for part in (subject.sample.image, subject.sample.labels))
     first = None if start is None else start[None]
-    with closing(spec_steps(spec, subject.model, images, labels, subject.class_weights, start=first)) as running:
+    attacked = subject.for_gradients or subject.model
+    with closing(spec_steps(spec, attacked, images, labels, subject.class_weights, start=first)) as running:
         for result in running:
             trail.pass_by(result)
             if is_stopped() or result.step == spec.steps:

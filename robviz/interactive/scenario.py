@@ -20,6 +20,9 @@ from robviz.files.images import LONGER_SIDE, read_picture, to_tensor
 from robviz.interactive.comparison import Comparison, Subject, compare_steps, never
 from robviz.losses import LOSSES
 from robviz.models import Card, available, card_of, load_model
+from robviz.models.layers import device_of
+from robviz.models.precision import chosen_precision
+from robviz.models.prepared import prepared
 from robviz.types import InputError, Sample
 
 UPLOAD = "my own picture"
@@ -62,7 +65,7 @@ def sample_of(photo: str, upload: str | Path | None, model: nn.Module) -> tuple[
             return sample, TRUTH_NOTE
         image = sample.image
     elif upload is None:
-        raise InputError("no picture was uploaded yet; choose one with “Upload a picture”")
+        raise InputError("no picture was uploaded yet; choose one with “Own picture”")
     else:
         image = to_tensor(read_picture(upload))
     return Sample(photo, image, predicted(model, image[None])[0]), OWN_NOTE
@@ -70,9 +73,21 @@ def sample_of(photo: str, upload: str | Path | None, model: nn.Module) -> tuple[
 
 def subject_for(photo: str, upload: str | Path | None, model: str) -> tuple[Subject, str]:
     """Return the chosen model and picture, and a note on what the picture's labels are."""
+    return opened_subject(photo, upload, model) if photo == UPLOAD else known_subject(photo, model)
+
+
+@lru_cache(maxsize=32)
+def known_subject(photo: str, model: str) -> tuple[Subject, str]:
+    """Open a model and a photograph, which stay in memory with what the model predicts on it."""
+    return opened_subject(photo, None, model)
+
+
+def opened_subject(photo: str, upload: str | Path | None, model: str) -> tuple[Subject, str]:
+    """Open the chosen model and picture; an upload is read each time, as its file may change."""
     network, card = cached_model(model)
     sample, note = sample_of(photo, upload, network)
-    return Subject(network, sample, card, known_class_weights(card.dataset)), note
+    precision = chosen_precision("auto", device_of(network))
+    return Subject(network, sample, card, known_class_weights(card.dataset), prepared(network, precision)), note
 
 
 #: Fields of `Scenario` whose key in addresses and files is another name.

@@ -9,6 +9,8 @@ show the viewer; they need the extra `notebooks`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,17 @@ def arrow(before: float, after: float, is_attacked: bool) -> str:
     return f"{percent(before)} → {percent(after)}" if is_attacked else percent(before)
 
 
+def still(encode: Callable[[np.ndarray], str], array: np.ndarray) -> str:
+    """Encode a picture that is the same in every frame of an attack, once."""
+    return encoded(encode, array.tobytes(), array.shape, array.dtype.str)
+
+
+@lru_cache(maxsize=32)
+def encoded(encode: Callable[[np.ndarray], str], content: bytes, shape: tuple[int, ...], kind: str) -> str:
+    """Encode an array that is given by its bytes."""
+    return encode(np.frombuffer(content, kind).reshape(shape))
+
+
 def trail_data(shown: Comparison) -> Trail:
     """Encode the masks on the way, one below the other in one picture, with their steps and accuracies."""
     return {
@@ -50,13 +63,13 @@ def viewer_data(shown: Comparison, classes: tuple[str, ...], palette: Palette, n
     found = "measured on the 8-bit picture shown" if shown.is_final else "so far"
     return {
         "pictures": {
-            "image": png_url(shown.image),
+            "image": still(png_url, shown.image),
             "attacked": png_url(shown.attacked),
-            "before": index_png_url(shown.before),
+            "before": still(index_png_url, shown.before),
             "after": index_png_url(shown.after),
-            "reference": index_png_url(shown.reference),
-            "confidence_before": png_url(shown.confidence_before),
-            "confidence_after": png_url(shown.confidence_after),
+            "reference": still(index_png_url, shown.reference),
+            "confidence_before": still(png_url, shown.confidence_before),
+            **({} if shown.confidence_after is None else {"confidence_after": png_url(shown.confidence_after)}),
         },
         "trail": trail_data(shown) if len(shown.trail) > 1 and shown.is_final else None,
         "classes": list(classes),

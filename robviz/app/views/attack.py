@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import astuple, replace
@@ -188,7 +189,8 @@ class Attack:
 
     def __init__(self, page: Page) -> None:
         self.page = page
-        self.finished, self.wishes = Kept(), Kept()
+        self.finished, self.wishes, self.tickets = Kept(), Kept(), itertools.count(1)
+        self.following: set[str] = set()  # sessions whose live attack is under way
 
     def attack(
         self,
@@ -238,9 +240,10 @@ class Attack:
         *setting, request = values
         if not is_live or view != KEY:
             return gr.skip()
-        number = self.wishes.get(session_of(request), (0, None))[0] + 1
-        self.wishes.keep(session_of(request), (number, setting))
-        return str(number)
+        self.wishes.keep(session_of(request), setting)
+        if session_of(request) not in self.following:
+            self.page.looks[KEY].work.stop(request)  # an attack that was begun by a click gives way
+        return str(next(self.tickets))  # another one each time, so that its change is heard
 
     def live(
         self,
@@ -258,18 +261,22 @@ class Attack:
         visit: Visit,
     ) -> Iterator[tuple[ViewerData, Any]]:
         """Follow the widgets: each new radius or loss goes on from the perturbation found so far."""
-        done = None
-        while (wish := self.wishes.get(visit.session)) is not None and wish is not done and not visit.is_stopped():
-            done = wish
-            setting, upload = setting_of(*wish[1])
-            if subject_key(setting.photo, upload, setting.model) != subject_key(photo, upload, model):
-                return
-            start = self.start_for(visit.session, setting, upload)
+        self.following.add(visit.session)
+        try:
+            done = None
+            while (wish := self.wishes.get(visit.session)) is not None and wish is not done:
+                done = wish
+                setting, upload = setting_of(*wish)
+                start = self.start_for(visit.session, setting, upload)
 
-            def is_over(wish: Any = wish) -> bool:
-                return visit.is_stopped() or self.wishes.get(visit.session) is not wish
+                def is_over(wish: Any = wish) -> bool:
+                    return visit.is_stopped() or self.wishes.get(visit.session) is not wish
 
-            yield from self.run(setting, upload, visit.session, is_over, start)
+                yield from self.run(setting, upload, visit.session, is_over, start)
+                if visit.is_stopped():
+                    break
+        finally:
+            self.following.discard(visit.session)
         if self.wishes.get(visit.session) is done:
             self.wishes.pop(visit.session, None)
 
@@ -278,17 +285,12 @@ class Attack:
         if session not in self.finished:
             return None
         last, its_upload, shown = self.finished[session]
-        same = subject_key(last.photo, its_upload, last.model) == subject_key(setting.photo, upload, setting.model)
-        return (
-            continued(shown, setting.eps_255 / 255)
-            if same
-            and (last.region, last.where)
-            == (
-                setting.region,
-                setting.where,
-            )
-            else None
-        )
+
+        def question(one: Scenario, its_upload: str | None) -> tuple[Any, ...]:
+            return (*subject_key(one.photo, its_upload, one.model), one.region, one.where, one.target)
+
+        is_same = question(last, its_upload) == question(setting, upload)
+        return continued(shown, setting.eps_255 / 255) if is_same else None
 
     # ----------------------------------------------------------------------------------------- addresses and files
 
@@ -354,9 +356,9 @@ def build(page: Page) -> None:
                 stop_button = gr.Button("Stop", variant="stop", elem_id="stop", min_width=60)
             is_live = gr.Checkbox(False, label="Live: go on as ε or loss change", elem_id="live")
             line = queue_line("queue")
+            steps = as_it_came(gr.Slider(1, MAX_STEPS, start.steps, step=1, label="Steps", elem_id="steps"))
             loss = gr.Radio(list(LOSSES), value=start.loss, label="Loss", elem_id="loss", elem_classes="rv-segments")
             drawn_by(LOSS_CARD, losses_data(start.loss), "loss-card")
-            steps = as_it_came(gr.Slider(1, MAX_STEPS, start.steps, step=1, label="Steps", elem_id="steps"))
             preset = gr.Radio(
                 list(PRESETS), value="quick", label="Preset", elem_id="preset", elem_classes="rv-segments"
             )
@@ -409,7 +411,7 @@ def build(page: Page) -> None:
         return view.wish(*values)
 
     wishes = [is_live, page.view, *inputs]
-    moved = [bar.eps.input, loss.input, is_live.input]
+    moved = [bar.eps.change, loss.change, is_live.input]
     named = taking([f"value{number}" for number in range(len(wishes))], wish)
     gr.on(moved, named, wishes, ticket, api_visibility="private", **AT_ONCE)
     live: dict[str, Any] = {"trigger_mode": "always_last", "api_name": "live", **in_turn(line)}
