@@ -13,7 +13,6 @@ from torch import nn
 
 import robviz
 from robviz import attribution
-from robviz.app.plots import logit_bars
 from robviz.attribution import (
     METHODS,
     attribute,
@@ -299,14 +298,6 @@ def test_the_overlay_shows_the_photo_where_nothing_speaks():
     assert shown[0, :3].tolist() == [[50, 50, 50], list(FOR), list(AGAINST)]
     assert shown[0, 3].tolist() == np.round((50 + np.array(FOR)) / 2).tolist()
     assert (attribution_overlay(image, np.zeros((1, 4)), 0.0) == 50).all()
-
-
-def test_the_bars_show_clean_beside_attacked():
-    logits = np.array([[2.0, 1.0], [-1.0, 3.0]])
-    figure = logit_bars(("cat", "dog"), logits, np.array([[0.7, 0.3], [0.02, 0.98]]))
-    assert [bar.type for bar in figure.data] == ["bar", "bar"]
-    assert [list(bar.y) for bar in figure.data] == logits.tolist()
-    assert list(figure.data[1].text) == ["2%", "98%"]
 
 
 class Flattened(nn.Sequential):

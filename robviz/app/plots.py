@@ -1,43 +1,13 @@
-"""Arrays in, pictures and plotly figures out. Nothing here runs a model."""
+"""Draw the charts of the views with plotly. Nothing here runs a model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import plotly.graph_objects as go
 
 CLEAN, ATTACKED = "#0072b2", "#d55e00"  # Okabe and Ito: told apart without colour vision
 GRID = "rgba(128, 128, 128, 0.25)"
-
-
-def logit_bars(names: Sequence[str], logits: np.ndarray, probabilities: np.ndarray) -> go.Figure:
-    """Logits of some classes at one pixel, of the picture and of the attacked one, with their probabilities.
-
-    logits, probabilities: (2, n), n class names.
-    """
-    figure = go.Figure(
-        [
-            go.Bar(
-                name=name,
-                x=list(names),
-                y=logits[row].tolist(),
-                text=[f"{value:.0%}" for value in probabilities[row]],
-                marker={"color": colour},
-                hovertemplate="%{x}: logit %{y:.2f}, probability %{text}<extra>" + name + "</extra>",
-            )
-            for row, (name, colour) in enumerate((("clean", CLEAN), ("attacked", ATTACKED)))
-        ]
-    )
-    figure.update_layout(
-        template="plotly_white",
-        height=260,
-        margin={"l": 50, "r": 16, "t": 36, "b": 44},
-        title={"text": "What the model says about this pixel", "font": {"size": 14}},
-        yaxis={"title": "logit"},
-        barmode="group",
-    )
-    return figure
 
 
 def training_curves(

@@ -47,7 +47,7 @@ class ServeOptions:
     Attributes:
         host: The address to listen on; `0.0.0.0` for every network that this machine is in.
         port: The port.
-        root_path: Where a proxy in front puts the app, such as `/robviz`; empty for the root.
+        root_path: The path at which a proxy serves the app, such as `/robviz`; empty for the root.
         is_shared: Whether to open gradio's public tunnel, a link that everybody may use who knows it.
         auth: Names and passwords that visitors must give; none for no login.
         max_visitors: How many pages may be open at a time; None for no limit, or `PUBLIC_VISITORS` on a public server.
@@ -107,12 +107,12 @@ def logins_in(path: Path) -> tuple[tuple[str, str], ...]:
         raise InputError(f"cannot read the logins in {path}: {error}") from error
     found = [tuple(line.strip().partition(":")[::2]) for line in lines if line.strip()]
     if not found or not all(name and password for name, password in found):
-        raise InputError(f"{path} must hold a line name:password for each login")
+        raise InputError(f"{path} must contain a line name:password for each login")
     return tuple((name, password) for name, password in found)
 
 
 def launch_arguments(options: ServeOptions) -> dict[str, Any]:
-    """The arguments for gradio's `launch` that follow from the options."""
+    """Return the arguments for gradio's `launch` that follow from the options."""
     from starlette.middleware import Middleware
 
     return {
@@ -183,7 +183,7 @@ ELSEWHERE = ("http://", "https://", "ftp://", "file://", "//")
 
 
 def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value in nested JSON that is no list and no object, with its key."""
+    """Yield every value in nested JSON that is no list and no object, with its key."""
     if isinstance(value, dict):
         for name, inside in value.items():
             yield from leaves(inside, name)
@@ -202,6 +202,7 @@ class Gate:
         self.visitors: dict[str, int] = {}  # session -> its open pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request, or pass it on to the app."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -234,6 +235,7 @@ class Gate:
         return None
 
     def is_full(self) -> bool:
+    """Return True if as many pages are open as the server takes."""
         return self.options.visitors is not None and len(self.visitors) >= self.options.visitors
 
     async def counted(self, session: str, scope: Scope, receive: Receive, send: Send) -> None:
@@ -290,7 +292,7 @@ class Gate:
 
 
 def header(scope: Scope, name: str) -> str:
-    """A header of a request, in small letters; empty where there is none."""
+    """Return a header of a request, in small letters; empty where there is none."""
     return next((value.decode("latin-1").lower() for key, value in scope["headers"] if key.decode() == name), "")
 
 

@@ -127,6 +127,7 @@ def truth_for(picture: Path, masks: Path | None, size: tuple[int, int], num_clas
 
 
 def write_png(path: Path, array: np.ndarray) -> None:
+    """Write a picture (H, W, 3) uint8, whole or not at all."""
     with replacing(path) as file:
         file.write(png_bytes(array))
 

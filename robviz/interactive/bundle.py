@@ -89,6 +89,7 @@ def unzipped(file: str | Path | io.BytesIO) -> dict[str, bytes]:
 
 
 def decode_png(name: str, content: bytes, mode: str) -> np.ndarray:
+    """Read a PNG of the zip; raises InputError for another format, mode or size."""
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as opened:
             if opened.mode != mode or max(opened.size) > LONGER_SIDE:

@@ -56,7 +56,7 @@ class Subject:
         sample: The picture; its labels lie in -1 (void) .. K - 1.
         card: The model's card, with its K classes.
         class_weights: (K,), for the balanced losses; None if unknown.
-        for_gradients: What an attack takes its gradients of, such as `robviz.models.prepared` of the model; None for the
+        for_gradients: What an attack takes its gradients of, such as `robviz.models.prepared` of it; None for the
             model itself. Everything that is reported at the end is the model's own.
     """
 

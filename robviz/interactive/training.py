@@ -122,6 +122,7 @@ def training_steps(
 
 
 def training_card(training: Training, images: TrainingImages) -> Card:
+    """Return the card of the model as it is at this point of the training."""
     recipe = training.recipe
     return Card(
         name=recipe.name,
@@ -130,7 +131,7 @@ def training_card(training: Training, images: TrainingImages) -> Card:
         classes=images.classes,
         palette=images.palette,
         source=f"trained for {training.iteration} iterations from {recipe.initial} by robviz {robviz.__version__}",
-        training=history(training, PROBE_IMAGES) | {"command": "robviz app, Make it robust"},
+        training=history(training, PROBE_IMAGES) | {"command": "robviz app, Train"},
     )
 
 

@@ -33,6 +33,7 @@ def percent(value: float) -> str:
 
 
 def arrow(before: float, after: float, is_attacked: bool) -> str:
+    """Write a rate before an attack, and after it where there was one."""
     return f"{percent(before)} → {percent(after)}" if is_attacked else percent(before)
 
 

@@ -144,6 +144,7 @@ def palette_of(opened: Image.Image, count: int) -> Palette:
 
 
 def read_mask(path: Path) -> np.ndarray:
+    """Read class numbers from a mask of 8 bits."""
     labels = decoded(path, np.array).astype(np.int64)
     result: np.ndarray = np.where(labels == VOID_BYTE, VOID, labels)
     return result

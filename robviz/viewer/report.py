@@ -72,6 +72,7 @@ def evaluation_page(
 
 
 def rate(value: float | None) -> str:
+    """Write a share in per cent; None where it is undefined."""
     return percent(math.nan if value is None else value)
 
 
@@ -90,6 +91,7 @@ def summary_of(report: Report) -> list[Score]:
 
 
 def figures_of(report: Report, row: str) -> dict[str, Any]:
+    """Return the figures of a row of the report by name."""
     figures: Figures = report.rows[row]
     return {**figures}
 

@@ -39,10 +39,12 @@ def as_many_as_fit(entries: Iterable[Callable[[], Entry]], limit: int | None, mo
 
 
 def views_of(made: list[Entry]) -> dict[str, ViewerData]:
+    """Return the viewers of the cards by their rows."""
     return {str(card["row"]): view for card, view, _ in made}
 
 
 def flips_of(made: list[Entry]) -> list[list[int]]:
+    """Return which class became which in all cards."""
     return [flip for _, _, flips in made for flip in flips]
 
 

@@ -34,6 +34,7 @@ OPTIONS: dict[str, dict[str, Any]] = {"integrated-gradients": {"steps": 16, "sam
 
 
 def pixel_at(mask: np.ndarray, y: int, x: int) -> np.ndarray:
+    """Return a mask of one pixel."""
     is_it = np.zeros(mask.shape, bool)
     is_it[y, x] = True
     return is_it
@@ -106,6 +107,7 @@ def seconds(model: str, method: str, height: int, width: int) -> float:
 
 
 def view_of(quick: QuickAttack, question: Asked, note: str, contrast: Contrast | None = None) -> WhyData:
+    """Return what the page shows of a question, with its answer as far as that is known."""
     model, card = cached_model(quick.model)
     shown, (x, y), region, target, images = question
     top = top_logits(model, images, y, x)
@@ -113,6 +115,7 @@ def view_of(quick: QuickAttack, question: Asked, note: str, contrast: Contrast |
 
 
 def choices_of(classes: tuple[str, ...]) -> list[tuple[str, int]]:
+    """Return the choices of the class that is explained."""
     return [("the class it was", WHAT_IT_WAS), *((name, number) for number, name in enumerate(classes))]
 
 

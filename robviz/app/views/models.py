@@ -25,6 +25,7 @@ NOTE = (
 
 
 def row(found: Card, place: str) -> dict[str, str]:
+    """Return a model's row of the table."""
     val = found.metrics.get("val", {})
     attacked = next((val[name] for name in ATTACKED if name in val), None)
 
@@ -49,6 +50,7 @@ def table() -> str:
 
 
 def absent() -> list[str]:
+    """Return the published models that are not on this machine."""
     return [name for name in CHECKPOINTS if not is_here(name)]
 
 

@@ -48,6 +48,7 @@ def shown_of(sample: Sample, steps: list[TrainingFrame], note: str) -> TrainingD
 
 
 def curves_of(steps: list[TrainingFrame]) -> Any:
+    """Draw how the training goes."""
     rounds = [(step.iteration, step.round.miou, step.round.attacked_miou) for step in steps if step.round is not None]
     accuracy = [step.round.accuracy for step in steps if step.round is not None]
     losses = [step.loss for step in steps if step.iteration]
@@ -55,6 +56,7 @@ def curves_of(steps: list[TrainingFrame]) -> Any:
 
 
 def in_words(step: TrainingFrame) -> str:
+    """Say how far the training is."""
     if step.iteration == 0:
         return "This is the model it starts from."
     return f"Iteration {step.iteration} of {step.iterations}, about {step.seconds_left:.0f} s left."
