@@ -202,7 +202,7 @@ class Gate:
         self.visitors: dict[str, int] = {}  # session -> its open pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer a request, or pass it on to the app."""
+        """Answer a request, or pass it on to the app."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -235,7 +235,7 @@ class Gate:
         return None
 
     def is_full(self) -> bool:
-    """Return True if as many pages are open as the server takes."""
+        """Return True if as many pages are open as the server takes."""
         return self.options.visitors is not None and len(self.visitors) >= self.options.visitors
 
     async def counted(self, session: str, scope: Scope, receive: Receive, send: Send) -> None:
