@@ -69,7 +69,7 @@ def serving(
         yield process, time.perf_counter() - started
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(patience)
 
 
 class Timed(NamedTuple):

@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent.parent / "docs" / "assets" / "views"
 STATES = {
     "overview": ("", "#landing [data-painted]"),
     "attack": ("#attack", '#view [data-final="true"]'),
-    "losses": ("#sea-run", "#sea td:has-text('◆')"),
+    "losses": ("#sea-run", "#sea button:has-text('js.')"),
     "sweep": ("#sweep-run", '#sweep [aria-label^="photos-robust at 12/255"]'),
     "compare": ("#two-run", "#transfer .rv-note:has-text('photos-robust takes')"),
     "explain": ("#why-attack", "#why .rv-note:has-text('Click a pixel')"),
@@ -26,7 +26,7 @@ STATES = {
 
 
 def take(folder: Path) -> None:
-    """Write a PNG for each view."""
+    """Write a JPEG for each view."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     with serving(port), sync_playwright() as playwright:
@@ -40,7 +40,7 @@ def take(folder: Path) -> None:
                 page.click(button)
             page.wait_for_selector(there)
             page.wait_for_timeout(1500)
-            page.screenshot(path=folder / f"{view}.png")
+            page.screenshot(path=folder / f"{view}.jpg", type="jpeg", quality=85)
             page.close()
         browser.close()
 

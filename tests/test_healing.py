@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -46,8 +47,12 @@ def _own_cache(tmp_path, monkeypatch):
 
 
 def children() -> set[int]:
-    found = psutil.Process().children(recursive=True)
-    return {child.pid for child in found if "resource_tracker" not in " ".join(child.cmdline())}
+    alive = set()
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            if "resource_tracker" not in " ".join(child.cmdline()):
+                alive.add(child.pid)
+    return alive
 
 
 def test_small_recipes_start_from_a_model_that_is_here_and_are_short():

@@ -314,7 +314,7 @@ def test_a_cell_of_the_heatmap_gives_its_row_and_is_marked(page):
     shown_by(
         page, "heatmap", {"columns": ["ce", "js"], "rows": [{"title": "x", "clean": 1, "cells": cells}], "note": ""}
     )
-    page.get_by_role("button", name="x, js: 25.0 % pixel accuracy").click()
+    page.get_by_role("button", name="x, js: 25.0 ◆ % pixel accuracy").click()
     assert page.evaluate("seen") == [{"row": 4}]
     assert page.locator("#one [aria-pressed=true]").all_inner_texts() == ["25.0 ◆"]
     assert ends(page)
@@ -391,8 +391,8 @@ def test_a_cell_of_the_transfer_table_shows_its_view(page):
         "first": "m/clean",
     }
     shown_by(page, "transfer", data)
-    page.get_by_role("button", name="m, attacked on m: 25.0 %").click()
+    page.click('#one [data-cell="m/m"]')
     page.wait_for_function("() => host('one').innerText.includes('seen attacked')")
     assert page.locator("#one .rv-transfer [aria-pressed=true]").get_attribute("data-cell") == "m/m"
-    assert page.locator("#one .rv-transfer small").all_inner_texts() == ["right", "own attack"]
+    assert page.locator("#one .rv-transfer small").all_inner_texts() == ["pixel accuracy", "own attack"]
     assert ends(page)

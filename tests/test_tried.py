@@ -119,7 +119,9 @@ def folder(tmp_path):
     return card
 
 
-@pytest.mark.parametrize(("number", "says"), [(2, "holds 2: expected class numbers 0 .. 1"), (255, "holds 255: ")])
+@pytest.mark.parametrize(
+    ("number", "says"), [(2, "contains 2: expected class numbers 0 .. 1"), (255, "contains 255: ")]
+)
 def test_a_number_beyond_the_classes_is_refused_by_name(folder, number, says):
     Image.fromarray(number * np.eye(40, dtype=np.uint8)).save(folder() / "masks/1.png")
     assert [(one.name, says in one.reason) for one in validate(load_dataset(folder()))] == [("sample 1", True)]

@@ -412,6 +412,8 @@ from robviz.app.serving import logins_in
 from robviz.cli import main
 from robviz.datasets import load_dataset
 from robviz.interactive.batch import attack_pictures
+from robviz.viewer.folder import folder_page
+from robviz.viewer.page import save_page
 from robviz.attacks import AttackSpec
 from robviz.models import adapt, card_of
 from robviz.models.card import Card
@@ -446,7 +448,8 @@ assert Card.load(out / "card.json").classes[0] == CAT
 (folder / "logins").write_bytes(f"{CAT}:{CAT}".encode())
 assert logins_in(folder / "logins") == ((CAT, CAT),)
 list(attack_pictures(model, [folder / "pictures/one.png"], AttackSpec(eps=0.1, steps=1), out / "attacked"))
-assert CAT in (out / "attacked/index.html").read_bytes().decode()
+save_page(folder_page(out / "attacked").text, out / "index.html")
+assert CAT in (out / "index.html").read_bytes().decode()
 main(["data", "weights", str(folder), "--split", "val"])  # to a console that has no such letter
 """
 

@@ -108,7 +108,7 @@ def main(evaluations: Path | None = None, options: ServeOptions = ON_THIS_MACHIN
     """
     stop_on_terminate()
     build_app(options, evaluations).queue(max_size=QUEUE).launch(
-        head=f"<style>{STYLE}{OWN_STYLE}{thumbnails_style()}</style><script>{SCRIPT}</script>",
+        head=f"<style>{STYLE}{OWN_STYLE}{thumbnails_style()}</style><script>{SCRIPT}robviz.takePictures();</script>",
         theme=THEME,
         **launch_arguments(options),
     )

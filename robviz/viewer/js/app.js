@@ -28,10 +28,9 @@ window.robviz = {
   overview: mounted(overview),
   switchTheme,
   sweep: mounted(sweep),
+  takePictures,
   training: mounted(training),
   transfer: mounted(transfer),
   viewer: mounted(viewer),
   why: mounted(why),
 };
-
-takePictures();
