@@ -11,8 +11,8 @@ from tests.server import PATIENCE
 #: Pictures that the browser tests keep; git ignores the folder.
 SCREENSHOTS = Path(__file__).parent.parent / "screenshots"
 
-#: What is there once a view has opened.
-OPENED = "#landing [data-painted]:visible, #views [role=tabpanel] .rv:visible"
+#: What is there once the first view or Attack has opened.
+OVERVIEW, ATTACK = "#landing [data-painted]:visible", "#view .rv[data-final]:visible"
 
 #: Whether the row of tabs looks as it did a tenth of a second ago.
 SETTLED = """() => {
@@ -46,11 +46,14 @@ def offline(page) -> tuple[list[str], list[str]]:
     return foreign, errors
 
 
-def watched(page, url: str) -> Iterator:
-    """Open the app in a page, close it afterwards; it must have asked nobody else and logged no error."""
+def watched(page, url: str, there: str = OVERVIEW) -> Iterator:
+    """Open the app in a page, close it afterwards; it must have asked nobody else and logged no error.
+
+    there: what the page shows once it is open.
+    """
     foreign, errors = offline(page)
     page.goto(url)
-    page.wait_for_selector(OPENED)
+    page.wait_for_selector(there)
     yield page
     if not page.is_closed():
         page.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from robviz.app import VIEWS
-from tests.browser import choose_model, choose_photo, keep, offline, open_tab, watched
+from tests.browser import ATTACK, OVERVIEW, choose_model, choose_photo, keep, offline, open_tab, watched
 
 pytestmark = [
     pytest.mark.browser,
@@ -25,7 +25,11 @@ def opened(server, chromium, query: str = "", width: int = 1440, height: int = 9
     window = chromium.new_page(
         viewport={"width": width, "height": height}, reduced_motion="reduce", accept_downloads=True, **options
     )
-    yield from watched(window, f"{server[0]}/{query}")
+    view = query.partition("view=")[2].partition("&")[0]
+    there = {"": OVERVIEW, "attack": ATTACK, "sweep": "#sweep .rv:visible", "evaluate": "#evaluate-status progress"}[
+        view
+    ]
+    yield from watched(window, f"{server[0]}/{query}", there)
 
 
 def is_in_view(page, selector: str) -> bool:

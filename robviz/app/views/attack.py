@@ -363,7 +363,7 @@ def build(page: Page) -> None:
                 list(PRESETS), value="quick", label="Preset", elem_id="preset", elem_classes="rv-segments"
             )
             seconds = gr.Markdown(elem_id="estimate")
-            with gr.Accordion("Optimiser, target, region and seed", open=False, elem_id="more"):
+            with gr.Accordion("Optimiser, target and seed", open=False, elem_id="more"):
                 how = gr.Dropdown(list(OPTIMISERS), value=start.attack, label="Optimiser", elem_id="optimiser")
                 target = gr.Dropdown(
                     [ANY, *cached_model(start.model)[1].classes],
@@ -371,6 +371,10 @@ def build(page: Page) -> None:
                     label=f"Target class (with {', '.join(TARGETED)})",
                     elem_id="target",
                 )
+                seed = as_it_came(gr.Number(0, precision=0, minimum=0, label="Seed", elem_id="seed"))
+        with gr.Column(scale=4, min_width=320, elem_classes="rv-result"):
+            shown = drawn_by(LISTENING, clean_view(start), "view")
+            with gr.Row(elem_id="where-row"):
                 region = gr.Textbox(
                     "",
                     label="Region: left, top, right, bottom",
@@ -383,9 +387,6 @@ def build(page: Page) -> None:
                     label="In the region",
                     elem_id="where",
                 )
-                seed = as_it_came(gr.Number(0, precision=0, minimum=0, label="Seed", elem_id="seed"))
-        with gr.Column(scale=4, min_width=320, elem_classes="rv-result"):
-            shown = drawn_by(LISTENING, clean_view(start), "view")
             curve = gr.Plot(show_label=False, elem_id="curve", visible=False)
             with gr.Accordion("Save, share or repeat this attack", open=False, elem_id="take"):
                 with gr.Row():

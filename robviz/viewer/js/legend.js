@@ -131,7 +131,7 @@ export function classLegend(viewer) {
     for (const [label, node] of chips) {
       const [was, is] = [percent(before[label]), percent(after[label])];
       const name = make("span", {}, classes[label]);
-      node.replaceChildren(swatch(palette[label]), name, make("small", {}, `${was} → ${is}`));
+      node.replaceChildren(swatch(palette[label]), name, " ", make("small", {}, `${was} → ${is}`));
       node.title = `${classes[label]} ${was} → ${is} of the pixels, before and after`;
     }
     root.replaceChildren(...chips.values());
