@@ -89,7 +89,7 @@ def test_keys_go_to_the_next_and_the_previous_card_and_not_out_of_a_note(page):
 def test_a_cell_of_the_flip_matrix_filters_by_its_pair(page, evaluations):
     found = failures(evaluations / "photos-clean")
     cell = page.get_by_role("button", name=re.compile("^cup became background"))
-    pixels = int(re.search(r"(\d+) pixels", cell.get_attribute("aria-label"))[1])
+    pixels = int(re.search(r"(\d+) pixels", cell.get_attribute("title"))[1])
     cell.click()
     rows = select(found, label=found.classes.index("cup"), seen_as=0)
     assert pixels == rows["flipped"].sum()

@@ -25,14 +25,18 @@ CELLS = (
     "import robviz\nfrom robviz.notebook.widget import Explorer",
     "model = robviz.load_model('photos-robust')",
     "sample = robviz.load_dataset('photos', 'photographs')[2]",
-    "Explorer(model, sample, 4, 'mask-ce', 2)",
+    "Explorer(model, sample, 4 / 255, 'mask-ce', 2)",
 )
 
 
 @pytest.fixture
 def lab(tmp_path):
     """JupyterLab in a folder with a small notebook; yields its address."""
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in CELLS],
+        # Without it, JupyterLab asks which kernel to use.
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}},
+    )
     nbformat.write(notebook, tmp_path / "small.ipynb")
     settings = tmp_path / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
     settings.parent.mkdir(parents=True)

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import robviz
 from robviz.attacks import apgd
@@ -24,6 +25,7 @@ from robviz.finetune.loop import Training
 from robviz.finetune.recipes import PHOTOS, RECIPES, Recipe
 from robviz.metrics import accuracy_per_image, counts
 from robviz.models import Card, save_checkpoint, shipped_models
+from robviz.models.precision import chosen_precision
 from robviz.types import InputError, Sample
 
 PROBE_SPLIT, PROBE_IMAGES = "val-128", 4
@@ -52,6 +54,7 @@ def small(name: str, iterations: int, eps: float, attack_steps: int) -> Recipe:
         attack_step_size=1.25 * eps if attack_steps == 1 else 2 * eps / attack_steps,
         averaging=max(0.0, min(recipe.averaging, 1 - 4 / iterations)),  # as photos-onestep has it
         sizes=(128,),
+        precision=chosen_precision("auto", torch.device("cuda" if torch.cuda.is_available() else "cpu")),
     )
 
 

@@ -19,7 +19,7 @@ from robviz.files.images import index_png_url, png_url
 from robviz.interactive.comparison import Comparison
 from robviz.types import Palette
 from robviz.viewer.bundle import script
-from robviz.viewer.payloads import Trail, ViewerData
+from robviz.viewer.payloads import Pictures, Trail, ViewerData
 
 HERE = Path(__file__).parent
 STYLE = (HERE / "style.css").read_text(encoding="utf-8")
@@ -62,16 +62,18 @@ def viewer_data(shown: Comparison, classes: tuple[str, ...], palette: Palette, n
     is_attacked = bool(shown.curve)
     before, after = shown.scores_before, shown.scores_after
     found = "measured on the 8-bit picture shown" if shown.is_final else "so far"
+    pictures: Pictures = {
+        "image": still(png_url, shown.image),
+        "attacked": png_url(shown.attacked),
+        "before": still(index_png_url, shown.before),
+        "after": index_png_url(shown.after),
+        "reference": still(index_png_url, shown.reference),
+        "confidence_before": still(png_url, shown.confidence_before),
+    }
+    if shown.confidence_after is not None:
+        pictures["confidence_after"] = png_url(shown.confidence_after)
     return {
-        "pictures": {
-            "image": still(png_url, shown.image),
-            "attacked": png_url(shown.attacked),
-            "before": still(index_png_url, shown.before),
-            "after": index_png_url(shown.after),
-            "reference": still(index_png_url, shown.reference),
-            "confidence_before": still(png_url, shown.confidence_before),
-            **({} if shown.confidence_after is None else {"confidence_after": png_url(shown.confidence_after)}),
-        },
+        "pictures": pictures,
         "trail": trail_data(shown) if len(shown.trail) > 1 and shown.is_final else None,
         "classes": list(classes),
         "palette": [list(colour) for colour in palette],

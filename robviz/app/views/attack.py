@@ -336,6 +336,8 @@ class Attack:
     def restore(self, request: gr.Request) -> list[Any]:
         """Put view and widgets as the address says."""
         values = dict(request.query_params)
+        if not {*Scenario().values(), "view"} & values.keys():
+            return [gr.skip()] * 14
         first = next(iter(self.page.titles))
         setting = Scenario.parse(values)
         view = values.get("view", KEY if setting != Scenario() else first)
