@@ -124,7 +124,7 @@ class Page:
             name: Of the handler for programs, which end the work by `stop_<name>`.
             buttons: To begin and to end.
             own: The view's own widgets.
-            outputs: What the steps fill; the first is kept to be shared.
+            outputs: What the steps fill.
             about: Those of `own` that, like picture and model, make another subject.
             line: Where the place in the queue is shown; None for work that does not wait its turn.
 
@@ -152,7 +152,7 @@ class Page:
             self.looks[key] = Look(work, subject, show, inputs, list(outputs))
         return work
 
-    def follow(self, extra: Sequence[Any] = ()) -> None:
+    def follow(self) -> None:
         """Show the subject in the open view, whenever view or subject change; call it once, after all views."""
         parts = self.looks
         inputs = [self.view, *(one for look in parts.values() for one in look.inputs)]
@@ -175,7 +175,7 @@ class Page:
 
         names = [f"value{number}" for number in range(len(inputs))]
         bar = self.bar
-        events = [self.view.change, bar.photo.input, bar.model.input, *extra]
+        events = [self.view.change, bar.photo.input, bar.model.input]
         common: dict[str, Any] = {"trigger_mode": "always_last", **UNSEEN}
         gr.on(events, taking(names, look_at), inputs, outputs, **common)
         bar.upload.upload(lambda: UPLOAD, None, bar.photo, **UNSEEN).then(

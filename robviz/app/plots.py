@@ -13,7 +13,7 @@ GRID = "rgba(128, 128, 128, 0.25)"
 def training_curves(
     losses: Sequence[float], rounds: Sequence[tuple[int, float, float]], iterations: int, accuracy: Sequence[float]
 ) -> go.Figure:
-    """How a training goes: the loss of every iteration, and of each round what was held out, in %, and the picture.
+    """Draw the loss of every iteration, and for each round the figures of held-out images and of the picture, in %.
 
     rounds: iteration, clean and attacked mIoU in [0, 1]. accuracy: of the attacked picture, in [0, 1], of each round.
     """

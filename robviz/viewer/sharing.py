@@ -50,7 +50,7 @@ def model_said(name: str, sha256: str) -> str:
 
 
 def versions_said(found: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Say with which versions a result was made; by default those of now."""
+    """Say with which versions a result was made; by default the installed ones."""
     return {"Versions": ", ".join(f"{name} {number}" for name, number in (found or versions()).items())}
 
 

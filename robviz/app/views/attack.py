@@ -236,7 +236,7 @@ class Attack:
     # ------------------------------------------------------------------------------------------------------- live
 
     def wish(self, is_live: bool, view: str, *values: Any) -> Any:
-        """Note what the widgets ask for by now; the live attack goes on with it at its next step."""
+        """Store what the widgets ask for; the live attack goes on with it at its next step."""
         *setting, request = values
         if not is_live or view != KEY:
             return gr.skip()
@@ -324,7 +324,7 @@ class Attack:
 
     @refusing
     def reopen(self, path: str, request: gr.Request) -> list[Any]:
-        """Show a saved zip again, its pictures looked at anew, and put the widgets as they were."""
+        """Show a saved zip again, with its pictures predicted again, and set the widgets as they were."""
         self.page.looks[KEY].work.leaves(request, path)
         found = load_bundle(path)
         view = result_view(found.setting, found.shown, f"{note_of(found.setting)} {found.verdict}")

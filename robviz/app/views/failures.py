@@ -201,7 +201,7 @@ def build(page: Page) -> None:
         sort_by = gr.Dropdown(list(SORTS), value=next(iter(SORTS)), label="Sort by", elem_id="sort")
         loss = gr.Dropdown(losses, value="", label="Attacked with", elem_id="winner")
         label = gr.Dropdown(classes, value=ANY, label="Class", elem_id="was")
-        seen_as = gr.Dropdown(classes, value=ANY, label="predicted as", elem_id="became")
+        seen_as = gr.Dropdown(classes, value=ANY, label="Predicted as", elem_id="became")
         sizes = [("any size", ""), *((size, size) for size in SIZE_NAMES)]
         size = gr.Dropdown(sizes, value="", label="Objects that broke", elem_id="size")
     with gr.Row():

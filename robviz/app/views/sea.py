@@ -27,7 +27,7 @@ ENSEMBLES = [name for name in SETTINGS if name != "quick"]
 
 
 def settings_of(ensemble: str, steps: int) -> SeaSettings:
-    """Return an ensemble with so many steps an attack. Raises InputError for what the widgets do not offer."""
+    """Return an ensemble by its name and steps. Raises InputError for what the widgets do not offer."""
     if ensemble not in ENSEMBLES:
         raise InputError(f"the ensemble must be one of {', '.join(ENSEMBLES)}; got {str(ensemble)[:40]!r}")
     return SETTINGS[ensemble].with_steps(int(steps))
