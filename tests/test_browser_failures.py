@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import zipfile
+from pathlib import Path
 
 import pytest
 from gradio_client.exceptions import AppError
@@ -188,3 +189,12 @@ def test_notes_on_what_may_not_be_written_to_go_to_the_cache(tmp_path, monkeypat
     annotations_path(folder).write_text("[1]")
     with pytest.raises(ValueError, match="does not hold notes"):
         read_annotations(folder)
+
+
+def test_an_evaluation_is_shared_as_a_page(client):
+    path = client.predict(0, api_name="/share_failures")
+    text = Path(path).read_text(encoding="utf-8")
+    assert "robviz.failures" in text
+    assert len(text) < 5e6
+    with pytest.raises(AppError, match="no evaluation number 99"):
+        client.predict(99, api_name="/share_failures")

@@ -19,6 +19,8 @@ from robviz.results.annotations import MAX_CHARACTERS, read_annotations, write_a
 from robviz.results.failures import SORTS, Failures, export, select, to_csv
 from robviz.types import InputError
 from robviz.viewer.failures import failure_data, gallery_data, heatmap_data, matrix_data
+from robviz.viewer.folder import folder_page
+from robviz.viewer.page import save_page
 from robviz.viewer.payloads import GalleryData, HeatmapData, MatrixData, ViewerData
 
 KEY = "failures"
@@ -188,6 +190,14 @@ class Browser:
                 export(found, dataset, rows, file, read_annotations(found.folder))
             yield str(path)
 
+    @refusing
+    def share(self, evaluation: int) -> Iterator[str]:
+        """Return the evaluation as a page, with as many of its pictures as fit."""
+        found, _ = self.evaluations.opened(evaluation)
+        with file_for("html") as path:
+            save_page(folder_page(found.folder).text, path)
+            yield str(path)
+
 
 def build(page: Page) -> None:
     """Build the view into the page."""
@@ -211,8 +221,10 @@ def build(page: Page) -> None:
             with gr.Row():
                 csv_button = gr.Button("Save as CSV", size="sm", elem_id="take-csv")
                 zip_button = gr.Button("Save as zip", size="sm", elem_id="take-zip")
+                share_button = gr.Button("Share as a page", size="sm", elem_id="share-failures")
             csv_file = gr.DownloadButton("CSV", visible="hidden", elem_id="csv-file")
             zip_file = gr.DownloadButton("zip", visible="hidden", elem_id="zip-file")
+            page_file = gr.DownloadButton("page", visible="hidden", elem_id="page-file")
             with gr.Accordion("Which class became which", open=True):
                 cells = drawn_by(MATRIX, matrix_data(found, rows), "flips")
             with gr.Accordion("Every picture under every attack", open=False, elem_id="sea-many"):
@@ -243,6 +255,8 @@ def build(page: Page) -> None:
     heat.select(browser.look, evaluation, [view, row, note], **each)
     cells.select(browser.narrow, None, [label, seen_as], **each)
     note.blur(browser.note_down, [evaluation, row, note], None, **each)
+    shared = share_button.click(browser.share, evaluation, page_file, api_name="share_failures")
+    shared.then(None, js="() => robviz.download('page-file')", api_visibility="private")
     for button, take, file in ((csv_button, browser.take_csv, csv_file), (zip_button, browser.take_zip, zip_file)):
         fetched = button.click(take, filters, file, api_name=take.__name__)
         fetched.then(None, js=f"() => robviz.download('{file.elem_id}')", api_visibility="private")
