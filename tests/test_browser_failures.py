@@ -194,7 +194,7 @@ def test_notes_on_what_may_not_be_written_to_go_to_the_cache(tmp_path, monkeypat
 def test_an_evaluation_is_shared_as_a_page(client):
     path = client.predict(0, api_name="/share_failures")
     text = Path(path).read_text(encoding="utf-8")
-    assert "robviz.failures" in text
+    assert '"view":"failures"' in text
     assert len(text) < 5e6
-    with pytest.raises(AppError, match="no evaluation number 99"):
+    with pytest.raises(AppError, match="not in the list of choices"):
         client.predict(99, api_name="/share_failures")
