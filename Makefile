@@ -16,8 +16,8 @@ app: $(VENV)/.app-ready
 notebooks: $(VENV)/.notebooks-ready
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
-# On two cores: the tests of the app in one process, the others beside them.
-test: $(VENV)/.test-ready
+# On two cores: the tests of the app in one process, the others beside them. npm brings axe-core.
+test: $(VENV)/.test-ready $(if $(shell command -v npm),node_modules/.ready)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # Without browser, notebooks and processes of their own: what to run while editing.

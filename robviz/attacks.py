@@ -459,7 +459,7 @@ def gradient_of(total: Tensor, point: Tensor) -> Tensor:
     return gradient
 
 
-#: What can stall an attack, so that a model looks robust; one column of `AttackResult.trouble` each.
+#: The faults that stall an attack, so that a model looks robust; one column of `AttackResult.trouble` each.
 TROUBLES = (
     "the gradient held NaN or infinity",
     "the gradient was 0 around most pixels still to break",

@@ -11,7 +11,7 @@ from tests.server import PATIENCE
 #: Pictures that the browser tests keep; git ignores the folder.
 SCREENSHOTS = Path(__file__).parent.parent / "screenshots"
 
-#: What is there once the first view or Attack has opened.
+#: Elements that are there once the first view or Attack has opened.
 OVERVIEW, ATTACK = "#landing [data-painted]:visible", "#view .rv[data-final]:visible"
 
 #: Whether the row of tabs looks as it did a tenth of a second ago.

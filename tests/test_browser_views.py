@@ -1,4 +1,4 @@
-"""What all views have in common: one subject, an address, widths, themes, and pages to share."""
+"""The parts that all views share: one subject, an address, widths, themes, and pages to share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = [
 ]
 TITLES = [title for title, _ in VIEWS]
 AXE = Path(__file__).parent.parent / "node_modules" / "axe-core" / "axe.min.js"
-#: What each view's main path ends with.
+#: The last frame of an attack.
 FINAL = '#view [data-final="true"]'
 
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 class Asked:
-    """What a model was asked, and when it breaks; beside the model, as what it holds is part of who it is."""
+    """Count the calls of a model; kept outside of it, as its attributes are part of its identity."""
 
     times, breaks_at = 0, -1
 

@@ -20,7 +20,7 @@ HIDE_CURSOR = "\x1b[?25l"
 
 
 def on_terminal(code: str, send: int | None = None, stdout: int | None = None, **variables: str) -> tuple[str, int]:
-    """What a program writes to a terminal, and its exit code; it may get a signal once it has written `ready`."""
+    """Return what a program writes to a terminal, and its exit code; it may get a signal after it wrote `ready`."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", code],

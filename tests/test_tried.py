@@ -1,4 +1,4 @@
-"""What reports about other projects describe, tried here with inputs of our own; docs/tried.md is the list."""
+"""Problems reported about other projects, reproduced with inputs of our own; docs/tried.md is the list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the views share while the app is built and served: the subject bar, works, menus, evaluations and results."""
+"""Hold what the views share while the app is built and served: the subject bar, works, menus and results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,19 @@ from gradio.utils import get_upload_folder
 from robviz.app.bar import Bar, model_choices
 from robviz.app.evaluations import Evaluations
 from robviz.app.serving import ServeOptions
-from robviz.app.work import AT_ONCE, UNSEEN, Kept, Work, in_turn, in_words, refusing, session_of, streamed, taking
+from robviz.app.work import (
+    AT_ONCE,
+    UNSEEN,
+    Kept,
+    Work,
+    in_turn,
+    in_words,
+    names_of,
+    refusing,
+    session_of,
+    streamed,
+    taking,
+)
 from robviz.interactive.scenario import UPLOAD
 from robviz.types import InputError
 
@@ -146,7 +158,7 @@ class Page:
         turn = in_turn(line) if line is not None else {"concurrency_limit": None, "show_progress": "hidden"}
         begun = {"trigger_mode": "multiple", "api_name": name, **turn}
         go_button.click(taking(names, expect), inputs, None, api_name=f"expect_{name}", **AT_ONCE)
-        go_button.click(streamed(work, steps, subject), inputs, list(outputs), **begun)
+        go_button.click(streamed(work, steps, subject, names_of(steps)), inputs, list(outputs), **begun)
         stop_button.click(work.stop, None, None, api_name=f"stop_{name}", **AT_ONCE)
         if show is not None:
             self.looks[key] = Look(work, subject, show, inputs, list(outputs))

@@ -163,13 +163,16 @@ class Work:
                 del self.running[session]
 
 
-def streamed(work: Work, steps: Callable[..., Iterator[Any]], about: Callable[..., Any]) -> Callable[..., Any]:
+def streamed(
+    work: Work, steps: Callable[..., Iterator[Any]], about: Callable[..., Any], names: Sequence[str]
+) -> Callable[..., Any]:
     """Return the handler that runs the steps of long work, until they end or the visitor is elsewhere.
 
     Args:
         work: Of the view.
         steps: Takes the values of the widgets and a `Visit`; yields what the page shows.
         about: Takes the values of the widgets; returns the subject.
+        names: Of the widgets' values, for programs.
 
     Returns:
         A generator function of the widgets' values and the request.
@@ -184,7 +187,12 @@ def streamed(work: Work, steps: Callable[..., Iterator[Any]], about: Callable[..
                     return
                 yield shown
 
-    return taking(list(inspect.signature(steps).parameters)[:-1], handler)
+    return taking(names, handler)
+
+
+def names_of(steps: Callable[..., Any]) -> list[str]:
+    """Return the names of the values that steps take before their `Visit`."""
+    return list(inspect.signature(steps).parameters)[:-1]
 
 
 def queue_line(elem_id: str) -> gr.HTML:

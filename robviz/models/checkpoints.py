@@ -23,7 +23,7 @@ RAW = ("state_dict", "model", "model_state_dict", "net", "network")
 AVERAGED = ("state_dict_ema", "model_ema", "ema_model", "ema_state_dict", "model_ema_state_dict", "ema", "averaged")
 #: The prefixes that DataParallel, torch.compile, Lightning modules and averages of models put before every key.
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "ema_model.", "online_model.")
-#: What a training module contains besides the model: the counter of AveragedModel, the weights of a loss, metrics.
+#: Parts of a training module that are not the model: the counter of AveragedModel, the weights of a loss, metrics.
 COMPANIONS = re.compile(r"(n_averaged|num_updates|initted|step)$|(criterion|loss\w*|\w*metrics?)\.")
 NORMALISATION = ("base_normalize.mean", "base_normalize.std")
 

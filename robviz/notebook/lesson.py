@@ -28,7 +28,7 @@ __all__ = ["Folded", "Guess", "Lesson", "begin", "names", "runtimes"]
 
 MODES = ("quick", "full")
 RUNTIMES = "runtimes.json"
-#: What the results of each mode mean.
+#: An explanation of the results of each mode.
 MEANINGS = {
     "quick": "small models on composed photographs, on a CPU; **not comparable to the paper in absolute terms**",
     "full": "published checkpoints and datasets, on a GPU; an interrupted evaluation resumes when the cell runs again",

@@ -85,7 +85,7 @@ class LandingData(TypedDict):
 
 
 class LossCard(TypedDict):
-    """What a loss does, in a line. curves: its pull at each probability, at the start, the middle and the end."""
+    """A line about a loss. curves: its pull at each probability, at the start, the middle and the end."""
 
     description: str
     curves: list[list[float]]
@@ -161,7 +161,7 @@ class TextTable(TypedDict):
 
 
 class FailuresData(TypedDict):
-    """What an evaluation left. views: by the row of its card. flips: row, label, seen as, pixels, of these cards."""
+    """The results of an evaluation. views: by card row. flips: row, label, seen as, pixels, of these cards."""
 
     scores: list[Score]
     doubts: list[str]

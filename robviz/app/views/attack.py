@@ -27,6 +27,7 @@ from robviz.app.work import (
     as_it_came,
     drawn_by,
     in_turn,
+    names_of,
     queue_line,
     refusing,
     session_of,
@@ -245,22 +246,9 @@ class Attack:
             self.page.looks[KEY].work.stop(request)  # an attack that was begun by a click gives way
         return str(next(self.tickets))  # another one each time, so that its change is heard
 
-    def live(
-        self,
-        photo: str,
-        upload: str | None,
-        model: str,
-        eps: float,
-        loss: str,
-        steps: int,
-        seed: int,
-        attack: str,
-        target: str,
-        region: str,
-        where: str,
-        visit: Visit,
-    ) -> Iterator[tuple[ViewerData, Any]]:
+    def live(self, *arguments: Any) -> Iterator[tuple[ViewerData, Any]]:
         """Follow the widgets: each new radius or loss goes on from the perturbation found so far."""
+        visit: Visit = arguments[-1]  # the widgets' values are those of the latest wish
         self.following.add(visit.session)
         try:
             done = None
@@ -418,7 +406,7 @@ def build(page: Page) -> None:
     named = taking([f"value{number}" for number in range(len(wishes))], wish)
     gr.on(moved, named, wishes, ticket, api_visibility="private", **AT_ONCE)
     live: dict[str, Any] = {"trigger_mode": "always_last", "api_name": "live", **in_turn(line)}
-    ticket.change(streamed(work, view.live, subject), inputs, outputs, **live)
+    ticket.change(streamed(work, view.live, subject, names_of(view.attack)), inputs, outputs, **live)
 
     changes = [one.change for one in widgets] + [page.view.change]
     gr.on(

@@ -168,7 +168,7 @@ def explain(
     method: str,
     visit: Visit,
 ) -> Iterator[WhyData]:
-    """Stream both maps; Stop keeps what is known by then."""
+    """Stream both maps; Stop keeps the incomplete ones."""
     quick = QuickAttack(photo, upload, model, eps)
     question = asked(quick, x, y, label, where)
     name = cached_model(model)[1].classes[question.target]

@@ -1,5 +1,5 @@
 // @ts-check
-// What an evaluation left: its figures, its worst pictures with the linked viewer, and which class became which.
+// The results of an evaluation: its figures, its worst pictures with the linked viewer, and which class became which.
 
 import { button, make } from "./dom.js";
 import { gallery } from "./gallery.js";

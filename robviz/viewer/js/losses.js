@@ -1,5 +1,5 @@
 // @ts-check
-// What a loss does, in a line, and how strongly it pulls at a pixel.
+// The card of a loss: a line about it, and how strongly it pulls at a pixel.
 
 import { make } from "./dom.js";
 import { draws } from "./svg.js";

@@ -1,8 +1,8 @@
 // @ts-check
-// What a shared page does by itself: it finds its payload, shows it, and follows the reader's light or dark.
+// The script of a shared page: it finds its payload, shows it, and follows the reader's light or dark.
 
 /**
- * What `page` in page.py embeds. pictures: each once; in data, `{ "picture": n }` stands for the n-th.
+ * The payload that `page` in page.py embeds. pictures: each once; in data, `{ "picture": n }` stands for the n-th.
  * @typedef {{ view: string, pictures: string[], data: unknown }} Embedded
  */
 
