@@ -156,12 +156,16 @@ class Load(NamedTuple):
     errors: list[str]
 
 
+#: Let glibc return freed memory at once, so that what a server still holds is not hidden among fragments.
+RETURNING = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_MMAP_THRESHOLD_": "131072"}
+
+
 def load(visitors: int = 20, attacks: int = 50, steps: int = 5, warm: int = 10) -> Load:
     """Measure a server under load: attacks from one visitor, one after the other, then from many at the same moment."""
     import psutil
     from gradio_client import Client
 
-    with tempfile.TemporaryDirectory() as folder, environment(GRADIO_TEMP_DIR=folder):
+    with tempfile.TemporaryDirectory() as folder, environment(GRADIO_TEMP_DIR=folder, **RETURNING):
         port = free_port()
         with serving(port) as (process, _):
             server = psutil.Process(process.pid)

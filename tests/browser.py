@@ -5,14 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tests.server import PATIENCE
+
+#: No name but this machine's is looked up. Interception of requests would switch off the browser's cache.
+OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
 
 #: Pictures that the browser tests keep; git ignores the folder.
 SCREENSHOTS = Path(__file__).parent.parent / "screenshots"
 
-#: Elements that are there once the first view or Attack has opened.
-OVERVIEW, ATTACK = "#landing [data-painted]:visible", "#view .rv[data-final]:visible"
+#: view -> an element that is there once it has opened; the first view is the one without a name.
+OPENED = {
+    "": "#landing [data-painted]:visible",
+    "attack": "#view .rv[data-final]:visible",
+    "losses": "#sea .rv:visible",
+    "sweep": "#sweep .rv:visible",
+    "compare": "#transfer .rv:visible",
+    "explain": "#why .rv:visible",
+    "train": "#heal .rv:visible",
+    "evaluate": "#evaluate-status progress",
+    "failures": "#cards .rv-card",
+}
 
 #: Whether the row of tabs looks as it did a tenth of a second ago.
 SETTLED = """() => {
@@ -23,8 +37,22 @@ SETTLED = """() => {
 }"""
 
 
+class Windows:
+    """Pages of one browser that share its cache, as the tabs of one visitor do; `browser` opens strangers' pages."""
+
+    def __init__(self, browser: Any) -> None:
+        self.browser, self.context = browser, browser.new_context(accept_downloads=True)
+
+    def new_page(self, width: int = 1440, height: int = 900, motion: bool = False) -> Any:
+        """Open an empty page of a size; without `motion`, it asks for no animation."""
+        page = self.context.new_page()
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(reduced_motion="no-preference" if motion else "reduce")
+        return page
+
+
 def offline(page) -> tuple[list[str], list[str]]:
-    """Keep a page from asking other machines; return lists that fill with what it asked for and with its errors.
+    """Watch a page; return lists that fill with what it asks of other machines and with its errors.
 
     The page waits for as long as a busy machine may take.
     """
@@ -32,33 +60,39 @@ def offline(page) -> tuple[list[str], list[str]]:
     foreign: list[str] = []
     errors: list[str] = []
 
-    def check(route) -> None:
-        url = route.request.url
-        if re.match(r"(https?|wss?)://(127\.0\.0\.1|localhost)[:/]", url) or url.startswith(("data:", "blob:")):
-            route.continue_()
-        else:
-            foreign.append(url)
-            route.abort()
+    def check(request) -> None:
+        local = r"(https?|wss?)://(127\.0\.0\.1|localhost)[:/]|data:|blob:|file:"
+        if not re.match(local, request.url):
+            foreign.append(request.url)
 
-    page.route("**/*", check)
+    page.on("request", check)
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     return foreign, errors
 
 
-def watched(page, url: str, there: str = OVERVIEW) -> Iterator:
-    """Open the app in a page, close it afterwards; it must have asked nobody else and logged no error.
+def watched(page, url: str, there: str | None = None) -> Iterator:
+    """Open an address of the app in a page, and close it; it must have asked nobody else and logged no error.
 
-    there: what the page shows once it is open.
+    Args:
+        page: An empty page.
+        url: Of the app.
+        there: What is there once it is open; by default what its view shows.
     """
     foreign, errors = offline(page)
     page.goto(url)
-    page.wait_for_selector(there)
+    view = re.search(r"[?&]view=(\w+)", url)
+    page.wait_for_selector(there or OPENED[view[1] if view else ""])
     yield page
     if not page.is_closed():
         page.close()
     assert foreign == []
     assert errors == []
+
+
+def opened(server, chromium, query: str = "", width: int = 1440, height: int = 900) -> Iterator:
+    """Open the app in a tab of a size, at what `query` says."""
+    yield from watched(chromium.new_page(width, height), f"{server[0]}/{query}")
 
 
 def open_tab(page, name: str) -> None:

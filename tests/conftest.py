@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from robviz.files.paths import bundled_path
+from tests.browser import OFFLINE, Windows
 from tests.chromium import find
 from tests.server import PATIENCE, connect
 from tests.small import Bends, PixelwiseLinear
@@ -96,10 +97,9 @@ def chromium():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=find(), args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
-        yield browser
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", OFFLINE]
+        browser = playwright.chromium.launch(executable_path=find(), args=flags)
+        yield Windows(browser)
         browser.close()
 
 

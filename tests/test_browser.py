@@ -17,7 +17,7 @@ from robviz.interactive.landing import LANDING_PHOTOS
 from robviz.models import load_model
 from robviz.types import Sample
 from robviz.viewer import viewer_data
-from tests.browser import ATTACK, choose_model, choose_photo, keep, open_tab, watched
+from tests.browser import OPENED, choose_model, choose_photo, keep, open_tab, opened, watched
 from tests.server import LONG, Effort, wait_until_idle
 
 pytestmark = [
@@ -29,15 +29,13 @@ pytestmark = [
 @pytest.fixture
 def page(server, chromium):
     """Attack, opened; afterwards it must have asked nobody else for anything and logged no error."""
-    page = chromium.new_page(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
-    yield from watched(page, f"{server[0]}/?view=attack", ATTACK)
+    yield from opened(server, chromium, "?view=attack")
 
 
 @pytest.fixture
 def overview(server, chromium):
     """The first view, opened likewise."""
-    page = chromium.new_page(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
-    yield from watched(page, server[0])
+    yield from opened(server, chromium)
 
 
 @pytest.fixture
@@ -160,7 +158,7 @@ def test_the_radius_of_the_first_view_is_that_of_the_bar(overview):
 
 
 def test_the_first_view_plays_once_by_itself(server, chromium):
-    for page in watched(chromium.new_page(viewport={"width": 1280, "height": 900}), server[0]):
+    for page in watched(chromium.new_page(1280, 900, motion=True), server[0]):
         page.wait_for_function("() => document.querySelector('#landing [data-painted]').robviz.state.eps === 4")
         assert page.inner_text("#landing .rv-scrub-head button") == "▶"
         keep(page, "played")
@@ -462,7 +460,7 @@ def test_the_address_alone_restores_the_setting_in_another_browser(server, chrom
     page.wait_for_selector('#view [data-final="true"]')
     query = page.evaluate("location.search")
     assert query == "?model=photos-robust&eps=2&steps=3"  # all of it; a page of its own has no cookie, no storage
-    for again in watched(chromium.new_page(reduced_motion="reduce"), f"{server[0]}/{query}", ATTACK):
+    for again in watched(chromium.browser.new_page(), f"{server[0]}/{query}", there=OPENED["attack"]):
         again.wait_for_function("() => document.querySelector('#steps input[type=number]').value === '3'")
         assert again.input_value('#eps input[type="number"]') == "2"
         assert again.input_value("#model input").startswith("photos-robust")
@@ -470,8 +468,7 @@ def test_the_address_alone_restores_the_setting_in_another_browser(server, chrom
 
 def test_a_forged_address_is_refused_in_one_sentence_and_the_page_works(server, chromium):
     url = f"{server[0]}/?view=attack&model=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E"
-    for page in watched(chromium.new_page(reduced_motion="reduce"), url):
-        page.wait_for_selector("text=model must be one of")
+    for page in watched(chromium.new_page(), url, there="text=model must be one of"):
         open_tab(page, "Attack")
         page.fill('#steps input[type="number"]', "2")
         page.click("#attack")
@@ -525,9 +522,7 @@ def test_closing_the_tab_ends_the_computation(page, server):
 
 def test_two_tabs_do_not_mix_and_the_one_that_waits_reads_its_place_in_the_queue(page, server, chromium):
     begin_long_attack(page)
-    for other in watched(
-        chromium.new_page(viewport={"width": 1280, "height": 900}), f"{server[0]}/?view=attack", ATTACK
-    ):
+    for other in opened(server, chromium, "?view=attack", width=1280):
         choose_photo(other, "coffee")
         other.wait_for_selector("#view .rv-chip:has-text('cup')")
         other.fill('#eps input[type="number"]', "0")

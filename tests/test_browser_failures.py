@@ -13,7 +13,7 @@ from gradio_client.exceptions import AppError
 from robviz.files.paths import bundled_path
 from robviz.results.annotations import annotations_path, read_annotations, write_annotation
 from robviz.results.failures import failures, select
-from tests.browser import keep, open_tab, watched
+from tests.browser import keep, opened
 from tests.conftest import HOSTILE
 from tests.server import until
 
@@ -27,11 +27,7 @@ FILTERS = ["accuracy drop", "", -1, -1, "", False]
 
 @pytest.fixture
 def page(server, chromium):
-    window = chromium.new_page(viewport={"width": 1440, "height": 950}, reduced_motion="reduce")
-    for page in watched(window, server[0]):
-        open_tab(page, "Failures")
-        page.wait_for_selector("#cards .rv-card")
-        yield page
+    yield from opened(server, chromium, "?view=failures")
 
 
 def titles(page) -> list[str]:
@@ -156,10 +152,7 @@ def test_the_selection_downloads_as_csv_and_as_zip(page, evaluations, tmp_path):
 
 
 def test_on_a_phone_nothing_sticks_out(server, chromium):
-    window = chromium.new_page(viewport={"width": 390, "height": 840}, reduced_motion="reduce")
-    for page in watched(window, server[0]):
-        open_tab(page, "Failures")
-        page.wait_for_selector("#cards .rv-card")
+    for page in opened(server, chromium, "?view=failures", 390, 840):
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         keep(page, "failures-phone")
 

@@ -6,7 +6,7 @@ import psutil
 import pytest
 from gradio_client.exceptions import AppError
 
-from tests.browser import choose_model, keep, open_tab, watched
+from tests.browser import OPENED, choose_model, keep, open_tab, opened
 from tests.server import PATIENCE, until
 
 pytestmark = [
@@ -29,9 +29,7 @@ def trainings(process: psutil.Process) -> list[int]:
 
 
 def test_a_training_streams_its_rounds_and_its_model_is_kept_in_every_menu(server, chromium):
-    window = chromium.new_page(viewport={"width": 1440, "height": 950}, reduced_motion="reduce")
-    for page in watched(window, server[0]):
-        open_tab(page, "Train")
+    for page in opened(server, chromium, "?view=train"):
         page.locator("#heal-iterations input[type=number]").fill("2")
         page.keyboard.press("Tab")
         page.locator("#heal-train").click()
@@ -55,11 +53,10 @@ def test_a_training_streams_its_rounds_and_its_model_is_kept_in_every_menu(serve
 
 
 def test_a_closed_tab_ends_its_training_and_the_next_one_may_begin(server, chromium, client):
-    page = chromium.new_page(viewport={"width": 390, "height": 840}, reduced_motion="reduce")
+    page = chromium.new_page(390, 840)
     page.set_default_timeout(1000 * PATIENCE)
-    page.goto(server[0])
-    page.wait_for_selector("#landing [data-painted]")
-    open_tab(page, "Train")
+    page.goto(f"{server[0]}/?view=train")
+    page.wait_for_selector(OPENED["train"])
     page.locator("#heal-train").click()
     page.wait_for_function("document.querySelector('#heal .rv-healing').dataset.rounds === '1'")
     until(lambda: trainings(server[1]))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from robviz.app import VIEWS
-from tests.browser import ATTACK, OVERVIEW, choose_model, choose_photo, keep, offline, open_tab, watched
+from tests.browser import OPENED, choose_model, choose_photo, keep, offline, open_tab, opened
 
 pytestmark = [
     pytest.mark.browser,
@@ -20,18 +20,6 @@ AXE = Path(__file__).parent.parent / "node_modules" / "axe-core" / "axe.min.js"
 FINAL = '#view [data-final="true"]'
 
 
-def opened(server, chromium, query: str = "", width: int = 1440, height: int = 900, **options):
-    """Open the app in a window of its own."""
-    window = chromium.new_page(
-        viewport={"width": width, "height": height}, reduced_motion="reduce", accept_downloads=True, **options
-    )
-    view = query.partition("view=")[2].partition("&")[0]
-    there = {"": OVERVIEW, "attack": ATTACK, "sweep": "#sweep .rv:visible", "evaluate": "#evaluate-status progress"}[
-        view
-    ]
-    yield from watched(window, f"{server[0]}/{query}", there)
-
-
 def is_in_view(page, selector: str) -> bool:
     """Return True if an element lies within the window, without scrolling."""
     box = page.locator(selector).first.bounding_box()
@@ -39,15 +27,40 @@ def is_in_view(page, selector: str) -> bool:
     return box is not None and box["y"] >= 0 and box["y"] + box["height"] <= size["height"]
 
 
-@pytest.mark.parametrize("width", [1440, 390])
-def test_every_view_opens_within_its_window_and_the_address_names_it(server, chromium, width):
-    for page in opened(server, chromium, width=width, height=900 if width > 640 else 844):
+@pytest.fixture(scope="module", params=[("light", 1440, 900), ("dark", 390, 844)], ids=["light", "dark phone"])
+def tour(request, server, chromium):
+    """All views opened one after the other, in a theme and a size: how wide each was, and what axe-core found."""
+    theme, width, height = request.param
+    widths, found = {}, {}
+    for page in opened(server, chromium, f"?__theme={theme}", width, height):
+        if AXE.is_file():
+            page.add_script_tag(path=str(AXE))
         for title, view in VIEWS:
             open_tab(page, title)
-            page.wait_for_selector("#views [role=tabpanel]:visible >> nth=0")
-            page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width)
-            keep(page, f"view-{view.KEY}-{width}")
-        page.wait_for_function("() => location.search === '?view=models'")
+            page.wait_for_selector(OPENED.get(view.KEY, "#views [role=tabpanel]:visible >> nth=0"))
+            keep(page, f"view-{view.KEY}-{theme}")
+            widths[title] = page.evaluate("document.documentElement.scrollWidth")
+            report = page.evaluate("() => window.axe?.run(document, { resultTypes: ['violations'] })")
+            found |= {f"{title}: {one['id']}": one for one in (report or {"violations": []})["violations"]}
+        address = page.evaluate("location.search")
+    return width, widths, found, address
+
+
+def test_every_view_fits_its_window_and_the_address_names_it(tour):
+    width, widths, _, address = tour
+    assert {title: wide for title, wide in widths.items() if wide > width} == {}
+    assert "view=models" in address
+
+
+def test_no_view_breaks_a_serious_rule_of_accessibility(tour):
+    if not AXE.is_file():
+        pytest.skip("axe-core is not here: `npm ci` brings it")
+    serious = {
+        name: [node["failureSummary"] + str(node["target"]) for node in one["nodes"]][:5]
+        for name, one in tour[2].items()
+        if one["impact"] in ("serious", "critical")
+    }
+    assert serious == {}, json.dumps(serious, indent=1)
 
 
 def test_an_address_opens_its_view_on_its_subject(server, chromium):
@@ -72,7 +85,7 @@ def test_everything_to_attack_with_is_in_sight_at_once(server, chromium):
     for page in opened(server, chromium, "?view=attack"):
         for selector in ("#view canvas", "#eps", "#loss", "#steps", "#attack", "#stop", "#live"):
             assert is_in_view(page, selector), selector
-    for page in opened(server, chromium, "?view=attack", width=390, height=844):
+    for page in opened(server, chromium, "?view=attack", 390, 844):
         page.locator("#view canvas").last.scroll_into_view_if_needed()
         assert is_in_view(page, "#eps")
         assert is_in_view(page, "#attack")
@@ -155,24 +168,3 @@ def test_an_evaluation_is_stopped_goes_on_and_ends_in_failures(server, chromium)
         page.wait_for_function("() => document.querySelectorAll('#cards .rv-card').length === 2")
         assert "photos-clean-photos-photographs-quick-1-4-2" in page.input_value("#evaluation input")
         keep(page, "evaluated")
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_no_view_breaks_a_serious_rule_of_accessibility(server, chromium, theme):
-    if not AXE.is_file():
-        pytest.skip("axe-core is not here: `npm ci` brings it")
-    found = {}
-    for page in opened(server, chromium, f"?__theme={theme}"):
-        page.add_script_tag(path=str(AXE))
-        for title, view in VIEWS:
-            open_tab(page, title)
-            page.wait_for_selector("#views [role=tabpanel]:visible >> nth=0")
-            page.wait_for_timeout(300)
-            report = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
-            found |= {
-                f"{title}: {one['id']}": [node["failureSummary"] + str(node["target"]) for node in one["nodes"]][:5]
-                for one in report["violations"]
-                if one["impact"] in ("serious", "critical")
-            }
-            keep(page, f"view-{view.KEY}-{theme}")
-    assert found == {}, json.dumps(found, indent=1)

@@ -8,7 +8,7 @@ from gradio_client.exceptions import AppError
 from robviz.app.views import explain as why
 from robviz.attribution import METHODS, top_logits
 from robviz.models import load_model
-from tests.browser import keep, open_tab, watched
+from tests.browser import keep, opened
 from tests.server import PATIENCE, until, wait_until_idle
 
 pytestmark = [
@@ -20,7 +20,6 @@ PIXEL = (114, 84)
 
 
 def attacked_and_clicked(page) -> None:
-    open_tab(page, "Explain")
     page.locator("#why-attack").click()
     page.wait_for_function("document.querySelector('#why .rv-note').textContent.includes('Click a pixel')")
     image = page.locator("#why img").nth(1)
@@ -32,8 +31,7 @@ def attacked_and_clicked(page) -> None:
 
 @pytest.mark.parametrize("width", [1440, 390])
 def test_a_clicked_pixel_is_explained_on_both_pictures(server, chromium, width):
-    window = chromium.new_page(viewport={"width": width, "height": 950}, reduced_motion="reduce")
-    for page in watched(window, server[0]):
+    for page in opened(server, chromium, "?view=explain", width, 950):
         attacked_and_clicked(page)
         x, y = (int(page.locator(f"#why-{axis} input").input_value()) for axis in "xy")
         assert abs(x - PIXEL[0]) <= 3

@@ -14,7 +14,7 @@ from robviz.results.failures import failures
 from robviz.sea import PAPER
 from robviz.types import Sample
 from robviz.viewer.ensemble import ensemble_data
-from tests.browser import keep, open_tab, watched
+from tests.browser import keep, opened
 from tests.small import Bends
 
 CLASSES = ("a", "b", "c", "d")
@@ -78,9 +78,7 @@ def test_a_view_is_sent_as_it_changes_and_all_of_them_at_the_end(sample):
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("width", [1440, 390])
 def test_in_the_app_an_ensemble_runs_and_a_row_opens_its_attack(server, chromium, width):
-    window = chromium.new_page(viewport={"width": width, "height": 950}, reduced_motion="reduce")
-    for page in watched(window, server[0]):
-        open_tab(page, "Losses")
+    for page in opened(server, chromium, "?view=losses", width, 950):
         page.locator("#sea-steps input[type=number]").fill("3")
         page.locator("#sea-steps input[type=number]").press("Tab")
         page.locator("#sea-run").click()
@@ -100,8 +98,7 @@ def test_in_the_app_an_ensemble_runs_and_a_row_opens_its_attack(server, chromium
 def test_a_cell_of_pictures_by_attacks_opens_what_that_attack_left(server, chromium):
     found = failures(bundled_path("checkpoints") / "failures" / "photos-robust")
     worst = found.rows.loc[found.rows["attacked"].idxmin()]
-    for page in watched(chromium.new_page(viewport={"width": 1440, "height": 950}), server[0]):
-        open_tab(page, "Failures")
+    for page in opened(server, chromium, "?view=failures"):
         page.locator("#evaluation input").click()
         page.get_by_role("option", name="photos-robust").click()
         page.click("#sea-many > button")

@@ -66,7 +66,7 @@ def lab(tmp_path):
 
 
 def test_a_notebook_runs_in_jupyterlab_and_a_slider_moves_the_viewer(lab, chromium):
-    page = chromium.new_page(viewport={"width": 1400, "height": 1000})
+    page = chromium.new_page(1400, 1000)
     foreign, _ = offline(page)
     page.goto(f"{lab}/lab/tree/small.ipynb")
     page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()

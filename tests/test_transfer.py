@@ -15,7 +15,7 @@ from robviz.interactive.transfer import transfer_steps
 from robviz.models import Card
 from robviz.types import Sample
 from robviz.viewer.transfer import transfer_data
-from tests.browser import keep, open_tab, watched
+from tests.browser import keep, opened
 from tests.small import PixelwiseLinear
 
 #: What raises the first model's logit lowers the second's; the third looks at another channel than the first.
@@ -95,9 +95,7 @@ def test_the_page_gets_what_changed_and_in_the_end_all_with_a_verdict():
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("width", [1440, 390])
 def test_in_the_app_two_models_are_attacked_and_a_cell_opens_in_the_viewer(server, chromium, width):
-    window = chromium.new_page(viewport={"width": width, "height": 950}, reduced_motion="reduce")
-    for page in watched(window, server[0]):
-        open_tab(page, "Compare")
+    for page in opened(server, chromium, "?view=compare", width, 950):
         page.locator("#two-steps input[type=number]").fill("5")
         page.locator("#two-steps input[type=number]").press("Tab")
         page.locator("#two-run").click()

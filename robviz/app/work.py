@@ -209,15 +209,18 @@ def in_turn(line: gr.Component) -> dict[str, Any]:
     return {"concurrency_limit": 1, "concurrency_id": "in turn", **shown}
 
 
-def drawn_by(script: str, value: Mapping[str, Any], elem_id: str) -> gr.HTML:
-    """Return a part of the page that a script fills; its template never changes, so gradio leaves the drawing alone."""
+def drawn_by(script: str, elem_id: str, value: Mapping[str, Any] | None = None) -> gr.HTML:
+    """Return a part of the page that a script fills; its template never changes, so gradio leaves the drawing alone.
+
+    value: what it shows first; None for what comes when its view opens, so that the page itself stays small.
+    """
     return gr.HTML(value, html_template="<div></div>", js_on_load=script, apply_default_css=False, elem_id=elem_id)
 
 
-def drawn(view: str, value: Mapping[str, Any], elem_id: str) -> gr.HTML:
+def drawn(view: str, elem_id: str, value: Mapping[str, Any] | None = None) -> gr.HTML:
     """Return a part of the page that follows its value, by a view of `viewer/js/app.js`."""
     opened = f"const shown = robviz.{view}(element.firstChild, props.value);"
-    return drawn_by(f"{opened} watch('value', () => shown.update(props.value));", value, elem_id)
+    return drawn_by(f"{opened} watch('value', () => shown.update(props.value));", elem_id, value)
 
 
 def as_it_came(component: Any) -> Any:

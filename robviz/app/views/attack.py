@@ -325,15 +325,14 @@ class Attack:
         """Put view and widgets as the address says."""
         values = dict(request.query_params)
         if not {*Scenario().values(), "view"} & values.keys():
-            return [gr.skip()] * 14
+            return [gr.skip()] * 12
         first = next(iter(self.page.titles))
         setting = Scenario.parse(values)
         view = values.get("view", KEY if setting != Scenario() else first)
         if view not in self.page.titles:
             raise InputError(f"view must be one of {', '.join(self.page.titles)}; got {view[:40]!r}")
-        if setting == Scenario():
-            return [gr.Tabs(selected=view), view, *[gr.skip()] * 12]
-        return [gr.Tabs(selected=view), view, clean_view(setting), gr.Plot(visible=False), *widgets_of(setting)]
+        widgets = widgets_of(setting) if setting != Scenario() else [gr.skip()] * 10
+        return [gr.Tabs(selected=view), view, *widgets]  # the view that opens shows the picture
 
 
 def build(page: Page) -> None:
@@ -348,7 +347,7 @@ def build(page: Page) -> None:
             line = queue_line("queue")
             steps = as_it_came(gr.Slider(1, MAX_STEPS, start.steps, step=1, label="Steps", elem_id="steps"))
             loss = gr.Radio(list(LOSSES), value=start.loss, label="Loss", elem_id="loss", elem_classes="rv-segments")
-            drawn_by(LOSS_CARD, losses_data(start.loss), "loss-card")
+            drawn_by(LOSS_CARD, "loss-card", losses_data(start.loss))
             preset = gr.Radio(
                 list(PRESETS), value="quick", label="Preset", elem_id="preset", elem_classes="rv-segments"
             )
@@ -363,7 +362,7 @@ def build(page: Page) -> None:
                 )
                 seed = as_it_came(gr.Number(0, precision=0, minimum=0, label="Seed", elem_id="seed"))
         with gr.Column(scale=4, min_width=320, elem_classes="rv-result"):
-            shown = drawn_by(LISTENING, clean_view(start), "view")
+            shown = drawn_by(LISTENING, "view")
             with gr.Row(elem_id="where-row"):
                 region = gr.Textbox(
                     "",
@@ -442,5 +441,5 @@ def build(page: Page) -> None:
     save_button.click(view.save, None, [saved, verdict], api_name="save")
     page.share(KEY, attack_page, share_button, shared)
     open_button.upload(view.reopen, open_button, [shown, curve, *widgets], api_name="reopen")
-    page.at_load(view.restore, None, [page.tabs, page.view, shown, curve, *widgets])
+    page.at_load(view.restore, None, [page.tabs, page.view, *widgets])
     page.at_load(estimate, [bar.photo, bar.model, steps], seconds)

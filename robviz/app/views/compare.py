@@ -95,8 +95,7 @@ def build(page: Page) -> None:
             share_button = gr.Button("Share as a page", size="sm", elem_id="two-share")
             shared = gr.DownloadButton("page", visible="hidden", elem_id="two-shared")
         with gr.Column(scale=4, min_width=320, elem_classes="rv-result"):
-            first = show(start.photo, None, start.model, start.eps_255, OTHER, start.loss, start.steps)
-            shown = drawn("transfer", first, "transfer")
+            shown = drawn("transfer", "transfer")
 
     def run(
         photo: str,

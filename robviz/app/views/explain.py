@@ -213,7 +213,7 @@ def build(page: Page) -> None:
                 stop_button = gr.Button("Stop", variant="stop", elem_id="why-stop", min_width=60)
             line = queue_line("why-queue")
         with gr.Column(scale=4, min_width=320, elem_classes="rv-result"):
-            view = drawn_by(WHY, show(*start), "why")
+            view = drawn_by(WHY, "why")
 
     subject: list[Any] = page.bar.inputs
     question: list[Any] = [x, y, label, where, method]

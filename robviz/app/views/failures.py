@@ -217,7 +217,7 @@ def build(page: Page) -> None:
     with gr.Row():
         with gr.Column(scale=4, min_width=320):
             every = gr.Checkbox(False, label="Every attack, not only the worst of each picture", elem_id="every")
-            cards = drawn_by(GALLERY, browser.page_of(0, rows, 0), "cards")
+            cards = drawn_by(GALLERY, "cards", browser.page_of(0, rows, 0))
             with gr.Row():
                 csv_button = gr.Button("Save as CSV", size="sm", elem_id="take-csv")
                 zip_button = gr.Button("Save as zip", size="sm", elem_id="take-zip")
@@ -226,12 +226,12 @@ def build(page: Page) -> None:
             zip_file = gr.DownloadButton("zip", visible="hidden", elem_id="zip-file")
             page_file = gr.DownloadButton("page", visible="hidden", elem_id="page-file")
             with gr.Accordion("Which class became which", open=True):
-                cells = drawn_by(MATRIX, matrix_data(found, rows), "flips")
+                cells = drawn_by(MATRIX, "flips", matrix_data(found, rows))
             with gr.Accordion("Every picture under every attack", open=False, elem_id="sea-many"):
-                heat = drawn_by(HEATMAP, browser.heat(0), "heat")
+                heat = drawn_by(HEATMAP, "heat", browser.heat(0))
         with gr.Column(scale=5, min_width=320):
             first_view, first_row, first_note = browser.first_card(0, rows)
-            view, row = drawn("viewer", first_view, "failure"), gr.State(first_row)
+            view, row = drawn("viewer", "failure", first_view), gr.State(first_row)
             note = gr.Textbox(
                 first_note, label="Note on this picture", lines=2, max_length=MAX_CHARACTERS, elem_id="note"
             )

@@ -13,7 +13,7 @@ LANDING = "robviz.overview(element.firstChild, props.value);"
 
 def build(page: Page) -> None:
     """Build the view into the page."""
-    drawn_by(LANDING, landing_data(), "landing")
+    drawn_by(LANDING, "landing", landing_data())
     bar = page.bar
     for part, script in ((bar.photo, "photo => robviz.followPhoto(photo)"), (bar.eps, "eps => robviz.followEps(eps)")):
         part.change(None, part, None, js=script, api_visibility="private")

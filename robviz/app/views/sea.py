@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
-from typing import Any
 
 import gradio as gr
 
@@ -59,7 +58,6 @@ def seconds_of(photo: str, model: str, ensemble: str, steps: int) -> str:
 
 def build(page: Page) -> None:
     """Build the view into the page."""
-    start = Scenario()
     with gr.Row(elem_classes="rv-view"):
         with gr.Column(scale=1, min_width=280, elem_classes="rv-controls"):
             with gr.Row():
@@ -72,8 +70,7 @@ def build(page: Page) -> None:
             share_button = gr.Button("Share as a page", size="sm", elem_id="sea-share")
             shared = gr.DownloadButton("page", visible="hidden", elem_id="sea-shared")
         with gr.Column(scale=4, min_width=320, elem_classes="rv-result"):
-            first: Mapping[str, Any] = show(start.photo, None, start.model, start.eps_255, ENSEMBLE, STEPS)
-            shown = drawn("ensemble", first, "sea")
+            shown = drawn("ensemble", "sea")
 
     def run(
         photo: str, upload: str | None, model: str, eps: float, ensemble: str, steps: int, visit: Visit

@@ -89,8 +89,7 @@ def build(page: Page) -> None:
             share_button = gr.Button("Share as a page", size="sm", elem_id="sweep-share")
             shared = gr.DownloadButton("page", visible="hidden", elem_id="sweep-shared")
         with gr.Column(scale=4, min_width=320, elem_classes="rv-result"):
-            first = show(start.photo, None, start.model, start.eps_255, OTHERS, start.loss, STEPS)
-            shown = drawn("sweep", first, "sweep")
+            shown = drawn("sweep", "sweep")
 
     def run(
         photo: str,

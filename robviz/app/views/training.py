@@ -20,7 +20,7 @@ from robviz.attacks import predicted
 from robviz.datasets import load_dataset
 from robviz.files.images import overlay, png_url, to_bytes
 from robviz.finetune.recipes import RECIPES
-from robviz.interactive.scenario import Scenario, cached_model, subject_for
+from robviz.interactive.scenario import cached_model, subject_for
 from robviz.interactive.training import TrainingFrame, small, small_recipes, train_in_subprocess
 from robviz.models import keep_model
 from robviz.types import InputError, Sample
@@ -161,7 +161,7 @@ class Trainings:
 
 def build(page: Page) -> None:
     """Build the view into the page."""
-    recipes, trainings, start = small_recipes(), Trainings(page), Scenario()
+    recipes, trainings = small_recipes(), Trainings(page)
     recipe = recipes[-1]
     with gr.Row(elem_classes="rv-view"):
         with gr.Column(scale=1, min_width=280, elem_classes="rv-controls"):
@@ -176,7 +176,7 @@ def build(page: Page) -> None:
             keep_button = gr.Button("Keep", size="sm", elem_id="heal-keep")
             kept = gr.Markdown(elem_id="heal-kept")
         with gr.Column(scale=4, min_width=320, elem_classes="rv-result"):
-            view = drawn("training", first_view(start.photo, None, recipe), "heal")
+            view = drawn("training", "heal")
             curves = gr.Plot(show_label=False, elem_id="heal-curves", visible=False)
 
     buttons = (go_button, stop_button)

@@ -8,7 +8,7 @@ import { heatmap } from "./heatmap.js";
 import { download, followEps, followPhoto, overview, switchTheme, takePictures } from "./instrument.js";
 import { losses } from "./losses.js";
 import { matrix } from "./matrix.js";
-import { mounted } from "./mount.js";
+import { awaited, mounted } from "./mount.js";
 import { sweep } from "./sweep.js";
 import { training } from "./training.js";
 import { transfer } from "./transfer.js";
@@ -17,7 +17,7 @@ import { why } from "./why.js";
 
 window.robviz = {
   download,
-  ensemble: mounted(ensemble),
+  ensemble: awaited(ensemble),
   followEps,
   followPhoto,
   failures: mounted(failures),
@@ -27,10 +27,10 @@ window.robviz = {
   matrix: mounted(matrix),
   overview: mounted(overview),
   switchTheme,
-  sweep: mounted(sweep),
+  sweep: awaited(sweep),
   takePictures,
-  training: mounted(training),
-  transfer: mounted(transfer),
-  viewer: mounted(viewer),
-  why: mounted(why),
+  training: awaited(training),
+  transfer: awaited(transfer),
+  viewer: awaited(viewer),
+  why: awaited(why),
 };

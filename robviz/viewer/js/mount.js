@@ -1,6 +1,8 @@
 // @ts-check
 // Where a view begins and ends in a page that others manage.
 
+import { make } from "./dom.js";
+
 /** @typedef {{ destroy: () => void }} Handle */
 /** @typedef {HTMLElement & { robviz?: Handle }} Host an element that a view fills, with the view's handle */
 
@@ -22,6 +24,25 @@ export function mounted(view) {
     element.robviz = handle;
     if (element.isConnected) hosts.add(element);
     return handle;
+  };
+}
+
+/**
+ * Let a view fill an element as soon as there is data; until then, the element says that it comes.
+ * @template Data
+ * @template {unknown[]} Rest
+ * @template {Handle & { update: (data: Data) => void }} View
+ * @param {(element: HTMLElement, data: Data, ...rest: Rest) => View} view
+ * @returns {(element: Host, data: Data | null, ...rest: Rest) => { update: (data: Data) => void }}
+ */
+export function awaited(view) {
+  const fill = mounted(view);
+  return (element, data, ...rest) => {
+    if (data) return fill(element, data, ...rest);
+    element.replaceChildren(make("p", { className: "rv-note" }, "The picture is on its way ..."));
+    /** @type {View | undefined} */
+    let shown;
+    return { update: (next) => (shown ? shown.update(next) : (shown = fill(element, next, ...rest)), undefined) };
   };
 }
 
