@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 
 import numpy as np
@@ -546,6 +548,27 @@ def test_an_upload_is_shown_and_a_bad_one_is_refused_in_one_sentence(page, tmp_p
     page.set_input_files('#upload input[type="file"], input[type="file"]', str(tmp_path / "bad.png"))
     page.wait_for_selector("text=bad.png is not a picture that can be read")
     keep(page, "refused")
+
+
+@pytest.mark.parametrize("event", ["drop", "paste"])
+def test_a_picture_is_dropped_or_pasted_anywhere_and_becomes_the_subject(page, event):
+    picture = io.BytesIO()
+    Image.new("RGB", (90, 60), (120, 90, 60)).save(picture, "PNG")
+    page.evaluate(
+        """async ([event, url]) => {
+            const files = new DataTransfer();
+            files.items.add(new File([await (await fetch(url)).blob()], "mine.png", { type: "image/png" }));
+            const options = { bubbles: true, cancelable: true };
+            document.querySelector("#view").dispatchEvent(
+                event === "drop"
+                    ? new DragEvent(event, { ...options, dataTransfer: files })
+                    : new ClipboardEvent(event, { ...options, clipboardData: files })
+            );
+        }""",
+        [event, "data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()],
+    )
+    page.wait_for_function("() => document.querySelector('#view').innerText.includes('own mask of the unattacked')")
+    assert viewer(page, "(c => [c.width, c.height])(v.layerCanvas('image'))") == [90, 60]
 
 
 @pytest.mark.parametrize("width", [390, 1440])

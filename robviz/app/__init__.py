@@ -15,7 +15,6 @@ from robviz.app.page import Page
 from robviz.app.serving import ON_THIS_MACHINE, QUEUE, ServeOptions, launch_arguments, stop_on_terminate
 from robviz.app.views import attack, compare, evaluate, explain, failures, models, overview, sea, sweep, training
 from robviz.interactive.scenario import cached_model
-from robviz.models import shipped_models
 from robviz.viewer import SCRIPT, STYLE
 
 #: The views in the order of their tabs: title, and what builds it. To add one, write its file and add its row.
@@ -33,6 +32,8 @@ VIEWS = (
 )
 #: Views that write to the server's disk or compute for minutes: not for strangers.
 PRIVATE_VIEWS = (training, evaluate)
+#: Those of the first view.
+FIRST_MODELS = ("photos-clean", "photos-robust")
 LEAD = (
     "See a segmentation model break: no pixel value changes by more than ε, too little to notice, "
     "and yet the mask falls apart."
@@ -72,8 +73,8 @@ def build_app(options: ServeOptions = ON_THIS_MACHINE, evaluations: Path | None 
     Raises:
         InputError: For a folder without an evaluation.
     """
-    for name in shipped_models():
-        cached_model(name)  # the first visitor of each should not wait for it
+    for name in FIRST_MODELS:
+        cached_model(name)  # the first visitor should not wait for them
     views = [(title, view) for title, view in VIEWS if not (options.is_public and view in PRIVATE_VIEWS)]
     titles = {view.KEY: title for title, view in views}
     first = next(iter(titles))
