@@ -160,6 +160,7 @@ def generated_tables() -> dict[str, str]:
     """Return the generated tables of README and documentation as Markdown, by the name of their place there."""
     folder = bundled_path("checkpoints") / "reports"
     reports = reports_in(folder)
+    released, repeated = reports_in(folder / "ablation"), reports_in(folder / "seeds")
     return {
         "zoo": markdown(zoo()),
         "glance": markdown(glance(reports)),
@@ -174,6 +175,9 @@ def generated_tables() -> dict[str, str]:
         "warm_starts": markdown(strength_tables.warm_starts()),
         "before_sets": markdown(strength_tables.before_sets()),
         "sets": markdown(strength_tables.sets()),
+        "seeds": markdown(strength_tables.seeds([*reports, *repeated])),
+        "released_temperatures": markdown(strength_tables.released_temperatures(released)),
+        "released_blocks": markdown(strength_tables.released_blocks(released, repeated)),
         **{f"bench_{name}": measured_table(folder / "bench", name) for name in ("attacks", "app", "peers")},
         "miniature": markdown(ours(3, reports_in(folder / "miniature")).drop(columns="Setting")),
     }

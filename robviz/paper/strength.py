@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from robviz.losses import LOSSES, Loss
+from robviz.losses import LOSSES, SHARPEST, Loss
 from robviz.results.plan import Blockwise, Run, SeaSettings
 from robviz.results.report import Report
 from robviz.sea import STRONG, evaluate
@@ -45,6 +45,9 @@ TEMPERATURES: dict[str, tuple[float, float]] = {
 VARIANTS: dict[str, Loss] = {
     **{name: partial(expected_error_between, first=a, last=b) for name, (a, b) in TEMPERATURES.items()},
 }
+
+#: The first and last temperature of every loss that counts errors.
+FIRST_AND_LAST = {**TEMPERATURES, "expected-error": (1.0, SHARPEST), "expected-error-soft": (3.0, SHARPEST)}
 
 #: Each of these alone, for the accuracy: losses, then optimisers, then temperatures.
 ACCURACY = SeaSettings(
