@@ -71,7 +71,7 @@ def machine() -> str:
 class Measured:
     """Hold a table of what was measured, and on which machine; `robviz tables` copies it into the documentation."""
 
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     columns: tuple[str, ...] = ("measured", "value", "aim")
     machine: str = field(default_factory=machine)
 
@@ -525,7 +525,8 @@ def bench_course() -> Measured:
 
 def bench_peers(limit: int = 16, steps: int = 30) -> Measured:
     """Compare the attacks of other installed libraries with robviz's: what they leave, and what they cost."""
-    model, dataset, rows = load_model("photos-robust"), load_dataset("photos", "val-128"), []
+    model, dataset = load_model("photos-robust"), load_dataset("photos", "val-128")
+    rows: list[tuple[str, ...]] = []
     for eps in (4, 8):
         rows += [
             (

@@ -87,7 +87,7 @@ def targets() -> Figure:
     before, after = (np.array(found.worst) for found in (paper, strong))
     labelled = before.sum(1, keepdims=True)
     difference = 100 * (after - before) / np.maximum(labelled, 1)
-    figure = figure_of(7.5, 6)
+    figure = figure_of(8.5, 6)
     panel = figure.subplots()
     image = panel.imshow(difference, cmap="PuOr_r", vmin=-100, vmax=100)
     for (row, column), value in np.ndenumerate(difference):
@@ -131,9 +131,10 @@ def classes() -> Figure:
     for panel in panels:
         panel.grid(alpha=0.3)
     panels[1].set_xscale("symlog", linthresh=10)
+    panels[1].set_xticks([0, 10, 100, 1000], ["0", "10", "100", "1000"])
+    panels[1].set_title(title_of(strong), fontsize=10)
     panels[0].set_yticks(range(len(paper.classes)), paper.classes)
     panels[0].invert_yaxis()
-    figure.suptitle(title_of(strong), fontsize=10)
     return with_legend(figure, list(panels))
 
 
