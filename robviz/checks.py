@@ -286,7 +286,13 @@ FEWEST_STEPS, MOST_STEPS, DRAWS = 6, 20, 3
 
 
 def look(
-    model: nn.Module, images: Tensor, labels: Tensor, eps: float, num_classes: int, passes: float
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    eps: float,
+    num_classes: int,
+    passes: float,
+    for_gradients: nn.Module | None = None,
 ) -> dict[str, float]:
     """Make the cheap checks before an evaluation: can the model be attacked, and does it answer the same twice?
 
@@ -297,6 +303,8 @@ def look(
         eps: The radius of the evaluation.
         num_classes: How many channels are expected.
         passes: How many passes through the model it may take; two are always made.
+        for_gradients: What the attack takes its gradients of, such as `robviz.models.prepared` of the model; None for
+            the model. Every figure comes from the model's own predictions.
 
     Returns:
         `change`, by how much the logits of two passes differ, relative to the largest; where `passes` allow it,
@@ -312,10 +320,12 @@ def look(
     if draws > 0:
         noisy = (predicted(model, with_noise(images, eps, 0, draw)) for draw in range(draws))
         found["noise"] = min(share_equal(one, labels).item() for one in noisy)
-    steps = min(MOST_STEPS, left - draws - 1)
+    attacked = model if for_gradients is None else for_gradients
+    steps = min(MOST_STEPS, left - draws - (1 if attacked is model else 2))  # the start, and the model's own prediction
     if steps >= FEWEST_STEPS:
-        spec = AttackSpec(eps=HUGE, steps=steps)
-        found["huge"] = last_of(spec_steps(spec, model, images, labels)).accuracy.item()
+        result = last_of(spec_steps(AttackSpec(eps=HUGE, steps=steps), attacked, images, labels))
+        own = result.predictions if attacked is model else predicted(model, result.images)
+        found["huge"] = share_equal(own, labels).item()
     return found
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "WorstCase",
     "accuracy_per_image",
     "balanced_accuracy",
+    "confusions",
     "counts",
     "iou",
     "label_counts",
@@ -37,8 +38,8 @@ class Counts(NamedTuple):
     valid: Tensor  # (B,): pixels that are not void
 
 
-def counts(predictions: Tensor, labels: Tensor, num_classes: int) -> Counts:
-    """Count the pixels of each image from which accuracy and IoU are computed; void pixels do not count.
+def confusions(predictions: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Count the pixels of each image by label and prediction; void pixels do not count.
 
     Args:
         predictions: (B, H, W) int64 in 0 .. K - 1.
@@ -46,7 +47,7 @@ def counts(predictions: Tensor, labels: Tensor, num_classes: int) -> Counts:
         num_classes: K.
 
     Returns:
-        Intersection and union (B, K), correct and valid pixels (B,).
+        (B, K, K) int64; the row is the label, the column the prediction.
 
     Raises:
         InputError: If the shapes differ or a value is out of range.
@@ -65,11 +66,28 @@ def counts(predictions: Tensor, labels: Tensor, num_classes: int) -> Counts:
     batch, is_valid = len(labels), labels != VOID
     image = torch.arange(batch, device=labels.device).view(-1, 1, 1).expand_as(labels)[is_valid]
     p, y = predictions[is_valid], labels[is_valid]
-    confusion = torch.bincount((image * num_classes + y) * num_classes + p, minlength=batch * num_classes**2)
-    confusion = confusion.view(batch, num_classes, num_classes)
+    pixels = torch.bincount((image * num_classes + y) * num_classes + p, minlength=batch * num_classes**2)
+    return pixels.view(batch, num_classes, num_classes)
+
+
+def counts(predictions: Tensor, labels: Tensor, num_classes: int) -> Counts:
+    """Count the pixels of each image from which accuracy and IoU are computed; void pixels do not count.
+
+    Args:
+        predictions: (B, H, W) int64 in 0 .. K - 1.
+        labels: (B, H, W) int64 in -1 (void) .. K - 1.
+        num_classes: K.
+
+    Returns:
+        Intersection and union (B, K), correct and valid pixels (B,).
+
+    Raises:
+        InputError: If the shapes differ or a value is out of range.
+    """
+    confusion = confusions(predictions, labels, num_classes)
     intersection = confusion.diagonal(dim1=1, dim2=2)
     union = confusion.sum(1) + confusion.sum(2) - intersection
-    return Counts(intersection, union, intersection.sum(1), is_valid.flatten(1).sum(1))
+    return Counts(intersection, union, intersection.sum(1), (labels != VOID).flatten(1).sum(1))
 
 
 Array = TypeVar("Array", Tensor, np.ndarray)

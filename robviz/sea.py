@@ -364,9 +364,9 @@ def evaluate(  # noqa: PLR0913 - public and documented
             float32.
         keep_masks: Also write every predicted mask as PNG; attacks that finished without masks are run again.
         keep_pictures: Also write every attacked picture as PNG, rounded to 8 bits within eps.
-        prepare: Attack a prepared copy of the model (`robviz.models.prepared`), which predicts the same up to rounding
-            and costs less; every reported prediction is the model's own. By default only `STRONG` does, so that the
-            figures of the paper's ensembles stay the same to the last digit.
+        prepare: Attack a prepared copy of the model (`robviz.models.prepared`), in the checks as well; it predicts the
+            same up to rounding and costs less. Every reported prediction is the model's own. By default only `STRONG`
+            does, so that the figures of the paper's ensembles stay the same to the last digit.
         eot: For a model that predicts at random, the number of passes whose mean is attacked; one more is counted.
         watch: Called at the start, at every step of an attack and after every record with where the evaluation stands
             (`done`, `total`, `run`, `image`). An exception that it raises ends the evaluation; finished records stay.
@@ -424,11 +424,13 @@ def look_first(records: Records, model: nn.Module, dataset: Dataset, settings: S
     """Check the model on the first picture and keep the findings; raises InputError if it cannot be attacked."""
     if records.read(LOOK) is not None:
         return
-    passes = SHARE * records.plan["dataset"]["images"] * eot * sum(run.steps + 1 for run in settings.runs)
+    plan = records.plan
+    passes = SHARE * plan["dataset"]["images"] * eot * sum(run.steps + 1 for run in settings.runs)
     sample, device = dataset[0], device_of(model)
     images, labels = sample.image[None].to(device), sample.labels[None].to(device)
+    attacked = prepared(model, plan["precision"]) if plan["prepared"] else model
     with seeded(settings.seed, device):
-        found = look(model, images, labels, records.plan["eps"], len(dataset.classes), passes)
+        found = look(model, images, labels, plan["eps"], len(dataset.classes), passes, attacked)
     if eot > 1:  # asked for
         found["change"] = 0.0
     records.write(LOOK, found)

@@ -372,6 +372,16 @@ def test_a_function_of_ones_own_is_evaluated_from_the_command_line(builder, give
     assert capsys.readouterr().out.startswith("# mine on photos (photographs) at 4/255, quick")
 
 
+def test_the_command_takes_a_seed(builder, monkeypatch, capsys):
+    from robviz import sea
+    from robviz.cli import main
+
+    monkeypatch.setitem(sea.SETTINGS, "quick", SeaSettings("quick", (Run("mask-ce", "apgd", 1),)))
+    monkeypatch.chdir(builder)
+    main(["evaluate", "builder:build", *QUICKLY, "--seed", "7"])
+    assert ", seed 7, " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("model", "says"),
     [

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import get_args, get_type_hints
 
 import pytest
+import torch
 
+from robviz import bench
 from robviz.attacks import apgd
-from robviz.bench import BENCHES, evaluation_seconds, load, selection_seconds, step_seconds, training_seconds
+from robviz.bench import (
+    BENCHES,
+    Measured,
+    beside_another,
+    busy_process,
+    evaluation_seconds,
+    in_turn,
+    load,
+    selection_seconds,
+    step_ratios,
+    step_seconds,
+    training_seconds,
+)
 from robviz.datasets import load_dataset
 from robviz.finetune.recipes import RECIPES
 from robviz.models import load_model
+from robviz.paper.generated_tables import measured_table
+from robviz.paper.peers import Compared
 from robviz.results.plan import Run, SeaSettings
 from robviz.sea import evaluate
 from tests.small import Bends, Noise
@@ -52,10 +70,90 @@ def test_evaluations_with_and_without_checks_are_timed_in_turn_and_checks_come_b
     assert evaluate(model, Noise(), 0.1, settings, limit=2).plan["model"]["settings"]
 
 
-def test_every_measure_has_its_command():
-    from robviz.cli.serve import bench
+def test_measures_are_taken_in_turn_until_one_ends_and_the_first_round_does_not_count():
+    order = []
 
-    (what,) = (hint for name, hint in get_type_hints(bench).items() if name == "what")
+    def giving(name, seconds):
+        values = iter(seconds)
+
+        def measure():
+            order.append(name)
+            return next(values, None)
+
+        return measure
+
+    found = in_turn([giving("a", [9.0, 1.0, 2.0, 4.0]), giving("b", [9.0, 3.0, 4.0, 4.0])], 10)
+    assert "".join(order) == "ab" * 5
+    assert found.seconds == [2.0, 4.0]
+    assert found.ratios == [1.0, 2.0]  # the median of 3, 2 and 1
+
+
+def test_a_step_is_timed_beside_a_process_that_runs_only_meanwhile(monkeypatch):
+    happened = []
+
+    class Other:
+        def resume(self):
+            happened.append("resume")
+
+        def suspend(self):
+            happened.append("suspend")
+
+    @contextmanager
+    def never_busy():
+        yield Other()
+
+    monkeypatch.setattr(bench, "busy_process", never_busy)
+    found = beside_another(lambda: happened.append("step") or 1.0, 1)
+    assert happened == ["step", "resume", "step", "suspend"] * 2
+    assert found.ratios == [1.0, 1.0]
+
+
+@pytest.mark.slow
+def test_the_busy_process_is_suspended_until_it_is_wanted_and_ends():
+    with busy_process() as other:
+        assert other.status() == "stopped"
+        other.resume()
+        assert other.status() != "stopped"
+    assert not other.is_running()
+
+
+def test_a_step_on_every_form_of_a_model_is_compared_with_the_plain_one():
+    found = step_ratios(Bends().eval(), Noise()[0].image[None], 2)
+    assert found.keys() == {"plain", "prepared fp32", "bf16", "prepared bf16"}
+    assert found["plain"] == 1
+    assert min(found.values()) > 0
+    assert all(aims.keys() < found.keys() for aims in bench.STEP_AIMS.values())
+
+
+def test_a_measurement_names_its_machine_and_comes_into_the_documentation(tmp_path):
+    found = Measured([("one step", "3 ms", ""), ("  over another", "2.00 x", "at most 3 x")])
+    assert f"torch {torch.__version__}, {torch.get_num_threads()} threads" in found.machine
+    assert "GOMP_SPINCOUNT" in found.machine
+    assert "bfloat16" in found.machine
+    assert str(found).splitlines()[1:] == [
+        "measured         value    aim",
+        "one step         3 ms",
+        "  over another   2.00 x   at most 3 x",
+    ]
+    found.save(tmp_path / "bench" / "attacks.json")
+    assert json.loads((tmp_path / "bench" / "attacks.json").read_text())["machine"] == found.machine
+    table = measured_table(tmp_path / "bench", "attacks")
+    assert "|   over another | 2.00 x | at most 3 x |\n" in table
+    assert found.machine in table
+    assert "robviz bench app --out" in measured_table(tmp_path / "bench", "app")
+
+
+def test_peers_are_measured_at_two_radii(monkeypatch):
+    rows = [Compared("foolbox", "3.3.4", "PGD", 0.5, 0.25, 0.3)]
+    monkeypatch.setattr(bench, "compare", lambda model, dataset, eps, steps, limit: rows)
+    found = bench.bench_peers(limit=1, steps=30)
+    assert found.rows == [(r, "foolbox 3.3.4", "PGD", "50.00 %", "25.00 %", "10 ms") for r in ("4/255", "8/255")]
+
+
+def test_every_measure_has_its_command():
+    from robviz.cli.serve import bench as command
+
+    (what,) = (hint for name, hint in get_type_hints(command).items() if name == "what")
     assert set(get_args(what)) == BENCHES.keys()
 
 

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from robviz import sea
+from robviz.checks import UNBROKEN, look
 from robviz.models.precision import InBfloat16
 from robviz.models.prepared import Prepared, prepared, why_not
 from robviz.results.plan import Run, SeaSettings
@@ -95,3 +97,43 @@ def test_the_report_of_a_prepared_model_holds_the_model_s_own_predictions():
     assert ready.rows["worst case"]["accuracy_mean"] == pytest.approx(
         plain.rows["worst case"]["accuracy_mean"], abs=0.03
     )
+
+
+class Counted(nn.Module):
+    """Count the passes with a gradient through a model."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.steps = model, 0
+
+    def forward(self, images):
+        self.steps += torch.is_grad_enabled()
+        return self.model(images)
+
+
+def test_the_look_before_an_evaluation_attacks_the_prepared_model_and_counts_the_model_s_own_predictions():
+    sample = Noise()[0]
+    model, attacked = Counted(Bends().eval()), Counted(Bends(4).eval())
+    attacked.model.layers[4].bias.data += torch.tensor([100.0, 0, 0, 0])  # it always answers with the first class
+    found = look(model, sample.image[None], sample.labels[None], 0.02, 4, 20, attacked)
+    assert model.steps == 1  # is there a gradient?
+    assert attacked.steps > 6
+    assert found["huge"] != pytest.approx((sample.labels[sample.labels >= 0] == 0).float().mean().item())
+    assert found == look(model, sample.image[None], sample.labels[None], 0.02, 4, 20, attacked)
+
+
+@pytest.mark.parametrize(("prepare", "kind"), [(True, Prepared), (False, Bends)])
+def test_an_evaluation_looks_at_what_it_attacks(prepare, kind, monkeypatch):
+    seen = []
+    monkeypatch.setattr(sea, "look", lambda *arguments: seen.append(arguments[-1]) or look(*arguments))
+    evaluate(Bends().eval(), Noise(), 0.02, SeaSettings("tiny", (Run("js", "pgd", 2),)), limit=2, prepare=prepare)
+    assert [type(one) for one in seen] == [kind]
+
+
+def test_what_the_look_finds_is_said_alike_with_and_without_a_prepared_model():
+    sample, model = Noise()[0], Bends().eval()
+    plain, ready = (
+        look(model, sample.image[None], sample.labels[None], 0.02, 4, 30, one) for one in (None, prepared(model))
+    )
+    assert {key: ready[key] for key in ("change", "noise")} == {key: plain[key] for key in ("change", "noise")}
+    assert (ready["huge"] > UNBROKEN) == (plain["huge"] > UNBROKEN)

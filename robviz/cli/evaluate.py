@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
@@ -132,6 +133,7 @@ def evaluate(
     precision: Annotated[str, Option(metavar="NAME", help="Precision of the gradients: fp32, bf16 or auto.")] = "auto",
     device: Annotated[str | None, Option(help="Device such as cpu, cuda or cuda:1.", show_default="cpu")] = None,
     eot: Annotated[int, Option(metavar="N", help="Attack the mean of N passes, for a model with random outputs.")] = 1,
+    seed: Annotated[int, Option(metavar="N", help="Seed of all random starts.")] = 0,
 ) -> None:
     """Attack a dataset with an ensemble of attacks and report the worst case.
 
@@ -148,7 +150,7 @@ def evaluate(
         raise BadParameter("give exactly one of MODEL, --model and --config", param_hint="MODEL")
     if settings not in SETTINGS:
         raise InputError(f"unknown settings {settings!r}; choose from: {', '.join(SETTINGS)}")
-    chosen = SETTINGS[settings]
+    chosen = replace(SETTINGS[settings], seed=seed)
     if config is not None:
         from robviz.paper import configs as official
 

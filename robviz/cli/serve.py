@@ -59,13 +59,22 @@ def app(
 @application.command(rich_help_panel=MAINTAIN)
 def bench(
     what: Annotated[
-        Literal["app", "load", "attacks", "evaluate", "finetune", "course"], Argument(help="What to measure.")
+        Literal["app", "load", "attacks", "peers", "evaluate", "finetune", "course"], Argument(help="What to measure.")
     ] = "app",
+    out: Annotated[
+        Path | None, Option(metavar="FILE", help="Also write the table as JSON, for `robviz tables --write`.")
+    ] = None,
 ) -> None:
-    """Measure how fast the app, attacks, an evaluation, a training or the course run on this machine."""
+    """Measure how fast the app, attacks, an evaluation, a training or the course run on this machine.
+
+    `peers` compares the attacks of other libraries that are installed: torchattacks, foolbox, adv-lib.
+    """
     from robviz.bench import BENCHES
 
-    print(BENCHES[what]())
+    measured = BENCHES[what]()
+    print(measured)
+    if out is not None:
+        measured.save(out)
 
 
 @application.command(rich_help_panel=MAINTAIN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,14 @@ class InBfloat16(nn.Module):
         with torch.autocast(images.device.type, torch.bfloat16):
             result: Tensor = self.model(images).float()
             return result
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Return True if the hardware multiplies bfloat16 faster than float32: GPUs that support it, CPUs with AMX."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    has_amx: Callable[[], bool] = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return device.type == "cpu" and has_amx()
 
 
 def chosen_precision(precision: str, device: torch.device) -> str:
@@ -48,7 +57,4 @@ def chosen_precision(precision: str, device: torch.device) -> str:
     asked = forced if precision == "auto" else precision
     if asked != "auto":
         return asked
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    return "bf16" if device.type == "cpu" and has_amx() else "fp32"
+    return "bf16" if has_fast_bfloat16(device) else "fp32"

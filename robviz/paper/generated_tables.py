@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import product
 from pathlib import Path
 
@@ -144,10 +145,22 @@ def steps_to_match_paper(reports: list[Report]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def measured_table(folder: Path, name: str) -> str:
+    """Return what `robviz bench` measured as Markdown with its machine, or how to measure it."""
+    path = folder / f"{name}.json"
+    if not path.is_file():
+        return (
+            f"Not measured on an idle machine yet: `robviz bench {name} --out checkpoints/reports/bench/{name}.json`.\n"
+        )
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return markdown(pd.DataFrame(found["rows"], columns=found["columns"])) + f"\n{found['machine']}.\n"
+
+
 def generated_tables() -> dict[str, str]:
     """Return the generated tables of README and documentation as Markdown, by the name of their place there."""
     folder = bundled_path("checkpoints") / "reports"
     reports = reports_in(folder)
+    released, repeated = reports_in(folder / "ablation"), reports_in(folder / "seeds")
     return {
         "zoo": markdown(zoo()),
         "glance": markdown(glance(reports)),
@@ -162,6 +175,10 @@ def generated_tables() -> dict[str, str]:
         "warm_starts": markdown(strength_tables.warm_starts()),
         "before_sets": markdown(strength_tables.before_sets()),
         "sets": markdown(strength_tables.sets()),
+        "seeds": markdown(strength_tables.seeds([*reports, *repeated])),
+        "released_temperatures": markdown(strength_tables.released_temperatures(released)),
+        "released_blocks": markdown(strength_tables.released_blocks(released, repeated)),
+        **{f"bench_{name}": measured_table(folder / "bench", name) for name in ("attacks", "app", "peers")},
         "miniature": markdown(ours(3, reports_in(folder / "miniature")).drop(columns="Setting")),
     }
 

@@ -1,4 +1,4 @@
-"""Measure the parts of STRONG: the ablation behind `docs/strength.md`, with its tables and pictures.
+"""Measure the parts of STRONG: the ablation behind `docs/strength.md`.
 
 `measure` runs the ablation of one model and radius; its variants are losses and ensembles that are available only here.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from robviz.losses import LOSSES, Loss
+from robviz.losses import LOSSES, SHARPEST, Loss
 from robviz.results.plan import Blockwise, Run, SeaSettings
 from robviz.results.report import Report
 from robviz.sea import STRONG, evaluate
@@ -33,7 +34,10 @@ def expected_error_between(
 #: Losses that only the ablation uses: their first and last temperatures.
 TEMPERATURES: dict[str, tuple[float, float]] = {
     "error-1-to-1": (1.0, 1.0),
+    "error-2-to-2": (2.0, 2.0),
     "error-01-to-01": (0.1, 0.1),
+    "error-03-to-01": (0.3, 0.1),
+    "error-2-to-01": (2.0, 0.1),
     "error-03-to-1": (0.3, 1.0),
     "error-1-to-03": (1.0, 0.3),
     "error-10-to-01": (10.0, 0.1),
@@ -41,6 +45,9 @@ TEMPERATURES: dict[str, tuple[float, float]] = {
 VARIANTS: dict[str, Loss] = {
     **{name: partial(expected_error_between, first=a, last=b) for name, (a, b) in TEMPERATURES.items()},
 }
+
+#: The first and last temperature of every loss that counts errors.
+FIRST_AND_LAST = {**TEMPERATURES, "expected-error": (1.0, SHARPEST), "expected-error-soft": (3.0, SHARPEST)}
 
 #: Each of these alone, for the accuracy: losses, then optimisers, then temperatures.
 ACCURACY = SeaSettings(
@@ -58,6 +65,21 @@ ACCURACY = SeaSettings(
         Run("expected-error", "annealed-pgd-near", STEPS),
         Run("expected-error", "red-eps-apgd", STEPS),
         Run("expected-error-soft", "red-eps-apgd", STEPS),
+    ),
+)
+#: The first and last temperatures that support the claims about it, each alone.
+SCHEDULES = SeaSettings(
+    "ablation-temperatures",
+    tuple(
+        Run(loss, "annealed-pgd", STEPS)
+        for loss in (
+            "error-2-to-2",
+            "error-1-to-1",
+            "error-03-to-01",
+            "expected-error",
+            "error-2-to-01",
+            "expected-error-soft",
+        )
     ),
 )
 ALONE = STRONG.runs[:2]
@@ -85,6 +107,10 @@ MIOU: dict[str, SeaSettings] = {
 }
 
 
+#: Every ensemble of the ablation.
+ENSEMBLES: dict[str, SeaSettings] = {"accuracy": ACCURACY, "temperatures": SCHEDULES, **MIOU}
+
+
 @contextmanager
 def with_variants() -> Iterator[None]:
     """Add the losses of the ablation to `LOSSES` within the `with` block."""
@@ -102,15 +128,32 @@ def measure(
     eps: float,
     out: Path,
     names: tuple[str, ...] = ("accuracy", *MIOU),
+    steps: int | None = None,
+    seed: int = 0,
     batch_size: int = 16,
-    precision: str = "fp32",
 ) -> list[Report]:
-    """Run the ablation, or some of it, at one radius; write reports to `<out>/<model>.<name>.<radius>.json`."""
+    """Run the ablation, or some of it, at one radius, with gradients in float32 of a prepared copy.
+
+    Args:
+        model: A model with a card.
+        dataset: Labelled pictures in its classes.
+        eps: The radius, in [0, 1].
+        out: Folder of the reports, `<model>.<name>.<radius>.seed<seed>.json`.
+        names: Ensembles from `ENSEMBLES`.
+        steps: The average number of steps per run, which becomes part of the name; by default, the ensembles' own.
+        seed: The seed of all random starts.
+        batch_size: Images attacked at a time on a GPU.
+
+    Returns:
+        A report for each name.
+    """
     reports = []
     with with_variants():
         for name in names:
-            settings = ACCURACY if name == "accuracy" else MIOU[name]
-            report = evaluate(model, dataset, eps, settings, batch_size=batch_size, precision=precision)
-            report.save(out / f"{report.plan['model']['name']}.{name}.{255 * eps:g}.json")
+            settings = replace(ENSEMBLES[name], seed=seed)
+            settings = settings if steps is None else settings.with_steps(steps)
+            report = evaluate(model, dataset, eps, settings, batch_size=batch_size, precision="fp32", prepare=True)
+            short = settings.name.removeprefix("ablation-")
+            report.save(out / f"{report.plan['model']['name']}.{short}.{255 * eps:g}.seed{seed}.json")
             reports.append(report)
     return reports

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from functools import lru_cache
 
 import pandas as pd
 
 from robviz.files.paths import bundled_path
+from robviz.paper.strength import FIRST_AND_LAST
 from robviz.results.report import Report
 
 #: The models on which STRONG was measured, the radii in 1/255, and its steps per image.
@@ -136,3 +138,85 @@ def before_sets() -> pd.DataFrame:
     """Return the mIoU of the sets before they were attacked as sets."""
     rows = ablation().query("phase == 'set'").drop_duplicates(["model", "eps"])
     return table_of(rows.assign(what="two members for the accuracy, 100 steps each"), "before", ["what"])
+
+
+# ----------------------------------------------------------------------------------------------- repeated, released
+
+
+def spread(values: list[float]) -> str:
+    """Return mean and standard deviation of rates, in %."""
+    percent = [100 * value for value in values]
+    return f"{statistics.mean(percent):.2f} ± {statistics.stdev(percent):.2f}"
+
+
+def seeds(reports: list[Report]) -> pd.DataFrame:
+    """Compare accuracy and mIoU of ensembles over several seeds: mean ± standard deviation, in %.
+
+    Only ensembles with several seeds are listed; of two reports with the same seed, the last counts. The last line of a
+    radius shows by how much `strong` is below `paper` with as many steps and the same seed.
+    """
+    found: dict[tuple[str, int, int], dict[str, dict[int, Report]]] = {}
+    for report in reports:
+        cell = report.plan["model"]["name"], round(255 * report.plan["eps"]), steps_of(report)
+        found.setdefault(cell, {}).setdefault(family_of(report), {})[report.plan["seed"]] = report
+    rows = []
+    for (model, eps, steps), families in sorted(found.items()):
+        head = {"model": f"`{model}`", "radius": f"{eps}/255", "steps per image": str(steps)}
+        worst = {
+            family: {seed: report.rows["worst case"] for seed, report in sorted(by_seed.items())}
+            for family, by_seed in sorted(families.items())
+            if len(by_seed) > 1
+        }
+        for family, by_seed in worst.items():
+            cells = {
+                name: spread([figures[key] for figures in by_seed.values()])
+                for name, key in (("accuracy", "accuracy_mean"), ("mIoU", "miou"))
+            }
+            rows.append(head | {"ensemble": f"`{family}`", "seeds": ", ".join(map(str, by_seed))} | cells)
+        common = sorted(worst.get("paper", {}).keys() & worst.get("strong", {}).keys())
+        if len(common) > 1:
+            cells = {
+                name: spread([worst["paper"][seed][key] - worst["strong"][seed][key] for seed in common])
+                for name, key in (("accuracy", "accuracy_mean"), ("mIoU", "miou"))
+            }
+            rows.append(head | {"ensemble": "`paper` − `strong`", "seeds": ", ".join(map(str, common))} | cells)
+    return pd.DataFrame(rows)
+
+
+def earlier(first: float, last: float, model: str, eps: int) -> str:
+    """Return the accuracy that the other implementation of the ablation left with these temperatures, in %."""
+    rows = usual(ablation().query("phase == 'accuracy' and steps == 30 and radius == 2"))
+    rows = rows[(rows["first"] == first) & (rows["last"] == last) & (rows["model"] == model) & (rows["eps"] == eps)]
+    return f"{rows['accuracy'].iloc[0]:.2f}" if len(rows) else ""
+
+
+def released_temperatures(reports: list[Report]) -> pd.DataFrame:
+    """Compare accuracies by first and last temperature, as robviz measures them and as the table above has them."""
+    lines: dict[tuple[float, float], dict[str, str]] = {}
+    for report in sorted(reports, key=lambda report: report.plan["eps"]):
+        if not report.plan["settings"]["name"].startswith("ablation-temperatures"):
+            continue
+        model, eps = report.plan["model"]["name"], round(255 * report.plan["eps"])
+        for run in report.plan["settings"]["runs"]:
+            first, last = FIRST_AND_LAST[run["loss"]]
+            row = report.rows[f"{run['loss']}.{run['attack']}.{run['steps']}"]
+            line = lines.setdefault((first, last), {"first": str(first), "last": str(last)})
+            line[f"`{model}`, {eps}/255"] = f"{100 * row['accuracy_mean']:.2f}"
+            line[f"{eps}/255, table above"] = earlier(first, last, model, eps)
+    return pd.DataFrame(lines[key] for key in sorted(lines, key=lambda key: (-key[1], -key[0])))
+
+
+def released_blocks(reports: list[Report], repeated: list[Report]) -> pd.DataFrame:
+    """Compare the mIoU of sets that are attacked in one block with that of `strong`, which has four, by seed."""
+    cells: dict[tuple[str, int, int, int], dict[int, float]] = {}
+    for report in [*reports, *repeated]:
+        plan = report.plan
+        if "blocks" in plan["settings"]:
+            cell = plan["model"]["name"], round(255 * plan["eps"]), steps_of(report), plan["seed"]
+            cells.setdefault(cell, {})[plan["settings"]["blocks"]] = report.rows["worst case"]["miou"]
+    return pd.DataFrame(
+        {"model": f"`{model}`", "radius": f"{eps}/255", "steps per image": str(steps), "seed": str(seed)}
+        | {f"{blocks} block{'s' if blocks > 1 else ''}": f"{100 * here[blocks]:.2f}" for blocks in (1, 4)}
+        for (model, eps, steps, seed), here in sorted(cells.items())
+        if here.keys() >= {1, 4}
+    )

@@ -1,0 +1,109 @@
+"""The ablation of `strong`, its tables and its pictures."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from robviz.losses import LOSSES
+from robviz.paper.strength import FIRST_AND_LAST, expected_error_between, measure
+from robviz.paper.strength_tables import released_blocks, released_temperatures, seeds
+from robviz.results.report import Report
+from tests.small import Bends, Noise
+
+MAKE = Path(__file__).parent.parent / "docs" / "assets" / "make_strength.py"
+
+
+def report(settings, seed, accuracy, miou=0.5, eps=8, runs=("a", "b", "c"), **more):
+    rows = {"worst case": {"accuracy_mean": accuracy, "miou": miou}}
+    rows |= {f"{run}.annealed-pgd.30": {"accuracy_mean": accuracy, "miou": miou} for run in runs}
+    plan = {
+        "model": {"name": "photos-robust"},
+        "eps": eps / 255,
+        "seed": seed,
+        "settings": {
+            "name": settings,
+            "runs": [{"loss": run, "attack": "annealed-pgd", "steps": 30} for run in runs],
+            **more,
+        },
+    }
+    return Report(plan, rows, [], 0)
+
+
+def test_seeds_are_summed_up_by_mean_and_deviation_and_compared_pair_by_pair():
+    found = seeds(
+        [
+            report("strong-30", 0, 0.9),  # replaced by the next
+            report("strong-30", 0, 0.2, 0.10),
+            report("paper-30", 0, 0.3, 0.30),
+            report("strong-30", 1, 0.4, 0.12),
+            report("paper-30", 1, 0.6, 0.30),
+            report("paper-30", 0, 0.3, eps=4),  # alone
+        ]
+    )
+    assert found["ensemble"].tolist() == ["`paper`", "`strong`", "`paper` − `strong`"]
+    assert found["accuracy"].tolist() == ["45.00 ± 21.21", "30.00 ± 14.14", "15.00 ± 7.07"]
+    assert found["mIoU"].tolist() == ["30.00 ± 0.00", "11.00 ± 1.41", "19.00 ± 1.41"]
+    assert set(found["radius"]) == {"8/255"}
+    assert set(found["steps per image"]) == {"90"}
+
+
+def test_temperatures_stand_beside_those_of_the_other_implementation():
+    found = released_temperatures(
+        [
+            report("ablation-temperatures-30", 0, 0.25, runs=("expected-error-soft", "error-1-to-1")),
+            report("ablation-1-block-30", 0, 0.25),
+        ]
+    )
+    assert found["first"].tolist() == ["1.0", "3.0"]
+    assert found["`photos-robust`, 8/255"].tolist() == ["25.00", "25.00"]
+    assert found["8/255, table above"].tolist() == ["38.43", "33.02"]  # checkpoints/reports/ablation/strong.csv
+
+
+def test_one_block_is_compared_with_four_of_the_same_seed():
+    one, four = report("ablation-1-block-30", 1, 0.5, 0.16, blocks=1), report("strong-30", 1, 0.5, 0.15, blocks=4)
+    other = report("strong-30", 2, 0.5, 0.14, blocks=4)
+    found = released_blocks([one], [four, other, report("paper-30", 1, 0.5)])
+    assert found[["seed", "1 block", "4 blocks"]].to_numpy().tolist() == [["1", "16.00", "15.00"]]
+
+
+@pytest.mark.parametrize("name", ["expected-error", "expected-error-soft"])
+def test_the_temperatures_of_the_table_are_those_of_the_losses(name):
+    logits, labels = torch.randn(1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long)
+    for progress in (0.0, 0.3, 1.0):
+        expected = expected_error_between(logits, labels, None, progress, *FIRST_AND_LAST[name])
+        torch.testing.assert_close(LOSSES[name](logits, labels, None, progress), expected)
+
+
+def test_the_ablation_writes_a_report_for_each_name_and_takes_its_losses_away(tmp_path):
+    before = dict(LOSSES)
+    (found,) = measure(Bends().eval(), Noise(), 8 / 255, tmp_path, ("temperatures",), steps=1, seed=3)
+    assert before == LOSSES
+    assert Report.load(tmp_path / "Bends.temperatures-1.8.seed3.json") == found
+    assert (found.plan["seed"], found.plan["prepared"]) == (3, True)
+    assert {run["loss"] for run in found.plan["settings"]["runs"]} < FIRST_AND_LAST.keys()
+
+
+@pytest.fixture(scope="module")
+def make():
+    spec = importlib.util.spec_from_file_location("make_strength", MAKE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_false_negatives_and_positives_are_shares_of_the_class(make):
+    found = make.shares_of(np.array([[6, 2], [1, 1]]))
+    assert [values.round(1).tolist() for values in found.values()] == [[25.0, 50.0], [12.5, 100.0], [66.7, 25.0]]
+
+
+def test_every_picture_of_the_page_is_drawn_from_the_shipped_reports(make):
+    page = (MAKE.parent.parent / "strength.md").read_text(encoding="utf-8")
+    for name, drawn in make.PICTURES.items():
+        assert f"assets/strength_{name}.svg" in page
+        assert (MAKE.parent / f"strength_{name}.svg").is_file()
+        assert drawn().axes
