@@ -131,6 +131,8 @@ def pretended_gpu() -> Iterator[None]:
         "set_device": lambda *_: None,
         "empty_cache": lambda: None,
         "manual_seed_all": lambda *_: None,
+        "get_rng_state": lambda *_: torch.get_rng_state(),
+        "set_rng_state": lambda *_: None,
         "Event": Event,
     }
     AcceleratorState._reset_state(reset_partial_state=True)

@@ -7,17 +7,20 @@ import shutil
 import statistics
 import subprocess
 import sys
+from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
 import nbformat
 import pytest
+import torch
 
 from robviz.cli import main
 from robviz.datasets import load_dataset
 from robviz.files.paths import bundled_path
 from robviz.losses import LOSSES
 from robviz.models import available
-from robviz.notebook import colab, lesson, runner
+from robviz.notebook import colab, lesson, recorded, runner
+from robviz.paper.minimal import shipped_minimal
 
 NAMES = lesson.names()
 every_notebook = pytest.mark.parametrize("name", NAMES)
@@ -245,6 +248,27 @@ def test_what_is_no_repository_is_refused(repository, tmp_path):
         colab.add_badges(bundled_path("notebooks"), repository)
     with pytest.raises(ValueError, match="contains no notebook"):
         colab.add_badges(tmp_path, "a/b")
+
+
+# ------------------------------------------------------------------------------------------ recorded runs
+
+
+@pytest.mark.parametrize(("holds_below", "found"), [(5.3, 5.375), (0, 0.125), (31, 31), (33, None)])
+def test_halving_ends_at_the_smallest_radius_that_broke_nearly_every_pixel(holds_below, found, monkeypatch):
+    def attack(model, images, labels, eps, steps, loss):
+        return SimpleNamespace(accuracy=torch.tensor([0.02 if 255 * eps < holds_below else 0.01]))
+
+    monkeypatch.setattr(recorded, "apgd", attack)
+    assert recorded.by_halving(None, None, None, 0.99) == found
+
+
+def test_halving_and_alma_prox_were_recorded_on_the_same_crops():
+    ours, theirs = recorded.halvings(), shipped_minimal()
+    assert ours.keys() == theirs.keys()
+    for name, halved in ours.items():
+        same = ("model", "dataset", "crop", "images", "share")
+        assert [halved.plan[key] for key in same] == [theirs[name].plan[key] for key in same]
+        assert len(halved.radii_255) == halved.plan["images"]
 
 
 # ------------------------------------------------------------------------------------------ the commands

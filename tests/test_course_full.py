@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import numpy as np
 import pytest
 import torch
@@ -14,12 +16,18 @@ from PIL import Image
 
 from robviz import sea
 from robviz.datasets import ade20k, voc
+from robviz.finetune import RECIPES
 from robviz.models import build, published
-from robviz.notebook import lesson, runner
+from robviz.notebook import lesson, recorded, runner
 from robviz.notebook.lesson import Lesson
 from tests.pretended import pretended_gpu
 
 SIDE, COUNT = 32, 8
+#: Images attacked at once: forward and backward of UPerNet with ConvNeXt-T take about 1.1 GiB for each at 473 px, so
+#: that these fit a GPU of 16 GB.
+BATCH = 8
+#: Where a notebook says how many images it attacks at once.
+BATCHES = re.compile(r"\bfull=(\d+)|\bbatch_size=(\d+)|tuple\(range\((\d+)\)\)")
 
 
 # ------------------------------------------------------------------------------------------ the device itself
@@ -126,6 +134,10 @@ def full_mode(data, tmp_path, monkeypatch):
     monkeypatch.setattr(ade20k, "SIZE", SIDE)
     monkeypatch.setattr(Lesson, "pick", few)
     monkeypatch.setattr(sea, "PAPER", sea.PAPER.with_steps(2))
+    monkeypatch.setattr(recorded, "EARLIER", recorded.EARLIER.with_steps(2))
+    for trained in ("mini-classifier", "mini-classifier-robust", "mini-at-2-300", "mini-pirat-2-300"):
+        short = replace(RECIPES[trained], iterations=2, batch_size=2, sizes=(SIDE,))
+        monkeypatch.setitem(RECIPES, trained, short)
 
     def load(name, device=None):
         if name in published.CHECKPOINTS:
@@ -151,7 +163,15 @@ def run_cell(source: str, names: dict[str, Any], title: str) -> None:
         DisplayFormatter().format(shown)
 
 
+@pytest.mark.parametrize("name", lesson.names())
+def test_full_mode_attacks_no_more_images_at_once_than_fit_16_gb(name):
+    sources = "\n".join(cell.source for cell in lesson.read(name).cells if cell.cell_type == "code")
+    found = [int(next(filter(None, groups))) for groups in BATCHES.findall(sources)]
+    assert max([*found, inspect.signature(Lesson.samples).parameters["full"].default]) <= BATCH
+
+
 @pytest.mark.notebook
+@pytest.mark.slow
 @pytest.mark.parametrize("name", lesson.names())
 @pytest.mark.usefixtures("full_mode")
 def test_it_runs_in_full_mode(name):
@@ -160,4 +180,3 @@ def test_it_runs_in_full_mode(name):
         if cell.cell_type == "code":
             run_cell(cell.source, names, f"{name}, cell {index}")
     assert names["lesson"].mode == "full"
-    assert nbformat.current_nbformat == 4
