@@ -18,8 +18,8 @@ CROSSES = {f"torch.Tensor.{name}" for name in ("copy_", "__getitem__", "__setite
 CROSSES.add("_has_compatible_shallow_copy_type")
 #: Factories: their device is an argument, the CPU by default.
 MAKES = {
-    f"torch.{name}"
-    for name in "arange as_tensor empty eye full linspace ones rand randint randn randperm tensor zeros".split()
+    *(torch.arange, torch.as_tensor, torch.empty, torch.eye, torch.full, torch.linspace, torch.ones, torch.rand),
+    *(torch.randint, torch.randn, torch.randperm, torch.tensor, torch.zeros),
 }
 
 
@@ -58,7 +58,7 @@ class PretendedGPU(TorchFunctionMode):
             raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first")
         if name in ("torch.Tensor.to", "torch.Tensor.cuda", "torch.Tensor.cpu"):
             return self.moved(name, func, args, kwargs)
-        if name in MAKES or ".new_" in name or name.endswith("_like") or "device" in kwargs:
+        if func in MAKES or ".new_" in name or name.endswith("_like") or "device" in kwargs:
             return self.made(func, args, kwargs, is_ours)
         if name not in CROSSES:
             self.refuse_mixtures(name, given)

@@ -143,7 +143,7 @@ def bars(
     for name, height in (level or {}).items():
         axes.axhline(height, color=GREY, linestyle="--")
         axes.annotate(f" {name}", (1, height), xycoords=("axes fraction", "data"), fontsize=9, color=GREY, va="center")
-    axes.set_xticks(range(len(groups)), list(groups))
+    axes.set_xticks(range(len(groups)), list(groups), fontsize=8 if len(groups) > 6 else 10)
     style_axes(axes, title, "", y)
     axes.margins(y=0.12)
     axes.grid(visible=False, axis="x")
