@@ -33,7 +33,7 @@ def test_the_commands_are_those_of_the_documentation():
         "app", "bench", "course", "data", "download", "evaluate", "finetune", "landing", "miniature", "tables",
     }  # fmt: skip
     assert {path[1] for path in COMMANDS if path[:1] == ("course",) and path[1:]} == {
-        "check", "record", "render", "solve", "strip",
+        "badges", "check", "record", "render", "solve", "strip",
     }  # fmt: skip
     assert {path[1] for path in COMMANDS if path[:1] == ("data",) and path[1:]} == {"check", "get", "weights"}
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
+import shutil
 import statistics
+import subprocess
+import sys
+from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
 import nbformat
 import pytest
+import torch
 
 from robviz.cli import main
 from robviz.datasets import load_dataset
 from robviz.files.paths import bundled_path
 from robviz.losses import LOSSES
 from robviz.models import available
-from robviz.notebook import lesson, runner
+from robviz.notebook import colab, lesson, recorded, runner
+from robviz.paper.minimal import shipped_minimal
 
 NAMES = lesson.names()
 every_notebook = pytest.mark.parametrize("name", NAMES)
@@ -53,9 +59,9 @@ def test_it_says_its_goals_prerequisites_mode_and_summary(name):
         assert part in notebook.cells[0].source
     for part in ("**Open task**", "**Stretch task**", "## References", "## Summary"):
         assert part in texts[-1]
-    assert cells[0].metadata.tags == ["parameters"]
-    assert cells[0].source.startswith("MODE = None")
-    assert cells[1].source.endswith(f'lesson = course.begin("{name}", MODE)\nlesson')
+    assert [cell.metadata.get("tags", []) for cell in cells[:3]] == [["install"], ["parameters"], []]
+    assert cells[1].source.startswith("MODE = None")
+    assert cells[2].source.endswith(f'lesson = course.begin("{name}", MODE)\nlesson')
 
 
 @every_notebook
@@ -188,6 +194,83 @@ def test_nothing_outside_is_asked():
     assert "the course runs offline, but a cell asked 192.0.2.1" in runner.run_notebook(asks).problems[0]
 
 
+# ------------------------------------------------------------------------------------------ Colab
+
+
+def install_cells(folder=None) -> list[str]:
+    paths = sorted((folder or bundled_path("notebooks")).glob("*.ipynb"))
+    return [cell.source for path in paths for cell in nbformat.read(path, as_version=4).cells if colab.is_install(cell)]
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """What a cell gives to `subprocess.run`, which runs nothing."""
+    commands = []
+    monkeypatch.setattr(subprocess, "run", lambda command, check: commands.append(command))
+    return commands
+
+
+def test_every_notebook_installs_robviz_by_the_same_cell():
+    assert install_cells() == [colab.install_cell(colab.UNKNOWN)] * len(NAMES)
+
+
+def test_the_install_cell_does_nothing_outside_colab(commands):
+    exec(colab.install_cell("somebody/robviz"), {})
+    assert commands == []
+
+
+def test_on_colab_the_install_cell_installs_the_repository_with_the_extra(commands, monkeypatch):
+    monkeypatch.setitem(sys.modules, "google.colab", sys)
+    exec(colab.install_cell("somebody/robviz"), {})
+    wanted = "robviz[notebooks] @ git+https://github.com/somebody/robviz"
+    assert commands == [[sys.executable, "-m", "pip", "install", "--quiet", wanted]]
+
+
+def test_badges_and_install_cells_are_written_for_a_repository_and_replaced_for_the_next(tmp_path):
+    folder = shutil.copytree(bundled_path("notebooks"), tmp_path / "notebooks")
+    for repository in ("first/one", "second/two"):
+        main(["course", "badges", repository, str(folder)])
+    for path in folder.glob("*.ipynb"):
+        changed, ours = nbformat.read(path, as_version=4), lesson.read(path.stem)
+        title, opened, rest = changed.cells[0].source.split("\n\n", 2)
+        place = f"https://colab.research.google.com/github/second/two/blob/main/notebooks/{path.name}"
+        assert opened == f"[![Open in Colab]({colab.PICTURE})]({place})"
+        assert f"{title}\n\n{rest}" == ours.cells[0].source
+        assert colab.without_picture(changed.cells[0].source) == f"{title}\n\n[Open in Colab]({place})\n\n{rest}"
+        changed.cells[:2] = ours.cells[:2]
+        assert changed == ours
+    assert install_cells(folder) == [colab.install_cell("second/two")] * len(NAMES)
+
+
+@pytest.mark.parametrize("repository", ["robviz", "https://github.com/a/b", 'a/b"; import os', "a/b/c", ""])
+def test_what_is_no_repository_is_refused(repository, tmp_path):
+    with pytest.raises(ValueError, match="is written OWNER/NAME, got"):
+        colab.add_badges(bundled_path("notebooks"), repository)
+    with pytest.raises(ValueError, match="contains no notebook"):
+        colab.add_badges(tmp_path, "a/b")
+
+
+# ------------------------------------------------------------------------------------------ recorded runs
+
+
+@pytest.mark.parametrize(("holds_below", "found"), [(5.3, 5.375), (0, 0.125), (31, 31), (33, None)])
+def test_halving_ends_at_the_smallest_radius_that_broke_nearly_every_pixel(holds_below, found, monkeypatch):
+    def attack(model, images, labels, eps, steps, loss):
+        return SimpleNamespace(accuracy=torch.tensor([0.02 if 255 * eps < holds_below else 0.01]))
+
+    monkeypatch.setattr(recorded, "apgd", attack)
+    assert recorded.by_halving(None, None, None, 0.99) == found
+
+
+def test_halving_and_alma_prox_were_recorded_on_the_same_crops():
+    ours, theirs = recorded.halvings(), shipped_minimal()
+    assert ours.keys() == theirs.keys()
+    for name, halved in ours.items():
+        same = ("model", "dataset", "crop", "images", "share")
+        assert [halved.plan[key] for key in same] == [theirs[name].plan[key] for key in same]
+        assert len(halved.radii_255) == halved.plan["images"]
+
+
 # ------------------------------------------------------------------------------------------ the commands
 
 
@@ -222,13 +305,19 @@ def test_rendered_pages_hold_live_viewers_and_formulas_and_ask_nobody(tmp_path):
     notebook.cells[0].outputs = [nbformat.v4.new_output("display_data", widget, metadata=told)]
     text = "The radius $\\varepsilon$, and `$HOME`:\n\n$$\\|\\delta\\|_\\infty \\le \\varepsilon$$"
     notebook.cells.insert(0, nbformat.v4.new_markdown_cell(text))
+    title = nbformat.v4.new_markdown_cell("# Title\n\n" + colab.badge("a/b", "00") + "**Goals**")
+    install = nbformat.v4.new_code_cell(colab.install_cell(), metadata={"tags": ["install"]})
+    notebook.cells[:0] = [title, install]
     html = runner.write_html(notebook, tmp_path / "page.html").read_text(encoding="utf-8")
     assert html.count("<math") == 2
     assert "$HOME" in html
     assert '<img alt="a cat" src="data:image/png;base64,aGVsbG8="' in html
     assert "cat <\\/script>" in html
     assert "window.robviz.viewer(place" in html
-    assert not re.search(r"""(src|href)=["']?(https?:)?//""", html)
+    assert ">Open in Colab</a>" in html
+    assert "pip" not in html
+    loaded = re.sub(r"<a [^>]*>", "", html)  # which a reader may follow
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", loaded)
 
 
 def test_run_all_goes_on_past_an_exercise_that_is_not_solved():

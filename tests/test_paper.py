@@ -127,6 +127,18 @@ def test_figures_of_another_model_are_not_subtracted_but_ranked():
     assert "our place" in found._repr_html_()
 
 
+def test_figures_with_a_radius_are_ranked_among_the_lines_and_not_among_the_radii():
+    pairs = ["mask-ce+js", "SEA"]
+    lines = pd.DataFrame({"Loss pair": pairs, "4/255 mIoU": [46.0, 45.4], "8/255 mIoU": [20.0, 20.4]})
+    found = paper.beside(7, lines)
+    assert found.frame["our place"].tolist() == [2, 1, 1, 2]
+    assert "the places of lines by the same figure are compared" in found.caption
+    (one,) = [paper.beside(7, lines[1:])]
+    assert "our place" not in one.shown().columns
+    assert one.caption.endswith("a difference would mean nothing.")
+    assert one.to_latex().count(r"\\") == 3
+
+
 def test_a_published_model_on_enough_images_is_subtracted():
     one = report(8 / 255, model="voc-upernet-convnext-t-pirat")
     one.plan["dataset"]["images"] = 1449

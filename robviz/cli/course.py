@@ -58,6 +58,21 @@ def solve(
 
 
 @commands.command()
+def badges(
+    repository: Annotated[str, Argument(metavar="OWNER/NAME", help="Repository on GitHub.", show_default=False)],
+    folder: Annotated[
+        Path | None, Argument(help="Folder of the notebooks. By default, ours.", show_default=False)
+    ] = None,
+) -> None:
+    """Write a repository's name into the notebooks, so that they open in Colab."""
+    from robviz.files.paths import bundled_path
+    from robviz.notebook import colab
+
+    for path in colab.add_badges(folder or bundled_path("notebooks"), repository):
+        print(path)
+
+
+@commands.command()
 def strip(
     paths: Annotated[list[Path], Argument(help="Notebook files.", show_default=False)],
 ) -> None:

@@ -6,6 +6,7 @@ a text that describes it, for pages without pictures and for readers who cannot 
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,6 +38,14 @@ class Chart(Figure):
         buffer = io.BytesIO()
         self.savefig(buffer, format="png", dpi=110)
         return buffer.getvalue(), {"alt": self.alt}
+
+    def _ipython_display_(self) -> None:
+        # Jupyter has its own way to show a figure of matplotlib, which would leave out the text.
+        from IPython.display import display
+
+        png, described = self._repr_png_()
+        shown = {"image/png": base64.b64encode(png).decode(), "text/plain": self.alt}
+        display(shown, metadata={"image/png": described}, raw=True)
 
 
 def style_axes(axes: Any, title: str, x: str, y: str) -> None:
@@ -134,7 +143,7 @@ def bars(
     for name, height in (level or {}).items():
         axes.axhline(height, color=GREY, linestyle="--")
         axes.annotate(f" {name}", (1, height), xycoords=("axes fraction", "data"), fontsize=9, color=GREY, va="center")
-    axes.set_xticks(range(len(groups)), list(groups))
+    axes.set_xticks(range(len(groups)), list(groups), fontsize=8 if len(groups) > 6 else 10)
     style_axes(axes, title, "", y)
     axes.margins(y=0.12)
     axes.grid(visible=False, axis="x")

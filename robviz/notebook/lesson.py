@@ -119,7 +119,7 @@ class Lesson:
         photos = self.photographs()
         return next((one for one in photos if one.name == name), photos[0])
 
-    def samples(self, quick: int | Sequence[int], full: int = 16) -> list[Sample]:
+    def samples(self, quick: int | Sequence[int], full: int = 8) -> list[Sample]:
         """Load images of `dataset`.
 
         Args:

@@ -1,6 +1,7 @@
 """Record runs that are too long for a notebook: `robviz course record` computes and writes them.
 
-The reports lie in `checkpoints/reports/course`, the runs of the optimisers in `optimisers.json` beside them.
+The reports lie in `checkpoints/reports/course`; beside them, `optimisers.json` has the runs of the optimisers, and
+`halving.<model>.json` the smallest radii that APGD finds on the crops of `checkpoints/minimal`.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from torch import Tensor, nn
 
 import robviz
 from robviz import sea
-from robviz.attacks import AttackResult, attack_steps
+from robviz.attacks import AttackResult, apgd, attack_steps
 from robviz.files.atomic import write_atomically
 from robviz.files.paths import bundled_path
+from robviz.paper.minimal import Minimal, centre, shipped_minimal
 from robviz.results.plan import Run, SeaSettings
 from robviz.results.report import Report
 
@@ -39,6 +41,9 @@ WAYS = {
 BUDGETS = (10, 25, 50, 100, 200)
 RADIUS = 8  # in 1/255, of the optimisers
 IMAGES = 16
+#: Halving the radius on the crops of `checkpoints/minimal` (Figure 6): where it starts, in 1/255, how often it halves,
+#: and the steps of APGD on mask-ce at each radius.
+HALVING = {"high": 32, "rounds": 8, "steps": 100}
 
 
 def folder() -> Path:
@@ -91,6 +96,43 @@ def compare_optimisers(model: nn.Module, images: Tensor, labels: Tensor, eps: fl
     return {"ways": ways, "budgets": {str(steps): attacked("apgd", steps)["left"] for steps in BUDGETS}}
 
 
+def by_halving(model: nn.Module, images: Tensor, labels: Tensor, share: float) -> float | None:
+    """Return the smallest radius, in 1/255, at which APGD flips a share of the pixels; None if it fails at the largest.
+
+    images: (1, 3, H, W). labels: (1, H, W).
+    """
+
+    def breaks(radius: float) -> bool:
+        left = apgd(model, images, labels, radius / 255, HALVING["steps"], "mask-ce").accuracy
+        return left.item() <= 1 - share
+
+    low, high = 0.0, float(HALVING["high"])
+    if not breaks(high):
+        return None
+    for _ in range(HALVING["rounds"]):
+        middle = (low + high) / 2
+        low, high = (low, middle) if breaks(middle) else (middle, high)
+    return high
+
+
+def halve(name: str, found: Minimal, device: str) -> Minimal:
+    """Halve the radius on the crops that ALMA prox was run on. name: of the model. found: the radii of ALMA prox."""
+    model, dataset = robviz.load_model(name, device), robviz.load_dataset("photos", "val-128")
+    radii = []
+    for i in range(found.plan["images"]):
+        sample = dataset[i]
+        rows, columns = (centre(side, found.plan["crop"]) for side in sample.labels.shape)
+        image, labels = sample.image[None, :, rows, columns].to(device), sample.labels[None, rows, columns].to(device)
+        radii.append(by_halving(model, image, labels, found.plan["share"]))
+    return Minimal({**found.plan, "attack": "apgd on mask-ce", "device": device, **HALVING}, tuple(radii))
+
+
+def halvings() -> dict[str, Minimal]:
+    """Read the smallest radii that were found by halving, by model."""
+    found = sorted(folder().glob("halving.*.json"))
+    return {path.name.split(".")[1]: Minimal.load(path) for path in found}
+
+
 def record(out: Path) -> None:
     """Compute and write what is missing, for `photos-robust` on val-128, on a GPU if there is one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -101,6 +143,9 @@ def record(out: Path) -> None:
             path = out / f"photos-robust.{settings.name}.{radius}.json"
             if not path.exists():
                 sea.evaluate(model, dataset, radius / 255, settings, **same).save(path)  # type: ignore[arg-type]
+    for name, found in shipped_minimal().items():
+        if not (out / f"halving.{name}.json").exists():
+            halve(name, found, device).save(out / f"halving.{name}.json")
     if (out / OPTIMISERS).exists():
         return
     plan, _ = sea.build_plan(model, dataset, RADIUS / 255, sea.PAPER, IMAGES, "fp32")

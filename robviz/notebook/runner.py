@@ -29,6 +29,7 @@ from robviz.files.progress import SWITCH
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
+from robviz.notebook.colab import is_install, without_picture
 from robviz.notebook.expect import ODDITIES
 from robviz.notebook.lesson import RUNTIMES, names, read, role, runtimes
 
@@ -307,9 +308,11 @@ def write_html(notebook: NotebookNode, path: Path) -> Path:
     from robviz.viewer import SCRIPT, STYLE
 
     shown = deepcopy(notebook)
+    shown.cells = [cell for cell in shown.cells if not is_install(cell)]
     for cell in shown.cells:
         if cell.cell_type == "markdown":
-            cell.source = re.sub(r"\]\((\d\d_\w+)\.ipynb\)", r"](\1.html)", with_mathml(cell.source))
+            text = with_mathml(without_picture(cell.source))
+            cell.source = re.sub(r"\]\((\d\d_\w+)\.ipynb\)", r"](\1.html)", text)
         for output in cell.get("outputs", []):
             live(output)
     exporter = HTMLExporter(

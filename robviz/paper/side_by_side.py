@@ -59,12 +59,18 @@ def ranks(values: pd.Series) -> pd.Series:
     return numbers.rank(method="min") if numbers.notna().sum() > 1 else pd.Series(float("nan"), values.index)
 
 
+def has_radius(frame: pd.DataFrame) -> pd.Series:
+    """Return, for each row, True if its figure names a radius, such as `4/255 mIoU` or, for clean images, `0 Acc`."""
+    return frame["figure"].str.match(r"\d+(/255)? ")
+
+
 @dataclass(frozen=True)
 class SideBySide:
     """Compare a published table with our results, one row per figure.
 
     If the figures can be subtracted, `difference` is ours minus the paper's, coloured in a notebook. Otherwise `paper's
-    place` and `our place` are the ranks of each figure among those of its measure, 1 for the lowest.
+    place` and `our place` are ranks, 1 for the lowest: of each figure among those of its measure in a line or, where
+    each figure has its own radius, of each line by that figure.
 
     Attributes:
         number: The number of the table.
@@ -89,16 +95,24 @@ class SideBySide:
                 f"{title} The difference is {self.name} less the paper's; over seeds its figures deviate by up to "
                 f"{tolerance():g} points (Table 8), which is the tolerance for the same model on all images."
             )
-        return (
-            f"{title} Another model, other data, fewer images or steps: a difference would mean nothing, so the places "
-            "within a line are compared, 1 the lowest."
-        )
+        unlike = f"{title} Another model, other data, fewer images or steps: a difference would mean nothing"
+        if not self.has_places:
+            return f"{unlike}."
+        among = "lines by the same figure" if has_radius(self.frame).all() else "figures within a line"
+        return f"{unlike}, so the places of {among} are compared, 1 the lowest."
+
+    @property
+    def has_places(self) -> bool:
+        """Return True if there is something to rank."""
+        return any(name in self.frame and self.frame[name].notna().any() for name in PLACES)
 
     def shown(self) -> pd.DataFrame:
         """Return the rows as text, differences with their sign, under the heading of ours."""
         frame = self.frame.rename(columns={"ours": self.name})
         if self.has_differences:
             return frame.assign(difference=["" if pd.isna(value) else f"{value:+.1f}" for value in frame.difference])
+        if not self.has_places:
+            return frame.drop(columns=list(PLACES))
         places = {name: ["" if pd.isna(value) else f"{value:.0f}" for value in frame[name]] for name in PLACES}
         return frame.assign(**places)
 
@@ -221,10 +235,11 @@ def beside(
     if differences:
         numbers = frame[["paper", "ours"]].map(leading).astype(float)
         return SideBySide(number, frame.assign(difference=(numbers["ours"] - numbers["paper"]).round(1)), name)
-    line_of = [i for i in range(len(pairs)) for _ in figures]
+    line_of = pd.Series([i for i in range(len(pairs)) for _ in figures])
     measure = frame["figure"].str.extract(r"(Acc|mIoU)$", expand=False).fillna(frame["figure"])
+    among, by = line_of.mask(has_radius(frame), -1), measure.mask(has_radius(frame), frame["figure"])
     for place, column in zip(PLACES, ("paper", "ours")):
-        frame[place] = frame.groupby([line_of, measure], group_keys=False)[column].transform(ranks)
+        frame[place] = frame.groupby([among, by], group_keys=False)[column].transform(ranks)
     return SideBySide(number, frame, name)
 
 
