@@ -196,6 +196,54 @@ def test_logins_are_read_from_a_file(tmp_path):
         logins_in(tmp_path / "nowhere")
 
 
+# ------------------------------------------------------------------------------------------ what its views offer
+
+
+def offered(view, options: ServeOptions) -> tuple[set[str], dict[str, object]]:
+    """Return the names of a view's handlers and its components by id, as a server with these options builds it."""
+    import gradio as gr
+
+    from robviz.app.bar import build_bar
+    from robviz.app.evaluations import Evaluations
+    from robviz.app.page import Page
+
+    with gr.Blocks() as demo:
+        bar, key, address = build_bar(), gr.Textbox(), gr.Textbox()
+        with gr.Tabs() as tabs:
+            view.build(Page(options, Evaluations(), bar, key, address, tabs, {}))
+    return {one.name for one in demo.fns.values()}, {one.elem_id: one for one in demo.blocks.values() if one.elem_id}
+
+
+PUBLIC = [ServeOptions(host="0.0.0.0"), ServeOptions(is_shared=True), ServeOptions(no_upload=True)]
+
+
+@pytest.mark.parametrize("options", PUBLIC, ids=["host", "share", "no-upload"])
+def test_a_public_server_takes_no_model_from_a_file_or_a_path(options):
+    from robviz.app.views import models
+
+    handlers, parts = offered(models, ServeOptions())
+    assert "add_own" in handlers
+    assert {"own-files", "own-path"} <= parts.keys()
+    handlers, parts = offered(models, options)
+    assert "fetch" in handlers
+    assert "add_own" not in handlers
+    assert not {"own-files", "own-path"} & parts.keys()
+    assert ("add" in handlers) == (not options.is_public)
+
+
+@pytest.mark.parametrize("options", PUBLIC, ids=["host", "share", "no-upload"])
+def test_a_public_server_shows_notes_and_takes_none(options):
+    from robviz.app.views import failures
+
+    handlers, parts = offered(failures, ServeOptions())
+    assert "note_down" in handlers
+    assert parts["note"].interactive
+    handlers, parts = offered(failures, options)
+    assert "browse" in handlers
+    assert "note_down" not in handlers
+    assert not parts["note"].interactive
+
+
 # ------------------------------------------------------------------------------------------ the running app
 
 

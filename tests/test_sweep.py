@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from robviz.attacks import AttackSpec
 from robviz.interactive import sweep as sweeping
 from robviz.interactive.comparison import Subject, clean_comparison, compare, compare_steps, continued, finalise
-from robviz.interactive.sweep import RADII_255, Sweep, sweep_steps, sweep_table
+from robviz.interactive.sweep import COLUMNS, RADII_255, Sweep, sweep_steps, sweep_table
 from robviz.models import Card
 from robviz.norms import LINF
 from robviz.types import InputError, Sample
@@ -194,7 +194,8 @@ def test_the_radii_of_a_sweep_are_good_ones():
 
 def test_the_table_has_a_row_for_each_point(frames):
     table = sweep_table(frames[-1])
-    assert list(table) == ["model", "eps_255", "accuracy", "miou", "largest_change", "steps"]
+    assert list(table) == list(COLUMNS)
+    assert set(table["by"]) == {"attack"}
     assert list(table["eps_255"]) == 2 * [0, 0.5, 2, 8, 24]
     last = table.iloc[4]
     shown = frames[-1].found["bends"][-1]

@@ -62,12 +62,12 @@ def model_choices() -> list[tuple[str, str]]:
     return found
 
 
-def facts_of(model: str, photo: str) -> str:
-    """Return a sentence or two about the chosen model, and about the picture where they do not fit."""
-    card = card_named(model)
+def facts_of_card(card: Card) -> str:
+    """Return a sentence or two about a model."""
     val, robust = card.metrics.get("val", {}), is_robust(card)
     kind = {True: "trained against attacks", False: "trained without attacks", None: ""}[robust]
-    parts = [part for part in (kind, f"{len(card.classes)} classes of {card.dataset}") if part]
+    classes = f"{len(card.classes)} classes of {card.dataset}" if card.dataset else f"{len(card.classes)} classes"
+    parts = [part for part in (kind, classes) if part]
     sentence = f"**{card.name}**: {', '.join(parts)}."
     if "clean_miou" in val:
         sentence += f" On its validation images, mIoU {100 * val['clean_miou']:.1f} %"
@@ -75,6 +75,13 @@ def facts_of(model: str, photo: str) -> str:
             radius = 255 * card.metrics["attack"]["eps"]
             sentence += f", and {100 * val['attacked_miou']:.1f} % under attack at {radius:g}/255"
         sentence += "."
+    return sentence
+
+
+def facts_of(model: str, photo: str) -> str:
+    """Return a sentence or two about the chosen model, and about the picture where they do not fit."""
+    card = card_named(model)
+    sentence = facts_of_card(card)
     scene = SCENES.get(card.dataset.partition("-")[0])
     if scene and photo != UPLOAD:
         sentence += (

@@ -6,9 +6,9 @@ By default the app answers this machine alone. What a public server must not all
 - requests that the server should make in the visitor's name: addresses as pictures, `/proxy=` and `/file=http...`;
 - uploads, with `no_upload`, on every route;
 - endless work: more visitors than `max_visitors`, more waiting than `QUEUE`, requests larger than `MOST_BYTES`;
-- trainings, which compute for minutes and keep models: `robviz.app` leaves the view out where `is_public`.
-
-Notes on failures, 2000 characters an image at most, are still written to the server's cache.
+- trainings, which compute for minutes and keep models: `robviz.app` leaves the view out where `is_public`;
+- models of other libraries, which fill the disk: `robviz.app.views.models` takes no name where `is_public`;
+- models from files and folders, and notes on failures, which others would read: only where `trusts_visitors`.
 """
 
 from __future__ import annotations
@@ -82,6 +82,11 @@ class ServeOptions:
             return not ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host != "localhost"
+
+    @property
+    def trusts_visitors(self) -> bool:
+        """Return True if visitors may leave models and notes on the disk: users of this machine, who may upload."""
+        return not (self.is_public or self.no_upload)
 
     @property
     def visitors(self) -> int | None:

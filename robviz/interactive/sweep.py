@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import pandas as pd
@@ -13,6 +13,7 @@ from robviz.attacks import AttackSpec
 from robviz.files.images import levels_within
 from robviz.interactive.comparison import (
     Comparison,
+    Scores,
     Subject,
     clean_comparison,
     compare_steps,
@@ -29,6 +30,44 @@ MOST_RADII = 24
 
 
 @dataclass(frozen=True)
+class Corrupted:
+    """Hold what a model still gets right on a picture that was corrupted within a radius.
+
+    Attributes:
+        model: The name of the model.
+        corruption: A key of `CORRUPTIONS`.
+        eps: The radius, in [0, 1].
+        scores: Against the reference.
+        largest_change: L-infinity distance of the two pictures, in levels of 0 .. 255.
+    """
+
+    model: str
+    corruption: str
+    eps: float
+    scores: Scores
+    largest_change: int
+
+
+@dataclass(frozen=True)
+class Smallest:
+    """Hold the smallest radius found so far at which a share of the pixels is wrong.
+
+    Attributes:
+        eps: The radius, in [0, 1]; None as long as too few pixels are wrong.
+        flipped: The share that is wrong at it or, without one, the largest share so far.
+        share: The share that is asked for.
+        step: The number of steps made.
+        steps: The number of steps of the whole search.
+    """
+
+    eps: float | None
+    flipped: float
+    share: float
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True)
 class Sweep:
     """Hold what a sweep has found so far.
 
@@ -36,11 +75,15 @@ class Sweep:
         radii: All radii that are asked for, ascending, in [0, 1].
         found: By model, the measured comparisons so far, in the order of the radii.
         running: The model under attack and what it sees; None between two attacks.
+        luck: Corruptions of the same picture, by radius (`robviz.interactive.yardsticks`).
+        smallest: By model, the smallest radius that breaks the picture (the same file).
     """
 
     radii: tuple[float, ...]
     found: Mapping[str, tuple[Comparison, ...]]
     running: tuple[str, Comparison] | None = None
+    luck: tuple[Corrupted, ...] = ()
+    smallest: Mapping[str, Smallest] = field(default_factory=dict)
 
     def extended(self, name: str, shown: Comparison) -> Sweep:
         """Return the sweep with one more point of a model."""
@@ -131,18 +174,38 @@ def stronger(before: Comparison, shown: Comparison) -> Comparison:
     return shown if is_better else replace(before, eps=shown.eps)
 
 
+#: The columns of `sweep_table`; `csvOf` in `curves.js` writes the same.
+COLUMNS = ("model", "eps_255", "accuracy", "miou", "largest_change", "steps", "by")
+
+
 def sweep_table(sweep: Sweep) -> pd.DataFrame:
-    """Return a row for each point: model, radius and largest change in 1/255, shares in [0, 1], and steps made."""
-    rows = [
-        (
-            name,
-            round(255 * shown.eps, 6),
-            shown.scores_after.accuracy,
-            shown.scores_after.miou,
-            shown.largest_change,
-            shown.step,
-        )
+    """Return a row for each point.
+
+    Columns: model, radius in 1/255, pixel accuracy and mIoU in [0, 1], largest change in 1/255, steps made, and by
+    what: an attack, a corruption, or the search for the smallest radius that breaks the picture, which has no mIoU.
+    """
+    attacks = [
+        (name, in_levels(shown.eps), *shares(shown.scores_after), shown.largest_change, shown.step, "attack")
         for name, points in sweep.found.items()
         for shown in points
     ]
-    return pd.DataFrame(rows, columns=["model", "eps_255", "accuracy", "miou", "largest_change", "steps"])
+    luck = [
+        (one.model, in_levels(one.eps), *shares(one.scores), one.largest_change, 0, one.corruption)
+        for one in sweep.luck
+    ]
+    smallest = [
+        (name, in_levels(one.eps), 1 - one.flipped, None, None, one.step, f"smallest for {100 * one.share:g} %")
+        for name, one in sweep.smallest.items()
+        if one.eps is not None
+    ]
+    return pd.DataFrame([*attacks, *luck, *smallest], columns=list(COLUMNS))
+
+
+def shares(found: Scores) -> tuple[float, float]:
+    """Return pixel accuracy and mIoU."""
+    return found.accuracy, found.miou
+
+
+def in_levels(eps: float) -> float:
+    """Return a radius in 1/255, as somebody would write it."""
+    return round(255 * eps, 6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from robviz.models.adapters import adapt
 from robviz.models.architectures import ARCHITECTURES, architecture_of, build, load_backbone, load_checkpoint
 from robviz.models.card import Card, card_of, fingerprint
+from robviz.models.own import keep_own, open_own
 from robviz.models.zoo import (
     add_model,
     added_models,
@@ -31,10 +32,12 @@ __all__ = [
     "card_of",
     "fingerprint",
     "keep_model",
+    "keep_own",
     "kept_models",
     "load_backbone",
     "load_checkpoint",
     "load_model",
+    "open_own",
     "remove_model",
     "save_checkpoint",
     "shipped_models",

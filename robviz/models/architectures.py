@@ -177,10 +177,14 @@ def under_our_keys(state: State, architecture: str, here: State) -> State:
     return state if state.keys() <= here.keys() else renamed(state, architecture_of(architecture).published_keys)
 
 
+def architectures_of(state: State) -> dict[str, int]:
+    """Return the rows of `ARCHITECTURES` that have exactly the tensors of a state, each with its number of classes."""
+    return {name: classes for name in ARCHITECTURES if (classes := classes_in(state, name))}
+
+
 def what_fits(state: State, model: nn.Module) -> str:
     """Give advice about a checkpoint that does not fit the model."""
-    fitting = {name: classes for name in ARCHITECTURES if (classes := classes_in(state, name))}
-    name = str(model.architecture)
+    fitting, name = architectures_of(state), str(model.architecture)
     if name in fitting:
         here = classes_in(model.state_dict(), name)
         return f"it has {fitting[name]} classes, the model {here}: build it with num_classes={fitting[name]}"

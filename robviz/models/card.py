@@ -63,10 +63,10 @@ class Card:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             known = {key.name: values[key.name] for key in fields(cls)}
-        except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            known["classes"] = tuple(known["classes"])
+            known["palette"] = tuple(tuple(colour) for colour in known["palette"])
+        except (OSError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise InputError(f"{path} is not a robviz model card: {error!r}") from error
-        known["classes"] = tuple(known["classes"])
-        known["palette"] = tuple(tuple(colour) for colour in known["palette"])
         return cls(**known)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from robviz.models.adapters import chosen_output
-from robviz.models.pipeline import Pipeline, Preparation, carded
+from robviz.models.pipeline import HOLDS_CODE, Pipeline, Preparation, carded
 from robviz.types import InputError
 
 #: Every encoder of the library accepts sides that are multiples of this.
@@ -69,6 +70,8 @@ def load(folder: Path, name: str, source: str) -> nn.Module:
     try:
         # The weights are in the folder: the encoder's own need not be fetched first.
         module = kind.from_pretrained(folder, encoder_weights=None, strict=True)
+    except UnpicklingError as error:
+        raise InputError(f"segmentation_models_pytorch cannot open {name}: {HOLDS_CODE}") from error
     except (OSError, RuntimeError, TypeError, ValueError, KeyError) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"segmentation_models_pytorch cannot open {name}: {said}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robviz.models.pipeline import Pipeline, Preparation, Scores, Sides, carded, logarithm
+from robviz.models.pipeline import HOLDS_CODE, Pipeline, Preparation, Scores, Sides, carded, logarithm
 from robviz.types import InputError
 
 #: How Pillow numbers its filters, and torch's names of those it has.
@@ -48,6 +49,8 @@ def opened(what: str, open_it: Callable[[], Any]) -> Any:
     """Open a part with the library, and turn its errors into one sentence that names the part."""
     try:
         return open_it()
+    except UnpicklingError as error:
+        raise InputError(f"transformers cannot open {what}: {HOLDS_CODE}") from error
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"transformers cannot open {what}: {said}") from error

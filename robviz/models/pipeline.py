@@ -122,6 +122,10 @@ class Pipeline(nn.Module):
         return self.to_logits(scores)
 
 
+#: What is wrong with weights that pickle more than tensors.
+HOLDS_CODE = "its weights hold more than tensors, and code is never run; save them as safetensors"
+
+
 class Meaning(Dataset):
     """Name, classes and colours of a published dataset, without its pictures, which need not be on this machine."""
 

@@ -46,7 +46,24 @@ def kept_models() -> list[str]:
     Returns:
         The names, sorted.
     """
-    return sorted(path.stem for path in kept_folder().glob("*.safetensors") if path.with_suffix(".json").exists())
+    cards = kept_folder().glob("*.json")
+    return sorted(card.stem for card in cards if card.with_suffix(".safetensors").exists() or kept_directory(card.stem))
+
+
+def kept_directory(name: str | Path) -> Path | None:
+    """Return the folder of a saved model that another library wrote, or None if there is none of this name."""
+    folder = kept_folder() / str(name)
+    return folder if KEPT_NAME.fullmatch(str(name)) and hub.holds_model(folder) else None
+
+
+def require_free_name(name: str) -> None:
+    """Raise InputError unless a model can be saved under this name."""
+    if not KEPT_NAME.fullmatch(name):
+        raise InputError(f"a name has 1 to 40 lowercase letters, digits and dashes, such as my-model; got {name!r}")
+    if name in available():
+        raise InputError(f"there is a model named {name!r} already; choose another name")
+    if len(kept_models()) >= MAX_KEPT:
+        raise InputError(f"{MAX_KEPT} models are kept in {kept_folder()}; delete some of them first")
 
 
 def keep_model(path: Path, name: str) -> Path:
@@ -62,12 +79,7 @@ def keep_model(path: Path, name: str) -> Path:
     Raises:
         InputError: If the name is taken or not allowed, or if too many models are saved already.
     """
-    if not KEPT_NAME.fullmatch(name):
-        raise InputError(f"a name has 1 to 40 lowercase letters, digits and dashes, such as my-model; got {name!r}")
-    if name in available():
-        raise InputError(f"there is a model named {name!r} already; choose another name")
-    if len(kept_models()) >= MAX_KEPT:
-        raise InputError(f"{MAX_KEPT} models are kept in {kept_folder()}; delete some of them first")
+    require_free_name(name)
     target = kept_folder() / f"{name}.safetensors"
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as file:
@@ -173,11 +185,15 @@ def weights_path(name: str | Path) -> Path:
 
 def is_elsewhere(name: str | Path) -> bool:
     """Return True if a name belongs to another library's model, by its prefix or as a folder that it saved."""
-    return hub.library_of(str(name)) is not None or hub.holds_model(Path(name))
+    return hub.library_of(str(name)) is not None or hub.holds_model(kept_directory(name) or Path(name))
 
 
 def load_elsewhere(name: str | Path) -> nn.Module:
     """Open another library's model, by its name or its folder."""
+    if folder := kept_directory(name):
+        model = hub.load_folder(folder)
+        model.card = card_named(name)  # type: ignore[assignment]
+        return model
     return hub.load_folder(Path(name)) if hub.holds_model(Path(name)) else hub.load(str(name))
 
 
@@ -195,6 +211,8 @@ def card_named(name: str | Path) -> Card:
     """
     if name in published.CHECKPOINTS:
         return published.card(str(name))
+    if folder := kept_directory(name):
+        return Card.load(folder.with_suffix(".json"))
     if is_elsewhere(name):
         path = card_path(str(name))
         return Card.load(path) if path.exists() else card_of(load_elsewhere(name))

@@ -272,15 +272,44 @@ class SweepCurve(TypedDict):
     points: list[SweepPoint]
 
 
+class LuckPoint(TypedDict):
+    """A picture corrupted within a radius. eps, change (the largest): in 1/255."""
+
+    eps: float
+    accuracy: float
+    miou: float
+    change: int
+
+
+class LuckCurve(TypedDict):
+    """One corruption of one model's picture over the radius."""
+
+    model: str
+    corruption: str
+    points: list[LuckPoint]
+
+
+class SmallestRadius(TypedDict):
+    """The smallest radius found for a model at which `share` of the pixels is wrong. eps: in 1/255; None if none is."""
+
+    model: str
+    eps: float | None
+    flipped: float
+    share: float
+    steps: int
+
+
 class SweepData(TypedDict):
     """Models over the radius. views: of some points, `last` among them; the others stay as they were sent before.
 
     eps: all radii that are asked for, in 1/255. last: None before any point. state: what is being done. note: what was
-    attacked, and how.
+    attacked, and how. luck, smallest: yardsticks; empty where they were not asked for.
     """
 
     eps: list[float]
     curves: list[SweepCurve]
+    luck: list[LuckCurve]
+    smallest: list[SmallestRadius]
     views: dict[str, ViewerData]
     last: str | None
     state: str

@@ -214,7 +214,7 @@ def sweep_page(setting: Scenario, sweep: Sweep, notes: dict[str, str]) -> str:
     for count in range(1, len(sweep.radii) + 1):
         views |= sweep_data(replace(sweep, found={n: p[:count] for n, p in sweep.found.items()}), cards, notes)["views"]
     radii = [float(f"{255 * eps:.4g}") for eps in sweep.radii]
-    spec = setting.spec()
+    spec, (beside, names_used, lines) = setting.spec(), yardsticks_said(sweep)
     return page(
         f"{setting.photo}: accuracy over the radius",
         "sweep",
@@ -225,16 +225,37 @@ def sweep_page(setting: Scenario, sweep: Sweep, notes: dict[str, str]) -> str:
             "Picture": setting.photo,
             "Attack": f"{spec.attack}, loss {spec.loss}, {spec.steps} steps at each radius, seed {spec.seed}",
             "Radii, in 1/255": ", ".join(f"{radius:g}" for radius in radii),
+            **beside,
             **versions_said(),
         },
         again="from robviz.attacks import AttackSpec, last_of\n"
         "from robviz.interactive.scenario import subject_for\n"
-        "from robviz.interactive.sweep import sweep_steps, sweep_table\n\n"
+        "from robviz.interactive.sweep import sweep_steps, sweep_table\n"
+        f"{names_used}\n"
         f"subjects = {{name: subject_for({setting.photo!r}, {upload_code(setting)}, name)[0] for name in {names!r}}}\n"
         f"spec = AttackSpec({spec.attack!r}, {spec.loss!r}, steps={spec.steps}, seed={spec.seed})\n"
         f"radii = [radius / 255 for radius in {radii}]\n"
-        "print(sweep_table(last_of(sweep_steps(subjects, spec, radii))))\n",
+        "found = last_of(sweep_steps(subjects, spec, radii))\n"
+        f"{lines}"
+        "print(sweep_table(found))\n",
     )
+
+
+def yardsticks_said(sweep: Sweep) -> tuple[dict[str, str], str, str]:
+    """Return what a page says about the yardsticks of a sweep, and its lines of Python: the import and the calls."""
+    said, imports, lines = dict[str, str](), list[str](), ""
+    if sweep.luck:
+        model, kinds = sweep.luck[0].model, list(dict.fromkeys(one.corruption for one in sweep.luck))
+        said["Corruptions"] = f"{', '.join(kinds)}, each within the radius, on {model}, seed 0"
+        imports.append("with_luck")
+        lines += f"found = last_of(with_luck(found, {model!r}, subjects[{model!r}], {kinds!r}))\n"
+    if sweep.smallest:
+        first = next(iter(sweep.smallest.values()))
+        said["Smallest radius"] = f"ALMA prox, {first.steps} steps, for {100 * first.share:g} % of the pixels"
+        imports.append("with_smallest")
+        lines += f"found = last_of(with_smallest(found, subjects, {first.steps}, share={first.share}))\n"
+    used = f"from robviz.interactive.yardsticks import {', '.join(imports)}\n" if imports else ""
+    return said, used, lines
 
 
 def require_final(shown: Iterable[Comparison]) -> None:

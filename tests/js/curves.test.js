@@ -6,10 +6,12 @@ import {
   isAnother,
   latestOf,
   lineStyle,
+  luckInWords,
   outline,
   planeOf,
   pointsOf,
   shortened,
+  smallestInWords,
   spaced,
   spread,
 } from "../../robviz/viewer/js/curves.js";
@@ -23,7 +25,8 @@ function point(model, eps, accuracy) {
 function sweepTo(first, second) {
   const eps = [0, 0.5, 4];
   const curve = (name, count) => ({ name, points: eps.slice(0, count).map((e, i) => point(name, e, 0.9 - 0.1 * i)) });
-  return { eps, curves: [curve("a", first), curve("b", second)], views: {}, last: null, state: "", note: "" };
+  const curves = [curve("a", first), curve("b", second)];
+  return { eps, curves, luck: [], smallest: [], views: {}, last: null, state: "", note: "" };
 }
 
 test("a point is said with its model, its radius and one decimal", () => {
@@ -56,10 +59,46 @@ test("every point is a line of the CSV, and names with commas or quotes are quot
   data.curves[0].name = 'my "best", first';
   assert.equal(
     csvOf(data),
-    "model,eps_255,accuracy,miou,largest_change,steps\r\n" +
-      '"my ""best"", first",0,0.9,0.45,0,5\r\n' +
-      "b,0,0.9,0.45,0,5\r\n",
+    "model,eps_255,accuracy,miou,largest_change,steps,by\r\n" +
+      '"my ""best"", first",0,0.9,0.45,0,5,attack\r\n' +
+      "b,0,0.9,0.45,0,5,attack\r\n",
   );
+});
+
+/** A sweep with two corruptions of the first model, and the smallest radii of both: the second has none. */
+function measuredSweep() {
+  const luck = ["noise", "blur"].map((corruption, i) => ({
+    model: "a",
+    corruption,
+    points: [0, 4].map((eps) => ({ eps, accuracy: 0.9 - 0.01 * i * eps, miou: 0.5, change: eps })),
+  }));
+  const smallest = [
+    { model: "a", eps: 2.34567, flipped: 0.9921875, share: 0.99, steps: 200 },
+    { model: "b", eps: null, flipped: 0.512, share: 0.99, steps: 200 },
+  ];
+  return { ...sweepTo(3, 3), luck, smallest };
+}
+
+test("yardsticks are said in words, the worst corruption beside the attack", () => {
+  const data = measuredSweep();
+  assert.equal(smallestInWords(data.smallest[0]), "a: 99 % of the pixels break within 2.35/255");
+  assert.equal(smallestInWords(data.smallest[1]), "b: 200 steps broke 51.2 % of the pixels, not 99 %");
+  assert.equal(
+    luckInWords(data, "accuracy"),
+    "Bad luck of the same size, 4/255, on a: blur leaves 86.0 % pixel accuracy, an attack 70.0 %.",
+  );
+  assert.equal(luckInWords(sweepTo(1, 1), "accuracy"), "");
+});
+
+test("the CSV has a line for each corruption and for each radius that was found", () => {
+  const lines = csvOf(measuredSweep()).trim().split("\r\n").slice(7);
+  assert.deepEqual(lines, [
+    "a,0,0.9,0.5,0,0,noise",
+    "a,4,0.9,0.5,4,0,noise",
+    "a,0,0.9,0.5,0,0,blur",
+    "a,4,0.86,0.5,4,0,blur",
+    "a,2.34567,0.0078125,,,200,smallest for 99 %",
+  ]);
 });
 
 test("names are moved apart, keep their order and stay within the chart", () => {

@@ -233,7 +233,12 @@ def build(page: Page) -> None:
             first_view, first_row, first_note = browser.first_card(0, rows)
             view, row = drawn("viewer", "failure", first_view), gr.State(first_row)
             note = gr.Textbox(
-                first_note, label="Note on this picture", lines=2, max_length=MAX_CHARACTERS, elem_id="note"
+                first_note,
+                label="Note on this picture",
+                lines=2,
+                max_length=MAX_CHARACTERS,
+                interactive=page.options.trusts_visitors,
+                elem_id="note",
             )
 
     filters = [evaluation, sort_by, loss, label, seen_as, size, every]
@@ -254,7 +259,8 @@ def build(page: Page) -> None:
     cards.select(browser.look, evaluation, [view, row, note], **each)
     heat.select(browser.look, evaluation, [view, row, note], **each)
     cells.select(browser.narrow, None, [label, seen_as], **each)
-    note.blur(browser.note_down, [evaluation, row, note], None, **each)
+    if page.options.trusts_visitors:  # strangers write nothing to the server's disk, and to other visitors neither
+        note.blur(browser.note_down, [evaluation, row, note], None, **each)
     shared = share_button.click(browser.share, evaluation, page_file, api_name="share_failures")
     shared.then(None, js="() => robviz.download('page-file')", api_visibility="private")
     for button, take, file in ((csv_button, browser.take_csv, csv_file), (zip_button, browser.take_zip, zip_file)):

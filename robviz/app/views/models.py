@@ -1,16 +1,20 @@
-"""The models that are here, the published ones to download, and those of other libraries to add."""
+"""The models that are here, the published ones to download, and those of other libraries and of one's own to add."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pandas as pd
 
+from robviz.app.bar import facts_of_card, kind_of
 from robviz.app.page import Page
+from robviz.app.serving import UPLOAD_LIMIT
 from robviz.app.work import refusing
 from robviz.files.download import Listener
-from robviz.models import Card, add_model, available, card_named
+from robviz.models import Card, add_model, available, card_named, card_of, keep_own, open_own
+from robviz.models.own import MEANINGS, SUFFIXES, name_for
 from robviz.models.published import CHECKPOINTS, download, is_here
 from robviz.results.report import markdown
 from robviz.types import InputError
@@ -21,6 +25,12 @@ ATTACKED = ("attacked_miou", "sea_miou_4_255")  # under the attack of a training
 NOTE = (
     "mIoU in % on each model's own validation images; attacked: at 4/255, by the attack that its card names or, for "
     "the published ones, by SEA as the paper reports it. Figures of different datasets do not compare."
+)
+NUMBERED = "numbered"
+OWN_NOTE = (
+    f"**From a file.** Weights of robviz's architectures, up to {UPLOAD_LIMIT[:-2]} MB; larger files by their path. "
+    "A folder by its path, as `save_pretrained` of transformers or segmentation_models_pytorch writes it. "
+    "Only tensors and settings are read; code is never run."
 )
 
 
@@ -63,6 +73,33 @@ def counted(progress: gr.Progress, name: str) -> Listener:
     return tell
 
 
+def parts_of(files: list[str] | None, path: str) -> tuple[Path, Path | None]:
+    """Return weights, or a folder, and the card among uploaded files; raises InputError unless there is one model."""
+    uploaded = [Path(file) for file in files or ()]
+    if uploaded and path:
+        raise InputError("choose either files or a path; both were given")
+    cards = [file for file in uploaded if file.suffix == ".json"]
+    weights = [file for file in uploaded if file.suffix != ".json"]
+    if path:
+        return Path(path).expanduser(), None
+    if len(weights) != 1 or len(cards) > 1:
+        raise InputError(
+            f"expected one file of weights ({', '.join(SUFFIXES)}), and its card (.json) if there is one; "
+            f"got {len(weights)} and {len(cards)}"
+        )
+    return weights[0], cards[0] if cards else None
+
+
+def require_readable(card: Card) -> None:
+    """Raise InputError unless the app can say of a card of unknown origin what it says of every card."""
+    try:
+        row(card, ""), kind_of(card), facts_of_card(card)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"the figures on the card cannot be read ({error!r}); expected none, or those that `robviz finetune` writes"
+        ) from error
+
+
 class Shelf:
     """Handle the downloads, and tell every menu of models about what has come."""
 
@@ -91,6 +128,16 @@ class Shelf:
         said = f"{card.name} is here, with {len(card.classes)} classes: choose it in the menus of models."
         return (said, table(), *self.page.listed())
 
+    @refusing
+    def add_own(self, files: list[str] | None, path: str | None, name: str | None, meaning: str) -> tuple[Any, ...]:
+        """Keep a model from uploaded files, or from a file or folder of this machine, in the menus of models."""
+        place, card = parts_of(files, (path or "").strip())
+        model = open_own(place, card, None if meaning == NUMBERED else meaning)
+        require_readable(card_of(model))
+        kept = keep_own(model, place, (name or "").strip() or name_for(place))
+        said = f"{kept.name} is here, with {len(kept.classes)} classes: choose it in the menus of models."
+        return (said, table(), *self.page.listed())
+
 
 def build(page: Page) -> None:
     """Build the view into the page."""
@@ -111,3 +158,33 @@ def build(page: Page) -> None:
     added = gr.Markdown(elem_id="added")
     shown = [added, models, *page.menus]
     add_button.click(shelf.add, other, shown, api_name="add_model", show_progress_on=[added])
+    if page.options.trusts_visitors:
+        build_own(shelf, models)
+
+
+def build_own(shelf: Shelf, models: gr.Markdown) -> None:
+    """Build what adds a model from a file or folder."""
+    gr.Markdown(OWN_NOTE)
+    with gr.Row(elem_id="own-model"):
+        files = gr.File(
+            label=f"Weights ({', '.join(SUFFIXES)}), and their card (.json)",
+            file_count="multiple",
+            file_types=[*SUFFIXES, ".json"],
+            elem_id="own-files",
+            height=150,
+        )
+        with gr.Column():
+            path = gr.Textbox(
+                label="Or the path of a file or folder on this machine",
+                placeholder="/path/to/model",
+                elem_id="own-path",
+            )
+            with gr.Row():
+                name = gr.Textbox(label="Name", placeholder="as the file", max_length=40, elem_id="own-name")
+                meaning = gr.Dropdown(
+                    [NUMBERED, *MEANINGS], value=NUMBERED, label="Classes, without a card", elem_id="own-classes"
+                )
+                button = gr.Button("Add", elem_id="add-own", scale=0)
+    said = gr.Markdown(elem_id="own-added")
+    shown = [said, models, *shelf.page.menus]
+    button.click(shelf.add_own, [files, path, name, meaning], shown, api_name="add_own", show_progress_on=[said])

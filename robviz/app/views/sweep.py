@@ -1,8 +1,8 @@
-"""Sweep: the robustness curve of this picture, for one model or several, while it grows."""
+"""Sweep: the robustness curve of this picture, for one model or several, beside bad luck of the same size."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -16,6 +16,7 @@ from robviz.attacks import last_of
 from robviz.interactive.comparison import Subject
 from robviz.interactive.scenario import MAX_STEPS, UPLOAD, Scenario, photos, subject_for
 from robviz.interactive.sweep import RADII_255, Sweep, sweep_steps
+from robviz.interactive.yardsticks import LUCK, SHARE, with_luck, with_smallest
 from robviz.losses import LOSSES
 from robviz.models import available
 from robviz.types import InputError
@@ -25,6 +26,9 @@ from robviz.viewer.sweep import sweep_data
 
 KEY, OTHERS, STEPS = "sweep", ["photos-robust"], 10
 MOST_MODELS = 4
+SMALLEST_STEPS = 200  # of the search for the smallest radius, on each model
+LUCK_LABEL = f"Corruptions of the same size: {', '.join(LUCK)}"
+SMALLEST_LABEL = f"Smallest radius that breaks {100 * SHARE:g} % of the pixels"
 
 
 def names_of(model: str, others: list[str]) -> list[str]:
@@ -49,12 +53,33 @@ def subjects_for(photo: str, upload: str | None, names: list[str]) -> tuple[dict
     return {name: one for name, (one, _) in opened.items()}, {name: note for name, (_, note) in opened.items()}
 
 
+def all_steps(
+    subjects: dict[str, Subject], setting: Scenario, has_luck: bool, has_smallest: bool, is_stopped: Callable[[], bool]
+) -> Iterator[Sweep]:
+    """Yield the curves as they grow, and then the yardsticks that are asked for."""
+    radii = [radius / 255 for radius in radii_up_to(setting.eps_255)]
+    common: dict[str, Any] = {"frame_seconds": FRAME_SECONDS, "is_stopped": is_stopped}
+    with closing(sweep_steps(subjects, setting.spec(), radii, **common)) as frames:
+        for found in frames:
+            yield found
+    found = replace(found, running=None)
+    if has_luck:
+        lucky = with_luck(found, setting.model, subjects[setting.model], is_stopped=is_stopped)
+        for found in lucky:
+            yield found
+    if has_smallest:
+        with closing(with_smallest(found, subjects, SMALLEST_STEPS, **common)) as frames:
+            yield from frames
+
+
 def data_of(sweep: Sweep, subjects: dict[str, Subject], notes: dict[str, str], note: str = "") -> SweepData:
     """Return what the page shows of a sweep."""
     return sweep_data(sweep, {name: subject.card for name, subject in subjects.items()}, notes, note)
 
 
-def show(photo: str, upload: str | None, model: str, eps: float, others: list[str], loss: str, steps: int) -> SweepData:
+def show(
+    photo: str, upload: str | None, model: str, eps: float, others: list[str], loss: str, steps: int, *rest: Any
+) -> SweepData:
     """Show the first point of every curve, at radius 0."""
     setting = Scenario(photo, model, eps, loss, steps)
     setting.check()
@@ -65,11 +90,12 @@ def show(photo: str, upload: str | None, model: str, eps: float, others: list[st
 
 
 @refusing
-def seconds_of(photo: str, model: str, others: list[str], steps: int) -> str:
+def seconds_of(photo: str, model: str, others: list[str], steps: int, has_smallest: bool) -> str:
     """Say how long the sweep will take, from a step measured on this machine."""
     picture = next(iter(photos())) if photo == UPLOAD else photo
     names = names_of(model, others)
-    seconds = (len(RADII_255) - 1) * steps * sum(measured(name, picture) for name in names)
+    made = (len(RADII_255) - 1) * steps + (SMALLEST_STEPS if has_smallest else 0)
+    seconds = made * sum(measured(name, picture) for name in names)
     return f"{len(RADII_255) - 1} radii, {len(names)} models: at most {max(1, round(seconds))} s on this machine."
 
 
@@ -85,6 +111,8 @@ def build(page: Page) -> None:
             others = page.model_menu("Compare with", OTHERS, "sweep-others", multiselect=True)
             loss = gr.Dropdown(list(LOSSES), value=start.loss, label="Loss", elem_id="sweep-loss")
             steps = gr.Slider(1, MAX_STEPS, STEPS, step=1, label="Steps at each radius", elem_id="sweep-steps")
+            luck = gr.Checkbox(False, label=LUCK_LABEL, elem_id="sweep-luck")
+            smallest = gr.Checkbox(False, label=SMALLEST_LABEL, elem_id="sweep-smallest")
             seconds = gr.Markdown(elem_id="sweep-seconds")
             share_button = gr.Button("Share as a page", size="sm", elem_id="sweep-share")
             shared = gr.DownloadButton("page", visible="hidden", elem_id="sweep-shared")
@@ -99,21 +127,21 @@ def build(page: Page) -> None:
         others: list[str],
         loss: str,
         steps: int,
+        luck: bool,
+        smallest: bool,
         visit: Visit,
     ) -> Iterator[SweepData]:
         """Stream the curves; Stop keeps the points so far."""
         setting = Scenario(photo, model, eps, loss, steps)
         setting.check()
         subjects, notes = subjects_for(photo, upload, names_of(model, others))
-        radii = [radius / 255 for radius in radii_up_to(eps)]
-        frames = sweep_steps(subjects, setting.spec(), radii, frame_seconds=FRAME_SECONDS, is_stopped=visit.is_stopped)
-        with closing(frames):
+        with closing(all_steps(subjects, setting, bool(luck), bool(smallest), visit.is_stopped)) as frames:
             for found in frames:
                 yield data_of(found, subjects, notes)
         page.keep(KEY, visit.session, (setting, replace(found, running=None), notes))
 
-    own: list[Any] = [others, loss, steps]
+    own: list[Any] = [others, loss, steps, luck, smallest]
     buttons = (go_button, stop_button)
     page.wire(KEY, run, show, name="sweep", buttons=buttons, own=own, outputs=[shown], about=[others], line=line)
     page.share(KEY, sweep_page, share_button, shared)
-    page.at_every_change(seconds_of, [page.bar.photo, page.bar.model, others, steps], seconds)
+    page.at_every_change(seconds_of, [page.bar.photo, page.bar.model, others, steps, smallest], seconds)

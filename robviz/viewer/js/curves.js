@@ -3,7 +3,7 @@
 
 import { percent } from "./dom.js";
 
-/** @import { SweepCurve, SweepData, SweepPoint } from "./payloads.js" */
+/** @import { SmallestRadius, SweepCurve, SweepData, SweepPoint } from "./payloads.js" */
 /** @typedef {"accuracy" | "miou"} Measure */
 /** @typedef {{ light: string, dark: string, dash: string, shape: string }} LineStyle */
 /** @typedef {ReturnType<typeof planeOf>} Plane */
@@ -141,15 +141,47 @@ function field(value) {
 }
 
 /**
+ * Say at which radius a model's picture is broken, or that none was found.
+ * @param {SmallestRadius} found
+ */
+export function smallestInWords({ model, eps, flipped, share, steps }) {
+  const wanted = percent(share);
+  if (eps !== null) return `${model}: ${wanted} of the pixels break within ${Number(eps.toPrecision(3))}/255`;
+  return `${model}: ${steps} steps broke ${percent(flipped, 1)} of the pixels, not ${wanted}`;
+}
+
+/**
+ * Say what the most harmful corruption leaves at the largest radius, beside what the attack leaves there.
+ * @param {SweepData} data
+ * @param {Measure} measure
+ */
+export function luckInWords({ curves, luck }, measure) {
+  if (luck.length === 0) return "";
+  const last = luck.map(({ corruption, points }) => ({ corruption, point: points[points.length - 1] }));
+  const { corruption, point } = last.reduce((a, b) => (b.point[measure] < a.point[measure] ? b : a));
+  const { model } = luck[0];
+  const attacked = curves.find(({ name }) => name === model)?.points.find(({ eps }) => eps === point.eps);
+  const beside = attacked ? `, an attack ${percent(attacked[measure], 1)}` : "";
+  const left = `${percent(point[measure], 1)} ${MEASURES[measure]}`;
+  return `Bad luck of the same size, ${point.eps}/255, on ${model}: ${corruption} leaves ${left}${beside}.`;
+}
+
+/**
  * Write every point as a line of CSV, with the same columns as `sweep_table`.
  * @param {SweepData} data
  */
-export function csvOf({ curves }) {
-  const lines = curves.flatMap(({ name, points }) =>
-    points.map(({ eps, accuracy, miou, change, steps }) => [name, eps, accuracy, miou, change, steps]),
+export function csvOf({ curves, luck, smallest }) {
+  const attacks = curves.flatMap(({ name, points }) =>
+    points.map(({ eps, accuracy, miou, change, steps }) => [name, eps, accuracy, miou, change, steps, "attack"]),
   );
-  const head = ["model", "eps_255", "accuracy", "miou", "largest_change", "steps"];
-  return `${[head, ...lines].map((line) => line.map(field).join(",")).join("\r\n")}\r\n`;
+  const corrupted = luck.flatMap(({ model, corruption, points }) =>
+    points.map(({ eps, accuracy, miou, change }) => [model, eps, accuracy, miou, change, 0, corruption]),
+  );
+  const radii = smallest.flatMap(({ model, eps, flipped, share, steps }) =>
+    eps === null ? [] : [[model, eps, 1 - flipped, "", "", steps, `smallest for ${percent(share)}`]],
+  );
+  const head = ["model", "eps_255", "accuracy", "miou", "largest_change", "steps", "by"];
+  return `${[head, ...attacks, ...corrupted, ...radii].map((line) => line.map(field).join(",")).join("\r\n")}\r\n`;
 }
 
 /** @typedef {{ curve: SweepCurve, point: SweepPoint }} Found */

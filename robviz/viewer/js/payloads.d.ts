@@ -203,9 +203,32 @@ export interface SweepCurve {
   points: SweepPoint[];
 }
 
+export interface LuckPoint {
+  eps: number;
+  accuracy: number;
+  miou: number;
+  change: number;
+}
+
+export interface LuckCurve {
+  model: string;
+  corruption: string;
+  points: LuckPoint[];
+}
+
+export interface SmallestRadius {
+  model: string;
+  eps: number | null;
+  flipped: number;
+  share: number;
+  steps: number;
+}
+
 export interface SweepData {
   eps: number[];
   curves: SweepCurve[];
+  luck: LuckCurve[];
+  smallest: SmallestRadius[];
   views: Record<string, ViewerData>;
   last: string | null;
   state: string;

@@ -1,7 +1,7 @@
 // @ts-check
 // Models over the radius: a curve for each, drawn as its points arrive; below, the linked viewer of the point chosen.
 
-import { inWords, isAnother, latestOf, MEASURES, pointsOf } from "./curves.js";
+import { inWords, isAnother, latestOf, luckInWords, MEASURES, pointsOf, smallestInWords } from "./curves.js";
 import { button, make } from "./dom.js";
 import { chartOf, planeFor, saveChart, saveNumbers } from "./sweepchart.js";
 import { Views } from "./views.js";
@@ -35,6 +35,7 @@ class SweepView {
   plot = make("div", { className: "rv-plot", role: "group" }, this.chart);
   empty = make("p", { className: "rv-empty" }, EMPTY);
   reading = make("p", { className: "rv-note", role: "status" });
+  yardsticks = make("p", { className: "rv-note" });
   state = make("p", { className: "rv-note" });
   note = make("p", { className: "rv-note" });
 
@@ -59,7 +60,7 @@ class SweepView {
       chosen,
       make("span", { className: "rv-buttons" }, ...this.saves),
     );
-    const below = [this.reading, this.state, this.note];
+    const below = [this.reading, this.yardsticks, this.state, this.note];
     this.root = make("div", { className: "rv rv-sweep" }, tools, this.empty, this.plot, ...below);
     this.resizes = new ResizeObserver(([{ contentRect }]) => this.resize(contentRect.width));
     element.replaceChildren(this.root, this.views.root);
@@ -122,6 +123,8 @@ class SweepView {
     for (const one of this.measures) one.setAttribute("aria-pressed", String(one.dataset.measure === measure));
     const read = found.find(({ point }) => point.name === this.shown) ?? latestOf(found);
     this.reading.textContent = read ? inWords(read.curve, read.point, measure) : "";
+    const radii = data.smallest.map((one) => `${smallestInWords(one)}.`);
+    this.yardsticks.textContent = [...radii, luckInWords(data, measure)].filter(Boolean).join(" ");
     this.state.textContent = data.state;
     this.note.textContent = data.note;
     const plane = planeFor(data, this.width, TALL);

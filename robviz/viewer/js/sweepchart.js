@@ -6,7 +6,7 @@ import { blank, contextOf, make, percent } from "./dom.js";
 import { draws } from "./svg.js";
 
 /** @import { Measure, Plane } from "./curves.js" */
-/** @import { SweepCurve, SweepData } from "./payloads.js" */
+/** @import { LuckCurve, SmallestRadius, SweepCurve, SweepData } from "./payloads.js" */
 
 const KEPT = { width: 900, height: 460, scale: 2 };
 const NAME_GAP = 15; // between two names
@@ -17,13 +17,10 @@ const TICK_GAP = 20;
  * @param {number} width
  * @param {number} height
  */
-export function planeFor({ curves, eps }, width, height) {
-  return planeOf(
-    width,
-    height,
-    eps[eps.length - 1],
-    curves.map(({ name }) => name),
-  );
+export function planeFor({ curves, eps, luck, smallest }, width, height) {
+  const names = [...curves.map(({ name }) => name), ...luck.map(({ corruption }) => corruption)];
+  const last = Math.max(eps[eps.length - 1], ...smallest.map((found) => found.eps ?? 0));
+  return planeOf(width, height, last, names);
 }
 
 /**
@@ -32,16 +29,19 @@ export function planeFor({ curves, eps }, width, height) {
  * @param {Measure} measure
  * @param {Plane} plane
  */
-export function chartOf({ curves, eps }, measure, plane) {
+export function chartOf({ curves, eps, luck, smallest }, measure, plane) {
   const { width, height } = plane;
   const frame = { width, height, viewBox: `0 0 ${width} ${height}`, "font-family": "system-ui, sans-serif" };
   const begun = curves.map((curve, i) => ({ curve, i })).filter(({ curve }) => curve.points.length > 0);
-  const heights = begun.map(({ curve: { points } }) => plane.y(points[points.length - 1][measure]));
+  const ends = [...begun.map(({ curve }) => curve), ...luck];
+  const heights = ends.map(({ points }) => plane.y(points[points.length - 1][measure]));
   const places = spread(heights, NAME_GAP, plane.top, plane.bottom);
   return draws(
     "svg",
     { ...frame, "font-size": 12, "aria-hidden": "true" },
     ...sweepAxes(eps, measure, plane),
+    ...luck.map((curve, n) => luckSeries(curve, n, measure, plane, places[begun.length + n])),
+    ...smallest.map((found, n) => limit(found, modelsPlace(curves, found.model), n, plane)),
     ...begun.map(({ curve, i }, n) => series(curve, i, measure, plane, places[n])),
   );
 }
@@ -89,6 +89,62 @@ function series({ name, points }, i, measure, { x, y, most }, nameAt) {
     draws("polyline", { ...line, "stroke-dasharray": dash, "stroke-linejoin": "round" }),
     ...places.map(([left, top]) => draws("path", { ...mark, transform: `translate(${left} ${top})` })),
     draws("text", label, shortened(name, most), draws("title", {}, name)),
+  );
+}
+
+/**
+ * @param {SweepCurve[]} curves
+ * @param {string} model
+ */
+function modelsPlace(curves, model) {
+  return curves.findIndex(({ name }) => name === model);
+}
+
+const LUCK_DASHES = ["none", "6 3", "2 3", "8 3 2 3"];
+
+/**
+ * One corruption: thinner than an attack and without colour or markers, as it is a yardstick.
+ * @param {LuckCurve} curve
+ * @param {number} n its place
+ * @param {Measure} measure
+ * @param {Plane} plane
+ * @param {number} nameAt the height of its name
+ */
+function luckSeries({ model, corruption, points }, n, measure, { x, y, most }, nameAt) {
+  const places = points.map((point) => [x(point.eps), y(point[measure])]);
+  const end = places[places.length - 1];
+  const line = { points: places.join(" "), fill: "none", stroke: "currentColor", "stroke-width": 1.25 };
+  const dash = LUCK_DASHES[n % LUCK_DASHES.length];
+  const label = { x: end[0] + 11, y: nameAt + 4, fill: "currentColor", "fill-opacity": 0.75 };
+  return draws(
+    "g",
+    { class: "rv-luck" },
+    draws("polyline", { ...line, "stroke-dasharray": dash, "stroke-opacity": 0.6 }),
+    draws("text", label, shortened(corruption, most), draws("title", {}, `${model} under ${corruption}`)),
+  );
+}
+
+/**
+ * The smallest radius that breaks a model's picture, as a line across the chart.
+ * @param {SmallestRadius} found
+ * @param {number} i the place of the model
+ * @param {number} n its place among the radii
+ * @param {Plane} plane
+ */
+function limit(found, i, n, { x, top, bottom, left, right }) {
+  if (found.eps === null) return draws("g", {});
+  const { light, dark, dash } = lineStyle(i);
+  const at = x(found.eps);
+  const isRight = at > (left + right) / 2;
+  const line = { x1: at, x2: at, y1: top, y2: bottom, stroke: "currentColor", "stroke-width": 1.5 };
+  const text = { x: at + (isRight ? -6 : 6), y: top + (bottom - top) * 0.4 + NAME_GAP * n, fill: "currentColor" };
+  const label = `${percent(found.share)} break: ${Number(found.eps.toPrecision(3))}/255`;
+  return draws(
+    "g",
+    { class: "rv-series rv-limit", color: light, style: `--dark: ${dark}` },
+    draws("line", { ...line, "stroke-dasharray": dash, "stroke-opacity": 0.7 }),
+    draws("path", { d: outline("triangle", 5), fill: "currentColor", transform: `translate(${at} ${bottom})` }),
+    draws("text", { ...text, "text-anchor": isRight ? "end" : "start", "font-weight": 600 }, label),
   );
 }
 
