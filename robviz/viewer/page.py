@@ -25,7 +25,9 @@ from robviz.viewer import HERE, SCRIPT, STYLE
 from robviz.viewer.bundle import MODULES, script
 
 #: The views that a page can show: what `app.js` registers.
-VIEWS = tuple(re.findall(r"^  (\w+): (?:awaited|mounted)\(", (MODULES / "app.js").read_text(encoding="utf-8"), re.MULTILINE))
+VIEWS = tuple(
+    re.findall(r"^  (\w+): (?:awaited|mounted)\(", (MODULES / "app.js").read_text(encoding="utf-8"), re.MULTILINE)
+)
 #: The largest size of a page with as many pictures as fit, in bytes.
 MOST_BYTES = 5_000_000
 PAGE_STYLE = (HERE / "page.css").read_text(encoding="utf-8")
