@@ -32,7 +32,7 @@ def test_a_training_streams_its_rounds_and_its_model_is_kept_in_every_menu(serve
     for page in opened(server, chromium, "?view=train"):
         page.locator("#heal-iterations input[type=number]").fill("2")
         page.keyboard.press("Tab")
-        page.locator("#heal-train").click()
+        page.locator("#heal-run").click()
         page.wait_for_function("document.querySelector('#heal .rv-note').textContent.includes('Done')")
         assert page.locator("#heal .rv-rounds button").count() == 3
         page.locator("#heal .rv-rounds button").nth(1).click()
@@ -57,7 +57,7 @@ def test_a_closed_tab_ends_its_training_and_the_next_one_may_begin(server, chrom
     page.set_default_timeout(1000 * PATIENCE)
     page.goto(f"{server[0]}/?view=train")
     page.wait_for_selector(OPENED["train"])
-    page.locator("#heal-train").click()
+    page.locator("#heal-run").click()
     page.wait_for_function("document.querySelector('#heal .rv-healing').dataset.rounds === '1'")
     until(lambda: trainings(server[1]))
     with pytest.raises(AppError, match="being trained here already"):

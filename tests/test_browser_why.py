@@ -37,7 +37,7 @@ def test_a_clicked_pixel_is_explained_on_both_pictures(server, chromium, width):
         assert abs(x - PIXEL[0]) <= 3
         assert abs(y - PIXEL[1]) <= 3
         assert page.inner_text("#why .rv-logit[data-target=true] strong") == "cat"
-        page.locator("#why-explain").click()
+        page.locator("#why-run").click()
         page.wait_for_function("document.querySelector('#why .rv-why').dataset.done === '1'")
         assert page.locator("#why .rv-diverging").is_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -17,6 +17,7 @@ from robviz.app.serving import ServeOptions
 from robviz.app.work import (
     AT_ONCE,
     UNSEEN,
+    Controls,
     Kept,
     Work,
     in_turn,
@@ -121,11 +122,11 @@ class Page:
         show: Callable[..., Any] | None,
         *,
         name: str,
-        buttons: tuple[gr.Button, gr.Button],
+        controls: Controls,
         own: Sequence[Any],
         outputs: Sequence[Any],
         about: Sequence[Any] = (),
-        line: gr.Component | None = None,
+        waits: bool = True,
     ) -> Work:
         """Let one button begin a view's work on the subject of the bar and another end it.
 
@@ -134,11 +135,11 @@ class Page:
             steps: Takes the values of the bar, the values of `own` and a `Visit`; yields the outputs.
             show: Takes the same values; returns the outputs before any work. None for a view that follows by itself.
             name: Of the handler for programs, which end the work by `stop_<name>`.
-            buttons: To begin and to end.
+            controls: The buttons, and the line that tells the place in the queue.
             own: The view's own widgets.
             outputs: What the steps fill.
             about: Those of `own` that, like picture and model, make another subject.
-            line: Where the place in the queue is shown; None for work that does not wait its turn.
+            waits: Whether the work waits its turn.
 
         Returns:
             The view's work.
@@ -153,13 +154,12 @@ class Page:
             *values, request = arguments
             work.restart(request, subject(*values))
 
-        go_button, stop_button = buttons
         names = [f"value{number}" for number in range(len(inputs))]
-        turn = in_turn(line) if line is not None else {"concurrency_limit": None, "show_progress": "hidden"}
+        turn = in_turn(controls.line) if waits else {"concurrency_limit": None, "show_progress": "hidden"}
         begun = {"trigger_mode": "multiple", "api_name": name, **turn}
-        go_button.click(taking(names, expect), inputs, None, api_name=f"expect_{name}", **AT_ONCE)
-        go_button.click(streamed(work, steps, subject, names_of(steps)), inputs, list(outputs), **begun)
-        stop_button.click(work.stop, None, None, api_name=f"stop_{name}", **AT_ONCE)
+        controls.go.click(taking(names, expect), inputs, None, api_name=f"expect_{name}", **AT_ONCE)
+        controls.go.click(streamed(work, steps, subject, names_of(steps)), inputs, list(outputs), **begun)
+        controls.stop.click(work.stop, None, None, api_name=f"stop_{name}", **AT_ONCE)
         if show is not None:
             self.looks[key] = Look(work, subject, show, inputs, list(outputs))
         return work
@@ -200,15 +200,16 @@ class Page:
         """Keep the last result of a view for its visitor."""
         self.results.setdefault(key, Kept()).keep(session, result)
 
-    def share(self, key: str, page_of: Callable[..., str], button: gr.Button, file: Any) -> None:
-        """Let a button download a page of the view's last result.
+    def share(self, key: str, page_of: Callable[..., str], elem_id: str) -> None:
+        """Build a button that downloads a page of the view's last result.
 
         Args:
             key: Of the view.
             page_of: Takes what was kept, as arguments; returns the HTML.
-            button: To press.
-            file: The hidden download button that holds the file.
+            elem_id: Of the button.
         """
+        button = gr.Button("Share as a page", size="sm", elem_id=elem_id)
+        file = gr.DownloadButton("page", visible="hidden", elem_id=f"{elem_id}-file")
 
         @refusing
         def make(request: gr.Request) -> str:

@@ -200,6 +200,22 @@ def queue_line(elem_id: str) -> gr.HTML:
     return gr.HTML("", elem_id=elem_id, elem_classes="rv-queue", apply_default_css=False)
 
 
+class Controls(NamedTuple):
+    """Hold what begins and ends a view's work, and where its visitor reads the place in the queue."""
+
+    go: gr.Button
+    stop: gr.Button
+    line: gr.HTML
+
+
+def controls(label: str, name: str) -> Controls:
+    """Build a row of two buttons and the line for the queue; their elements begin with the name."""
+    with gr.Row():
+        go = gr.Button(label, variant="primary", elem_id=f"{name}-run", min_width=100)
+        stop = gr.Button("Stop", variant="stop", elem_id=f"{name}-stop", min_width=60)
+    return Controls(go, stop, queue_line(f"{name}-queue"))
+
+
 def in_turn(line: gr.Component) -> dict[str, Any]:
     """Return the options of an event that computes for long: two at once would both be slower than one by one.
 

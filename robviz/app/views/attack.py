@@ -22,6 +22,7 @@ from robviz.app.work import (
     AT_ONCE,
     FRAME_SECONDS,
     UNSEEN,
+    Controls,
     Kept,
     Visit,
     as_it_came,
@@ -380,10 +381,9 @@ def build(page: Page) -> None:
             with gr.Accordion("Save, share or repeat this attack", open=False, elem_id="take"):
                 with gr.Row():
                     save_button = gr.Button("Save as zip", size="sm", elem_id="save")
-                    share_button = gr.Button("Share as a page", size="sm", elem_id="share")
+                    page.share(KEY, attack_page, "share")
                     open_button = gr.UploadButton("Open a saved zip", file_types=[".zip"], size="sm", elem_id="open")
                 saved = gr.File(label="Pictures, masks, perturbation and setting", elem_id="saved")
-                shared = gr.DownloadButton("page", visible="hidden", elem_id="shared")
                 verdict = gr.Markdown(elem_id="verdict")
                 cell = gr.Code(start.cell(), language="python", label="The same in a notebook", elem_id="cell")
         ticket = gr.Textbox(visible="hidden", elem_id="ticket")
@@ -392,8 +392,8 @@ def build(page: Page) -> None:
     own: list[Any] = [loss, steps, seed, how, target, region, where]
     inputs, outputs = [*bar.inputs, *own], [shown, curve]
     widgets = [bar.photo, bar.model, bar.eps, *own]
-    buttons = (go_button, stop_button)
-    work = page.wire(KEY, view.attack, view.show, name="attack", buttons=buttons, own=own, outputs=outputs, line=line)
+    controls = Controls(go_button, stop_button, line)
+    work = page.wire(KEY, view.attack, view.show, name="attack", controls=controls, own=own, outputs=outputs)
 
     subject = page.looks[KEY].about
 
@@ -439,7 +439,6 @@ def build(page: Page) -> None:
         trigger_mode="always_last",
     )
     save_button.click(view.save, None, [saved, verdict], api_name="save")
-    page.share(KEY, attack_page, share_button, shared)
     open_button.upload(view.reopen, open_button, [shown, curve, *widgets], api_name="reopen")
     page.at_load(view.restore, None, [page.tabs, page.view, *widgets])
     page.at_load(estimate, [bar.photo, bar.model, steps], seconds)

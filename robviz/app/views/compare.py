@@ -10,7 +10,7 @@ import gradio as gr
 
 from robviz.app.page import Page
 from robviz.app.views.attack import measured
-from robviz.app.work import FRAME_SECONDS, Visit, drawn, queue_line, refusing
+from robviz.app.work import FRAME_SECONDS, Visit, controls, drawn, refusing
 from robviz.attacks import AttackSpec
 from robviz.interactive.comparison import never
 from robviz.interactive.scenario import MAX_STEPS, UPLOAD, Scenario, cached_model, photos, subject_for
@@ -84,16 +84,12 @@ def build(page: Page) -> None:
     start = Scenario()
     with gr.Row(elem_classes="rv-view"):
         with gr.Column(scale=1, min_width=280, elem_classes="rv-controls"):
-            with gr.Row():
-                go_button = gr.Button("Attack both", variant="primary", elem_id="two-run", min_width=100)
-                stop_button = gr.Button("Stop", variant="stop", elem_id="two-stop", min_width=60)
-            line = queue_line("two-queue")
+            buttons = controls("Attack both", "two")
             other = page.model_menu("Compare with", OTHER, "two-other")
             loss = gr.Dropdown(list(LOSSES), value=start.loss, label="Loss", elem_id="two-loss")
             steps = gr.Slider(1, MAX_STEPS, start.steps, step=1, label="Steps of each attack", elem_id="two-steps")
             seconds = gr.Markdown(elem_id="two-seconds")
-            share_button = gr.Button("Share as a page", size="sm", elem_id="two-share")
-            shared = gr.DownloadButton("page", visible="hidden", elem_id="two-shared")
+            page.share(KEY, transfer_page, "two-share")
         with gr.Column(scale=4, min_width=320, elem_classes="rv-result"):
             shown = drawn("transfer", "transfer")
 
@@ -115,7 +111,5 @@ def build(page: Page) -> None:
         page.keep(KEY, visit.session, (Scenario(photo, model, eps, loss, steps), found, notes))
 
     own: list[Any] = [other, loss, steps]
-    buttons = (go_button, stop_button)
-    page.wire(KEY, run, show, name="transfer", buttons=buttons, own=own, outputs=[shown], about=[other], line=line)
-    page.share(KEY, transfer_page, share_button, shared)
+    page.wire(KEY, run, show, name="transfer", controls=buttons, own=own, outputs=[shown], about=[other])
     page.at_every_change(seconds_of, [page.bar.photo, page.bar.model, other, steps], seconds)

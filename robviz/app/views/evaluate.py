@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 
 from robviz.app.page import Page
-from robviz.app.work import Visit, queue_line
+from robviz.app.work import Visit, controls
 from robviz.datasets import DATASETS, inventory, load_dataset
 from robviz.files.paths import cache_folder
 from robviz.interactive.evaluation import EvaluationProgress, evaluation_steps
@@ -79,10 +79,7 @@ def build(page: Page) -> None:
     splits = splits_here()
     with gr.Row(elem_classes="rv-view"):
         with gr.Column(scale=1, min_width=280, elem_classes="rv-controls"):
-            with gr.Row():
-                go_button = gr.Button("Evaluate", variant="primary", elem_id="evaluate-run", min_width=100)
-                stop_button = gr.Button("Stop", variant="stop", elem_id="evaluate-stop", min_width=60)
-            line = queue_line("evaluate-queue")
+            buttons = controls("Evaluate", "evaluate")
             gr.Markdown("The model and ε of the bar, on a dataset.")
             chosen = gr.Dropdown([*splits, OWN], value=START, label="Dataset", elem_id="evaluate-dataset")
             folder = gr.Textbox(label="Own folder", placeholder="/path/to/a/folder", elem_id="evaluate-folder")
@@ -135,5 +132,4 @@ def build(page: Page) -> None:
 
     outputs = [status, page.reports, page.tabs, page.view]
     own: list[Any] = [chosen, folder, ensemble, steps, images]
-    buttons = (go_button, stop_button)
-    page.wire(KEY, run, None, name="evaluate", buttons=buttons, own=own, outputs=outputs, line=line)
+    page.wire(KEY, run, None, name="evaluate", controls=buttons, own=own, outputs=outputs)

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from robviz.app.page import Page
-from robviz.app.work import FRAME_SECONDS, UNSEEN, Visit, drawn_by, in_turn, queue_line, refusing
+from robviz.app.work import FRAME_SECONDS, UNSEEN, Visit, controls, drawn_by, in_turn, refusing
 from robviz.attacks import AttackSpec
 from robviz.attribution import METHODS, Contrast, check_pixel, estimate, region_at, top_logits
 from robviz.attribution import contrast_steps as contrast_steps
@@ -208,21 +208,17 @@ def build(page: Page) -> None:
             where = gr.Dropdown(list(REGIONS), value=next(iter(REGIONS)), label="Explain", elem_id="why-where")
             label = gr.Dropdown(choices_of(card.classes), value=WHAT_IT_WAS, label="as", elem_id="why-class")
             method = gr.Dropdown(list(METHODS), value=next(iter(METHODS)), label="Method", elem_id="why-method")
-            with gr.Row():
-                go_button = gr.Button("3. Explain", variant="primary", elem_id="why-explain", min_width=100)
-                stop_button = gr.Button("Stop", variant="stop", elem_id="why-stop", min_width=60)
-            line = queue_line("why-queue")
+            buttons = controls("3. Explain", "why")
         with gr.Column(scale=4, min_width=320, elem_classes="rv-result"):
             view = drawn_by(WHY, "why")
 
     subject: list[Any] = page.bar.inputs
     question: list[Any] = [x, y, label, where, method]
     # An attack, too: the first question about a picture makes it.
-    turn = in_turn(line)
+    turn = in_turn(buttons.line)
     attack_button.click(attack, subject, [view, label, x, y], api_name="quick_attack", **turn)
     asking = {"fn": point, "inputs": subject + question, "outputs": view, **turn}
     view.select(pick, None, [x, y], **UNSEEN).then(**asking, api_name="point")
     changes = [x.submit, y.submit, label.input, where.input, method.input]
     gr.on(changes, **asking, api_visibility="private")
-    buttons = (go_button, stop_button)
-    page.wire(KEY, explain, show, name="explain", buttons=buttons, own=question, outputs=[view], line=line)
+    page.wire(KEY, explain, show, name="explain", controls=buttons, own=question, outputs=[view])

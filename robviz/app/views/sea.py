@@ -9,7 +9,7 @@ import gradio as gr
 
 from robviz.app.page import Page
 from robviz.app.views.attack import measured
-from robviz.app.work import FRAME_SECONDS, Visit, drawn, queue_line, refusing
+from robviz.app.work import FRAME_SECONDS, Visit, controls, drawn, refusing
 from robviz.interactive.comparison import clean_comparison
 from robviz.interactive.ensemble import NOT_ATTACKED, ensemble_steps
 from robviz.interactive.scenario import MAX_STEPS, UPLOAD, Scenario, photos, subject_for
@@ -60,15 +60,11 @@ def build(page: Page) -> None:
     """Build the view into the page."""
     with gr.Row(elem_classes="rv-view"):
         with gr.Column(scale=1, min_width=280, elem_classes="rv-controls"):
-            with gr.Row():
-                go_button = gr.Button("Run all", variant="primary", elem_id="sea-run", min_width=100)
-                stop_button = gr.Button("Stop", variant="stop", elem_id="sea-stop", min_width=60)
-            line = queue_line("sea-queue")
+            buttons = controls("Run all", "sea")
             ensemble = gr.Dropdown(ENSEMBLES, value=ENSEMBLE, label="Ensemble", elem_id="sea-ensemble")
             steps = gr.Slider(1, MAX_STEPS, STEPS, step=1, label="Steps an attack, on average", elem_id="sea-steps")
             seconds = gr.Markdown(elem_id="sea-seconds")
-            share_button = gr.Button("Share as a page", size="sm", elem_id="sea-share")
-            shared = gr.DownloadButton("page", visible="hidden", elem_id="sea-shared")
+            page.share(KEY, ensemble_page, "sea-share")
         with gr.Column(scale=4, min_width=320, elem_classes="rv-result"):
             shown = drawn("ensemble", "sea")
 
@@ -86,9 +82,5 @@ def build(page: Page) -> None:
                 yield ensemble_data(found, subject.card, names_of(settings), note)
         page.keep(KEY, visit.session, (setting, settings, found, note))
 
-    buttons = (go_button, stop_button)
-    page.wire(
-        KEY, run, show, name="sea", buttons=buttons, own=[ensemble, steps], outputs=[shown], about=[ensemble], line=line
-    )
-    page.share(KEY, ensemble_page, share_button, shared)
+    page.wire(KEY, run, show, name="sea", controls=buttons, own=[ensemble, steps], outputs=[shown], about=[ensemble])
     page.at_every_change(seconds_of, [page.bar.photo, page.bar.model, ensemble, steps], seconds)

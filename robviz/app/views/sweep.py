@@ -11,7 +11,7 @@ import gradio as gr
 
 from robviz.app.page import Page
 from robviz.app.views.attack import measured
-from robviz.app.work import FRAME_SECONDS, Visit, drawn, queue_line, refusing
+from robviz.app.work import FRAME_SECONDS, Visit, controls, drawn, refusing
 from robviz.attacks import last_of
 from robviz.interactive.comparison import Subject
 from robviz.interactive.scenario import MAX_STEPS, UPLOAD, Scenario, photos, subject_for
@@ -104,18 +104,14 @@ def build(page: Page) -> None:
     start = Scenario()
     with gr.Row(elem_classes="rv-view"):
         with gr.Column(scale=1, min_width=280, elem_classes="rv-controls"):
-            with gr.Row():
-                go_button = gr.Button("Sweep", variant="primary", elem_id="sweep-run", min_width=100)
-                stop_button = gr.Button("Stop", variant="stop", elem_id="sweep-stop", min_width=60)
-            line = queue_line("sweep-queue")
+            buttons = controls("Sweep", "sweep")
             others = page.model_menu("Compare with", OTHERS, "sweep-others", multiselect=True)
             loss = gr.Dropdown(list(LOSSES), value=start.loss, label="Loss", elem_id="sweep-loss")
             steps = gr.Slider(1, MAX_STEPS, STEPS, step=1, label="Steps at each radius", elem_id="sweep-steps")
             luck = gr.Checkbox(False, label=LUCK_LABEL, elem_id="sweep-luck")
             smallest = gr.Checkbox(False, label=SMALLEST_LABEL, elem_id="sweep-smallest")
             seconds = gr.Markdown(elem_id="sweep-seconds")
-            share_button = gr.Button("Share as a page", size="sm", elem_id="sweep-share")
-            shared = gr.DownloadButton("page", visible="hidden", elem_id="sweep-shared")
+            page.share(KEY, sweep_page, "sweep-share")
         with gr.Column(scale=4, min_width=320, elem_classes="rv-result"):
             shown = drawn("sweep", "sweep")
 
@@ -141,7 +137,5 @@ def build(page: Page) -> None:
         page.keep(KEY, visit.session, (setting, replace(found, running=None), notes))
 
     own: list[Any] = [others, loss, steps, luck, smallest]
-    buttons = (go_button, stop_button)
-    page.wire(KEY, run, show, name="sweep", buttons=buttons, own=own, outputs=[shown], about=[others], line=line)
-    page.share(KEY, sweep_page, share_button, shared)
+    page.wire(KEY, run, show, name="sweep", controls=buttons, own=own, outputs=[shown], about=[others])
     page.at_every_change(seconds_of, [page.bar.photo, page.bar.model, others, steps, smallest], seconds)

@@ -15,7 +15,7 @@ import gradio as gr
 
 from robviz.app.page import Page
 from robviz.app.plots import training_curves
-from robviz.app.work import Visit, drawn, refusing, session_of
+from robviz.app.work import Visit, controls, drawn, refusing, session_of
 from robviz.attacks import predicted
 from robviz.datasets import load_dataset
 from robviz.files.images import overlay, png_url, to_bytes
@@ -165,9 +165,7 @@ def build(page: Page) -> None:
     recipe = recipes[-1]
     with gr.Row(elem_classes="rv-view"):
         with gr.Column(scale=1, min_width=280, elem_classes="rv-controls"):
-            with gr.Row():
-                go_button = gr.Button("Train", variant="primary", elem_id="heal-train", min_width=100)
-                stop_button = gr.Button("Stop", variant="stop", elem_id="heal-stop", min_width=60)
+            buttons = controls("Train", "heal")
             gr.Markdown(f"At the radius ε of the bar, up to {MOST_EPS}/255.")
             chosen = gr.Dropdown(recipes, value=recipe, label="Recipe", elem_id="heal-recipe")
             iterations = gr.Slider(1, MOST_ITERATIONS, 80, step=1, label="Iterations", elem_id="heal-iterations")
@@ -179,14 +177,14 @@ def build(page: Page) -> None:
             view = drawn("training", "heal")
             curves = gr.Plot(show_label=False, elem_id="heal-curves", visible=False)
 
-    buttons = (go_button, stop_button)
     # Not in turn with the attacks: minutes. A second training is refused instead of waiting.
     page.wire(
         KEY,
         trainings.train,
         show,
         name="train",
-        buttons=buttons,
+        controls=buttons,
+        waits=False,
         own=[chosen, iterations, steps],
         outputs=[view, curves],
         about=[chosen],
