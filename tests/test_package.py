@@ -65,7 +65,10 @@ def test_a_wrong_command_ends_in_one_sentence():
     )
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/results.md", "docs/models.md", "checkpoints/reports/README.md"])
+PAGES = ["README.md", "docs/results.md", "docs/models.md", "docs/strength.md", "checkpoints/reports/README.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_the_tables_of_the_documentation_are_what_cards_and_reports_say(page):
     from robviz.paper.generated_tables import generated_tables
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from robviz.losses import LOSSES
-from robviz.paper.strength import FIRST_AND_LAST, expected_error_between, measure
+from robviz.paper.strength import FIRST_AND_LAST, expected_error_between, measure, repeat
 from robviz.paper.strength_tables import released_blocks, released_temperatures, seeds
+from robviz.results.confusion import Confusion
+from robviz.results.plan import Run, SeaSettings
 from robviz.results.report import Report
 from tests.small import Bends, Noise
 
@@ -81,11 +82,25 @@ def test_the_temperatures_of_the_table_are_those_of_the_losses(name):
 
 def test_the_ablation_writes_a_report_for_each_name_and_takes_its_losses_away(tmp_path):
     before = dict(LOSSES)
-    (found,) = measure(Bends().eval(), Noise(), 8 / 255, tmp_path, ("temperatures",), steps=1, seed=3)
+    (found,) = measure(Bends().eval(), Noise(), 8 / 255, tmp_path, ("temperatures",), steps=1, seed=3, limit=2)
     assert before == LOSSES
     assert Report.load(tmp_path / "Bends.temperatures-1.8.seed3.json") == found
     assert (found.plan["seed"], found.plan["prepared"]) == (3, True)
     assert {run["loss"] for run in found.plan["settings"]["runs"]} < FIRST_AND_LAST.keys()
+
+
+def test_an_ensemble_is_repeated_with_several_seeds_and_finished_evaluations_are_not_run_again(tmp_path):
+    settings = SeaSettings("one-2", (Run("js", "pgd", 2),))
+    found = repeat(Bends().eval(), Noise(), 8 / 255, settings, tmp_path / "work", tmp_path, seeds=(4, 5), limit=2)
+    assert [report.plan["seed"] for report in found] == [4, 5]
+    assert Report.load(tmp_path / "seeds" / "Bends.one-2.8.seed5.json") == found[1]
+    assert [path.name for path in (tmp_path / "confusion").iterdir()] == ["Bends.one-2.8.seed4.json"]
+    assert Confusion.load(tmp_path / "confusion" / "Bends.one-2.8.seed4.json").seed == 4
+    model, passes = Bends().eval(), []
+    model.register_forward_hook(lambda *_: passes.append(1))
+    again = repeat(model, Noise(), 8 / 255, settings, tmp_path / "work", tmp_path, seeds=(4, 5), limit=2)
+    assert again == found
+    assert passes == []
 
 
 @pytest.fixture(scope="module")
@@ -94,11 +109,6 @@ def make():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def test_false_negatives_and_positives_are_shares_of_the_class(make):
-    found = make.shares_of(np.array([[6, 2], [1, 1]]))
-    assert [values.round(1).tolist() for values in found.values()] == [[25.0, 50.0], [12.5, 100.0], [66.7, 25.0]]
 
 
 def test_every_picture_of_the_page_is_drawn_from_the_shipped_reports(make):

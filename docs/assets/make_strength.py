@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from robviz.files.paths import bundled_path
 from robviz.paper.generated_tables import reports_in
-from robviz.paper.strength_tables import MODELS, RADII, by_cell
-from robviz.results.confusion import Confusion
+from robviz.paper.strength_tables import MODELS, RADII, by_cell, compared
+from robviz.results.confusion import Confusion, shares_by_class
 
 REPORTS = bundled_path("checkpoints") / "reports"
 #: Ensemble, colour (told apart without colour vision), marker.
@@ -26,8 +26,6 @@ MEMBERS = (
     ("expected-error", "#e69f00", "s"),
     ("expected-miou", "#000000", "D"),
 )
-#: The pair of evaluations whose pixels are compared, at equal cost.
-COMPARED = ("photos-robust.paper-30.8.seed0.json", "photos-robust.strong-30.8.seed0.json")
 
 
 def figure_of(width: float, height: float) -> Figure:
@@ -70,12 +68,6 @@ def steps() -> Figure:
     return with_legend(figure, list(panels.flat))
 
 
-def compared() -> tuple[Confusion, Confusion]:
-    """Return the pixels under `paper` and under `strong`."""
-    paper, strong = (Confusion.load(REPORTS / "confusion" / name) for name in COMPARED)
-    return paper, strong
-
-
 def title_of(found: Confusion) -> str:
     """Return which evaluation this is, without its ensemble."""
     return f"{found.model}, {found.eps:g}/255, seed {found.seed}"
@@ -87,12 +79,13 @@ def targets() -> Figure:
     before, after = (np.array(found.worst) for found in (paper, strong))
     labelled = before.sum(1, keepdims=True)
     difference = 100 * (after - before) / np.maximum(labelled, 1)
+    largest = abs(difference).max()
     figure = figure_of(8.5, 6)
     panel = figure.subplots()
-    image = panel.imshow(difference, cmap="PuOr_r", vmin=-100, vmax=100)
+    image = panel.imshow(difference, cmap="PuOr_r", vmin=-largest, vmax=largest)
     for (row, column), value in np.ndenumerate(difference):
         if abs(value) >= 0.5:
-            colour = "white" if abs(value) > 60 else "black"
+            colour = "white" if abs(value) > 0.6 * largest else "black"
             panel.text(column, row, f"{value:+.0f}", ha="center", va="center", fontsize=8, color=colour)
     shares = (labelled[:, 0] / labelled.sum() * 100).round(1)
     panel.set_xticks(range(len(paper.classes)), paper.classes, rotation=45, ha="right")
@@ -102,16 +95,6 @@ def targets() -> Figure:
     panel.set_title(f"{strong.settings} minus {paper.settings}: {title_of(strong)}", fontsize=10)
     figure.colorbar(image, label="difference in % of the pixels of the label", shrink=0.8)
     return figure
-
-
-def shares_of(pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """Return false negatives and false positives by class in % of its labelled pixels, and its IoU in %."""
-    right, labelled, predicted = pixels.diagonal(), np.maximum(pixels.sum(1), 1), pixels.sum(0)
-    return {
-        "false negatives in % of the class": 100 * (pixels.sum(1) - right) / labelled,
-        "false positives in % of the class": 100 * (predicted - right) / labelled,
-        "IoU in %": 100 * right / np.maximum(pixels.sum(1) + predicted - right, 1),
-    }
 
 
 def classes() -> Figure:
@@ -125,9 +108,17 @@ def classes() -> Figure:
     figure = figure_of(10, 4.2)
     panels = figure.subplots(1, 3, sharey=True)
     for label, colour, marker, pixels in shown:
-        for panel, (name, values) in zip(panels, shares_of(np.array(pixels)).items()):
-            panel.plot(values, range(len(values)), marker, color=colour, label=label, markersize=6, alpha=0.9)
-            panel.set_xlabel(name)
+        for panel, (name, values) in zip(panels, shares_by_class(pixels).items()):
+            panel.plot(
+                [100 * value for value in values],
+                range(len(values)),
+                marker,
+                color=colour,
+                label=label,
+                markersize=6,
+                alpha=0.9,
+            )
+            panel.set_xlabel(f"{name} in %" if name == "IoU" else f"{name} in % of the class")
     for panel in panels:
         panel.grid(alpha=0.3)
     panels[1].set_xscale("symlog", linthresh=10)

@@ -145,6 +145,11 @@ def steps_to_match_paper(reports: list[Report]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def if_measured(frame: pd.DataFrame) -> str:
+    """Return a table as Markdown, or a sentence that it was not measured yet."""
+    return markdown(frame) if len(frame) else "Not measured yet; the commands are at the end of this page.\n"
+
+
 def measured_table(folder: Path, name: str) -> str:
     """Return what `robviz bench` measured as Markdown with its machine, or how to measure it."""
     path = folder / f"{name}.json"
@@ -160,7 +165,9 @@ def generated_tables() -> dict[str, str]:
     """Return the generated tables of README and documentation as Markdown, by the name of their place there."""
     folder = bundled_path("checkpoints") / "reports"
     reports = reports_in(folder)
-    released, repeated = reports_in(folder / "ablation"), reports_in(folder / "seeds")
+    released, repeated = (
+        [Report.load(path) for path in sorted((folder / name).glob("*.json"))] for name in ("ablation", "seeds")
+    )
     return {
         "zoo": markdown(zoo()),
         "glance": markdown(glance(reports)),
@@ -175,9 +182,10 @@ def generated_tables() -> dict[str, str]:
         "warm_starts": markdown(strength_tables.warm_starts()),
         "before_sets": markdown(strength_tables.before_sets()),
         "sets": markdown(strength_tables.sets()),
-        "seeds": markdown(strength_tables.seeds([*reports, *repeated])),
-        "released_temperatures": markdown(strength_tables.released_temperatures(released)),
-        "released_blocks": markdown(strength_tables.released_blocks(released, repeated)),
+        "classes": markdown(strength_tables.classes()),
+        "seeds": if_measured(strength_tables.seeds([*reports, *repeated])),
+        "released_temperatures": if_measured(strength_tables.released_temperatures(released)),
+        "released_blocks": if_measured(strength_tables.released_blocks(released, repeated)),
         **{f"bench_{name}": measured_table(folder / "bench", name) for name in ("attacks", "app", "peers")},
         "miniature": markdown(ours(3, reports_in(folder / "miniature")).drop(columns="Setting")),
     }

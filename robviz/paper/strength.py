@@ -1,6 +1,7 @@
-"""Measure the parts of STRONG: the ablation behind `docs/strength.md`.
+"""Measure what `docs/strength.md` shows: the parts of STRONG, and how much random starts change.
 
 `measure` runs the ablation of one model and radius; its variants are losses and ensembles that are available only here.
+`repeat` runs an ensemble with several seeds.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from robviz.losses import LOSSES, SHARPEST, Loss
+from robviz.results.confusion import confusion_of
 from robviz.results.plan import Blockwise, Run, SeaSettings
 from robviz.results.report import Report
 from robviz.sea import STRONG, evaluate
 from robviz.types import Dataset
 
 STEPS = 100  # of each run of the ablation
+IMAGES = 16
 
 
 def expected_error_between(
@@ -130,7 +133,7 @@ def measure(
     names: tuple[str, ...] = ("accuracy", *MIOU),
     steps: int | None = None,
     seed: int = 0,
-    batch_size: int = 16,
+    limit: int = IMAGES,
 ) -> list[Report]:
     """Run the ablation, or some of it, at one radius, with gradients in float32 of a prepared copy.
 
@@ -142,7 +145,7 @@ def measure(
         names: Ensembles from `ENSEMBLES`.
         steps: The average number of steps per run, which becomes part of the name; by default, the ensembles' own.
         seed: The seed of all random starts.
-        batch_size: Images attacked at a time on a GPU.
+        limit: The number of images, the first ones; on a GPU, all are attacked at a time.
 
     Returns:
         A report for each name.
@@ -152,8 +155,49 @@ def measure(
         for name in names:
             settings = replace(ENSEMBLES[name], seed=seed)
             settings = settings if steps is None else settings.with_steps(steps)
-            report = evaluate(model, dataset, eps, settings, batch_size=batch_size, precision="fp32", prepare=True)
+            report = evaluate(
+                model, dataset, eps, settings, limit=limit, batch_size=limit, precision="fp32", prepare=True
+            )
             short = settings.name.removeprefix("ablation-")
             report.save(out / f"{report.plan['model']['name']}.{short}.{255 * eps:g}.seed{seed}.json")
             reports.append(report)
     return reports
+
+
+def repeat(
+    model: nn.Module,
+    dataset: Dataset,
+    eps: float,
+    settings: SeaSettings,
+    work: Path,
+    reports: Path,
+    seeds: tuple[int, ...] = (0, 1, 2),
+    limit: int = IMAGES,
+) -> list[Report]:
+    """Run an ensemble with several seeds, with gradients in float32, and count where the pixels of the first one went.
+
+    Args:
+        model: A model with a card.
+        dataset: Labelled pictures in its classes.
+        eps: The radius, in [0, 1].
+        settings: The ensemble.
+        work: Folder of the evaluations, one folder each; whatever is finished there is not computed again.
+        reports: Folder of the results: `seeds/<model>.<ensemble>.<radius>.seed<seed>.json`, and the counts of the first
+            seed under the same name in `confusion/`.
+        seeds: The seeds of all random starts.
+        limit: The number of images, the first ones.
+
+    Returns:
+        A report for each seed.
+    """
+    found = []
+    for seed in seeds:
+        name = f"{settings.name}.{255 * eps:g}.seed{seed}"
+        seeded = replace(settings, seed=seed)
+        report = evaluate(model, dataset, eps, seeded, work / name, limit=limit, precision="fp32", keep_masks=True)
+        file = f"{report.plan['model']['name']}.{name}.json"
+        report.save(reports / "seeds" / file)
+        if seed == seeds[0]:
+            confusion_of(work / name, dataset).save(reports / "confusion" / file)
+        found.append(report)
+    return found

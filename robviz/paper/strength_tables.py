@@ -10,6 +10,7 @@ import pandas as pd
 
 from robviz.files.paths import bundled_path
 from robviz.paper.strength import FIRST_AND_LAST
+from robviz.results.confusion import Confusion, shares_by_class
 from robviz.results.report import Report
 
 #: The models on which STRONG was measured, the radii in 1/255, and its steps per image.
@@ -219,4 +220,32 @@ def released_blocks(reports: list[Report], repeated: list[Report]) -> pd.DataFra
         | {f"{blocks} block{'s' if blocks > 1 else ''}": f"{100 * here[blocks]:.2f}" for blocks in (1, 4)}
         for (model, eps, steps, seed), here in sorted(cells.items())
         if here.keys() >= {1, 4}
+    )
+
+
+# ----------------------------------------------------------------------------------------------- where pixels go
+
+#: The two evaluations whose pixels are compared, at equal cost.
+COMPARED = ("photos-robust.paper-30.8.seed0.json", "photos-robust.strong-30.8.seed0.json")
+
+
+def compared() -> tuple[Confusion, Confusion]:
+    """Return where the pixels go under `paper` and under `strong`."""
+    folder = bundled_path("checkpoints") / "reports" / "confusion"
+    paper, strong = (Confusion.load(folder / name) for name in COMPARED)
+    return paper, strong
+
+
+def classes() -> pd.DataFrame:
+    """Compare errors and IoU of each class, in %, unattacked and under both ensembles."""
+    paper, strong = compared()
+    shown = {"clean": paper.clean, f"`{paper.settings}`": paper.worst, f"`{strong.settings}`": strong.worst}
+    found = {name: shares_by_class(pixels) for name, pixels in shown.items()}
+    return pd.DataFrame(
+        {"class": paper.classes}
+        | {
+            f"{what}, {name}": [f"{100 * value:.1f}" for value in shares[what]]
+            for what in ("false negatives", "false positives", "IoU")
+            for name, shares in found.items()
+        }
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robviz.datasets import load_dataset
 from robviz.files.atomic import write_atomically
-from robviz.metrics import confusions, miou, worst_case_miou
+from robviz.metrics import confusions, iou, miou, worst_case_miou
 from robviz.results.failures import run_names, what_is_missing
 from robviz.results.images import ImageStore
 from robviz.results.plan import CLEAN, Plan, record_key
@@ -123,3 +123,21 @@ def counted(folder: Path, dataset: Dataset, runs: list[str]) -> Tensor:
         mask = torch.from_numpy(kept.read("masks", record_key(index, run)))
         found.append(confusions(mask[None], dataset[index].labels[None], len(dataset.classes))[0])
     return torch.stack(found).sum(0)
+
+
+def shares_by_class(pixels: list[list[int]]) -> dict[str, list[float]]:
+    """Compute false negatives and false positives of each class as shares of its labelled pixels, and its IoU.
+
+    Args:
+        pixels: (K, K); the row is the label, the column the prediction.
+
+    Returns:
+        `false negatives`, `false positives` and `IoU`, K values each; false positives may exceed 1.
+    """
+    found = torch.tensor(pixels)
+    right, labelled, predicted = found.diagonal(), found.sum(1), found.sum(0)
+    return {
+        "false negatives": ((labelled - right) / labelled.clamp_min(1)).tolist(),
+        "false positives": ((predicted - right) / labelled.clamp_min(1)).tolist(),
+        "IoU": iou(right.double(), labelled + predicted - right).tolist(),
+    }
