@@ -255,7 +255,7 @@ def test_what_is_no_repository_is_refused(repository, tmp_path):
 
 @pytest.mark.parametrize(("holds_below", "found"), [(5.3, 5.375), (0, 0.125), (31, 31), (33, None)])
 def test_halving_ends_at_the_smallest_radius_that_broke_nearly_every_pixel(holds_below, found, monkeypatch):
-    def attack(model, images, labels, eps, steps, loss):
+    def attack(model, images, labels, eps, steps, loss, seed):
         return SimpleNamespace(accuracy=torch.tensor([0.02 if 255 * eps < holds_below else 0.01]))
 
     monkeypatch.setattr(recorded, "apgd", attack)

@@ -19,6 +19,7 @@ from robviz import sea
 from robviz.attacks import AttackResult, apgd, attack_steps
 from robviz.files.atomic import write_atomically
 from robviz.files.paths import bundled_path
+from robviz.files.provenance import versions
 from robviz.paper.minimal import Minimal, centre, shipped_minimal
 from robviz.results.plan import Run, SeaSettings
 from robviz.results.report import Report
@@ -42,8 +43,8 @@ BUDGETS = (10, 25, 50, 100, 200)
 RADIUS = 8  # in 1/255, of the optimisers
 IMAGES = 16
 #: Halving the radius on the crops of `checkpoints/minimal` (Figure 6): where it starts, in 1/255, how often it halves,
-#: and the steps of APGD on mask-ce at each radius.
-HALVING = {"high": 32, "rounds": 8, "steps": 100}
+#: and the steps and seed of APGD on mask-ce at each radius.
+HALVING = {"high": 32, "rounds": 8, "steps": 100, "seed": 0}
 
 
 def folder() -> Path:
@@ -103,8 +104,8 @@ def by_halving(model: nn.Module, images: Tensor, labels: Tensor, share: float) -
     """
 
     def breaks(radius: float) -> bool:
-        left = apgd(model, images, labels, radius / 255, HALVING["steps"], "mask-ce").accuracy
-        return left.item() <= 1 - share
+        steps, seed = HALVING["steps"], HALVING["seed"]
+        return apgd(model, images, labels, radius / 255, steps, "mask-ce", seed=seed).accuracy.item() <= 1 - share
 
     low, high = 0.0, float(HALVING["high"])
     if not breaks(high):
@@ -124,7 +125,8 @@ def halve(name: str, found: Minimal, device: str) -> Minimal:
         rows, columns = (centre(side, found.plan["crop"]) for side in sample.labels.shape)
         image, labels = sample.image[None, :, rows, columns].to(device), sample.labels[None, rows, columns].to(device)
         radii.append(by_halving(model, image, labels, found.plan["share"]))
-    return Minimal({**found.plan, "attack": "apgd on mask-ce", "device": device, **HALVING}, tuple(radii))
+    how = {"attack": "apgd on mask-ce", "device": device, **HALVING, "versions": versions()}
+    return Minimal({**found.plan, **how}, tuple(radii))
 
 
 def halvings() -> dict[str, Minimal]:
