@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from robviz.app import VIEWS
+from robviz.files.paths import bundled_path
 from tests.browser import OPENED, choose_model, choose_photo, keep, offline, open_tab, opened
 
 pytestmark = [
@@ -122,6 +123,42 @@ def test_live_goes_on_from_what_was_found_as_the_radius_moves(server, chromium):
         page.fill('#eps input[type="number"]', "3")
         page.wait_for_timeout(500)
         assert page.inner_text("#view [data-score=change] b") == "1/255"
+
+
+def test_a_sweep_shows_bad_luck_and_the_smallest_radius_beside_its_curves(server, chromium):
+    for page in opened(server, chromium, "?view=sweep"):
+        page.fill('#sweep-steps input[type="number"]', "1")
+        page.check("#sweep-luck input")
+        page.check("#sweep-smallest input")
+        page.click("#sweep-run")
+        page.wait_for_selector("#sweep .rv-note:has-text('Bad luck of the same size, 12/255, on photos-clean: ')")
+        assert page.locator("#sweep .rv-luck text").all_inner_texts() == ["noise", "blur", "JPEG", "contrast"]
+        page.wait_for_selector("#sweep .rv-note:has-text('photos-robust, smallest radius: step ')")
+        page.click("#sweep-stop")
+        page.wait_for_function("() => !document.querySelector('#sweep').innerText.includes('smallest radius: step')")
+        assert "photos-clean: 99 % of the pixels break within " in page.inner_text("#sweep")
+        assert page.locator("#sweep .rv-limit line").count() >= 1
+        keep(page, "sweep-yardsticks")
+
+
+def test_a_model_from_a_file_is_added_to_the_menus_and_a_wrong_file_says_why_not(server, chromium, tmp_path):
+    shipped = bundled_path("checkpoints") / "photos-robust.safetensors"
+    (tmp_path / "wrong.pt").write_bytes(b"")
+    for page in opened(server, chromium):
+        open_tab(page, "Models")
+        page.set_input_files("#own-files input[type=file]", [tmp_path / "wrong.pt"])
+        page.wait_for_selector("#own-files :text('wrong')")
+        page.click("#add-own")
+        page.wait_for_selector(".toast-body:has-text('it is empty; fetch it again')")
+        page.click(".toast-close")
+        page.get_by_label("Clear").first.click()
+        page.fill("#own-path textarea, #own-path input", str(shipped))
+        page.fill("#own-name textarea, #own-name input", "brought")
+        page.click("#add-own")
+        page.wait_for_selector("#own-added:has-text('brought is here, with 9 classes')")
+        keep(page, "models-own")
+        choose_model(page, "brought")
+        page.wait_for_selector("#facts:has-text('brought')")
 
 
 def test_a_sweep_draws_a_curve_of_this_picture_and_a_point_opens_its_masks(server, chromium):

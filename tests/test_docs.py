@@ -145,6 +145,17 @@ def test_the_documentation_builds_without_a_warning(tmp_path):
     assert not any(re.search(r'(src|rel="stylesheet" href)="https?://', page) for page in pages)
     anchors_of_attacks = (tmp_path / "api/attacks.html").read_text(encoding="utf-8")
     assert 'id="robviz.attacks.apgd"' in anchors_of_attacks
+    board = (tmp_path / "leaderboard_table.html").read_text(encoding="utf-8")
+    assert board == shipped_board(tmp_path)
+    assert 'src="leaderboard_table.html"' in (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
+
+
+def shipped_board(folder: Path) -> str:
+    """Return what the command writes of the shipped reports."""
+    from robviz.cli import main
+
+    main(["leaderboard", "--out", str(folder / "by_command" / "board.html")])
+    return (folder / "by_command" / "board.html").read_text(encoding="utf-8")
 
 
 def offline() -> dict[str, str]:

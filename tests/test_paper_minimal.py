@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from robviz.cli import main
 from robviz.models import adapt
+from robviz.paper.generated_tables import minimal_table
 from robviz.paper.minimal import Minimal, centre, curve, measured, shipped_minimal
 from robviz.types import InputError
 from tests.small import Bends
@@ -28,6 +30,23 @@ def test_radii_are_recorded_image_by_image_and_read_back(tmp_path):
     (tmp_path / "tiny.json").write_text("{}")
     with pytest.raises(InputError, match="no minimal radii"):
         Minimal.load(tmp_path / "tiny.json")
+
+
+def test_the_command_writes_what_it_has_after_every_image(tmp_path, capsys):
+    out = tmp_path / "radii.json"
+    words = ["minimal", "photos-clean", "--split", "val-128", "--limit", "2", "--crop", "16", "--steps", "2"]
+    main([*words, "--out", str(out)])
+    found = Minimal.load(out)
+    assert (found.plan["images"], found.plan["crop"], found.plan["steps"]) == (2, 16, 2)
+    assert len(capsys.readouterr().out.splitlines()) == len(found.radii_255) == 2
+
+
+def test_the_table_counts_an_image_that_was_never_broken_at_every_radius():
+    plan = {"crop": 64, "images": 3, "steps": 5, "dataset": {"name": "photos", "split": "val-128"}}
+    table = minimal_table({"a": Minimal(plan, (1.5, 3.0, None)), "b": Minimal(plan, (None, None, 1.0))})
+    assert list(table["median radius"]) == ["3.0/255", "not found"]
+    assert list(table["withstand 2/255"]) == ["67 %", "67 %"]
+    assert list(table["withstand 16/255"]) == ["33 %", "67 %"]
 
 
 def test_the_middle_of_a_side_is_cut():

@@ -178,3 +178,26 @@ def evaluate(
     print_markdown(report.to_markdown())
     if report.doubts:
         raise Exit(DOUBTFUL)
+
+
+@application.command(rich_help_panel=MEASURE)
+def minimal(
+    model: Annotated[str, Argument(help=MODEL, show_default=False)],
+    out: Annotated[Path, Option(metavar="FILE", help="JSON file to write, after every image.")],
+    dataset: Annotated[str, Option(help="Name of a dataset or path of your own folder.")] = "photos",
+    split: Annotated[str, Option(help="Split of the dataset.")] = "val-128",
+    limit: Annotated[int, Option(metavar="N", min=1, help="Use only the first N images.")] = 16,
+    crop: Annotated[
+        int | None, Option(metavar="N", help="Side in pixels of the centre that is attacked.", show_default="all of it")
+    ] = None,
+    steps: Annotated[int, Option(metavar="N", help="Steps of ALMA prox on each image.")] = 500,
+    device: Annotated[str | None, Option(help="Device such as cpu, cuda or cuda:1.", show_default="cpu")] = None,
+) -> None:
+    """Find the smallest radius that breaks 99 % of each image's pixels."""
+    from robviz.datasets import load_dataset
+    from robviz.paper.minimal import measured
+
+    for found in measured(model_of(model, device), load_dataset(dataset, split), limit, steps, crop=crop):
+        found.save(out)
+        radius = found.radii_255[-1]
+        print(f"image {len(found.radii_255)}: {'none found' if radius is None else f'{radius:g}/255'}")

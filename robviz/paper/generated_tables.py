@@ -12,6 +12,7 @@ from robviz.files.paths import bundled_path
 from robviz.models import Card, published, shipped_models
 from robviz.models.published import CHECKPOINTS
 from robviz.paper import strength_tables
+from robviz.paper.minimal import Minimal, curve, shipped_minimal
 from robviz.paper.ours import ours
 from robviz.results.report import Report, markdown
 from robviz.types import InputError
@@ -70,6 +71,33 @@ def glance(reports: list[Report]) -> pd.DataFrame:
     return pd.DataFrame(
         [{"model": f"`{name}`"} | line for name, line in sorted(lines.items())], columns=["model", "images", *radii]
     )
+
+
+#: The radii, in 1/255, at which the table of minimal radii says how many images withstand.
+WITHSTOOD = (1, 2, 4, 8, 16)
+
+
+def minimal_table(found: dict[str, Minimal]) -> pd.DataFrame:
+    """Return the share of images, in %, of which no perturbation within a radius was found that breaks the image."""
+    rows = []
+    for name, one in found.items():
+        plan = one.plan
+        side = f", centre {plan['crop']} x {plan['crop']}" if plan["crop"] else ""
+        row = {
+            "model": f"`{name}`",
+            "images": f"{plan['images']} of {plan['dataset']['name']} {plan['dataset']['split']}{side}",
+            "steps": str(plan["steps"]),
+            "median radius": median_radius(one),
+        }
+        shares = zip(WITHSTOOD, curve(one, WITHSTOOD))
+        rows.append(row | {f"withstand {radius}/255": f"{100 * share:.0f} %" for radius, share in shares})
+    return pd.DataFrame(rows)
+
+
+def median_radius(found: Minimal) -> str:
+    """Return the median of the smallest radii; images that were never broken count as withstanding every radius."""
+    middle = pd.Series([float("inf") if radius is None else radius for radius in found.radii_255]).median()
+    return "not found" if middle == float("inf") else f"{middle:.1f}/255"
 
 
 def reports_in(folder: Path) -> list[Report]:
@@ -187,6 +215,7 @@ def generated_tables() -> dict[str, str]:
         "released_temperatures": if_measured(strength_tables.released_temperatures(released)),
         "released_blocks": if_measured(strength_tables.released_blocks(released, repeated)),
         **{f"bench_{name}": measured_table(folder / "bench", name) for name in ("attacks", "app", "peers")},
+        "minimal": markdown(minimal_table(shipped_minimal())),
         "miniature": markdown(ours(3, reports_in(folder / "miniature")).drop(columns="Setting")),
     }
 
