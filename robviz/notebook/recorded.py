@@ -145,9 +145,9 @@ def record(out: Path) -> None:
             path = out / f"photos-robust.{settings.name}.{radius}.json"
             if not path.exists():
                 sea.evaluate(model, dataset, radius / 255, settings, **same).save(path)  # type: ignore[arg-type]
-    for name, found in shipped_minimal().items():
+    for name, radii_found in shipped_minimal().items():
         if not (out / f"halving.{name}.json").exists():
-            halve(name, found, device).save(out / f"halving.{name}.json")
+            halve(name, radii_found, device).save(out / f"halving.{name}.json")
     if (out / OPTIMISERS).exists():
         return
     plan, _ = sea.build_plan(model, dataset, RADIUS / 255, sea.PAPER, IMAGES, "fp32")

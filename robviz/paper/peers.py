@@ -9,7 +9,7 @@ import importlib.util
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +52,7 @@ def foolbox_pgd(model: nn.Module, images: Tensor, labels: Tensor, eps: float, st
     import eagerpy
     import foolbox
 
-    def loss_for(network: Callable[[Tensor], Tensor], _: Tensor) -> Callable[[Tensor], Tensor]:
+    def loss_for(network: Callable[[Tensor], Any], _: Tensor) -> Callable[[Tensor], Tensor]:
         wanted = labels.where(labels != VOID, IGNORED)
         return lambda inputs: eagerpy.astensor(cross_entropy(network(inputs).raw, wanted, reduction="sum"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from functools import lru_cache
+from typing import Literal
 
 import pandas as pd
 
@@ -144,6 +145,10 @@ def before_sets() -> pd.DataFrame:
 # ----------------------------------------------------------------------------------------------- repeated, released
 
 
+#: What is compared over several seeds: column -> name in a row of a report.
+FIGURES: tuple[tuple[str, Literal["accuracy_mean", "miou"]], ...] = (("accuracy", "accuracy_mean"), ("mIoU", "miou"))
+
+
 def spread(values: list[float]) -> str:
     """Return mean and standard deviation of rates, in %."""
     percent = [100 * value for value in values]
@@ -169,16 +174,13 @@ def seeds(reports: list[Report]) -> pd.DataFrame:
             if len(by_seed) > 1
         }
         for family, by_seed in worst.items():
-            cells = {
-                name: spread([figures[key] for figures in by_seed.values()])
-                for name, key in (("accuracy", "accuracy_mean"), ("mIoU", "miou"))
-            }
+            cells = {name: spread([figures[key] for figures in by_seed.values()]) for name, key in FIGURES}
             rows.append(head | {"ensemble": f"`{family}`", "seeds": ", ".join(map(str, by_seed))} | cells)
         common = sorted(worst.get("paper", {}).keys() & worst.get("strong", {}).keys())
         if len(common) > 1:
             cells = {
                 name: spread([worst["paper"][seed][key] - worst["strong"][seed][key] for seed in common])
-                for name, key in (("accuracy", "accuracy_mean"), ("mIoU", "miou"))
+                for name, key in FIGURES
             }
             rows.append(head | {"ensemble": "`paper` − `strong`", "seeds": ", ".join(map(str, common))} | cells)
     return pd.DataFrame(rows)

@@ -111,8 +111,8 @@ def state(sweep: Sweep) -> str:
     if sweep.running is not None:
         name, shown = sweep.running
         return f"{place(name, shown)}: step {shown.step} of {shown.steps}"
-    for name, one in reversed(sweep.smallest.items()):
-        if 0 < one.step < one.steps:
-            return f"{name}, smallest radius: step {one.step} of {one.steps}"
-        break
+    under_way = [name for name, one in sweep.smallest.items() if 0 < one.step < one.steps]
+    if under_way:
+        one = sweep.smallest[under_way[-1]]
+        return f"{under_way[-1]}, smallest radius: step {one.step} of {one.steps}"
     return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -55,7 +55,7 @@ def subjects_for(photo: str, upload: str | None, names: list[str]) -> tuple[dict
 
 def all_steps(
     subjects: dict[str, Subject], setting: Scenario, has_luck: bool, has_smallest: bool, is_stopped: Callable[[], bool]
-) -> Iterator[Sweep]:
+) -> Generator[Sweep, None, None]:
     """Yield the curves as they grow, and then the yardsticks that are asked for."""
     radii = [radius / 255 for radius in radii_up_to(setting.eps_255)]
     common: dict[str, Any] = {"frame_seconds": FRAME_SECONDS, "is_stopped": is_stopped}
