@@ -48,7 +48,8 @@ class PretendedGPU(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         name = resolve_name(func) or getattr(func, "__name__", "")
-        given = list(tensors([args, kwargs]))
+        copies = name == "torch.Tensor.__deepcopy__"  # its memo has tensors of any device
+        given = list(tensors(args[:1] if copies else [args, kwargs]))
         is_ours = any(map(is_tagged, given))
         if name == "torch.Tensor.device.__get__":
             return CUDA if is_ours else func(*args)

@@ -147,7 +147,11 @@ def full_mode(data, tmp_path, monkeypatch):
         return load_model(name, device)
 
     evaluate = sea.evaluate
-    monkeypatch.setattr(sea, "evaluate", lambda *args, limit=None, **kwargs: evaluate(*args, limit=2, **kwargs))
+
+    def evaluate_two(model, dataset, eps, settings=None, *args, limit=None, **kwargs):
+        return evaluate(model, dataset, eps, settings or sea.PAPER, *args, limit=2, **kwargs)
+
+    monkeypatch.setattr(sea, "evaluate", evaluate_two)
     for module in (robviz.models, robviz):
         monkeypatch.setattr(module, "load_model", load, raising=False)
     monkeypatch.chdir(tmp_path)
