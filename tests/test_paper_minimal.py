@@ -34,10 +34,10 @@ def test_radii_are_recorded_image_by_image_and_read_back(tmp_path):
 
 def test_the_command_writes_what_it_has_after_every_image(tmp_path, capsys):
     out = tmp_path / "radii.json"
-    words = ["minimal", "photos-clean", "--split", "val-128", "--limit", "2", "--crop", "16", "--steps", "2"]
+    words = ["minimal", "photos-clean", "--split", "val-128", "--limit", "2", "--crop", "32", "--steps", "2"]
     main([*words, "--out", str(out)])
     found = Minimal.load(out)
-    assert (found.plan["images"], found.plan["crop"], found.plan["steps"]) == (2, 16, 2)
+    assert (found.plan["images"], found.plan["crop"], found.plan["steps"]) == (2, 32, 2)
     assert len(capsys.readouterr().out.splitlines()) == len(found.radii_255) == 2
 
 
