@@ -200,7 +200,7 @@ def busy_process() -> Iterator[psutil.Process]:
     code = f"import robviz, torch; torch.set_num_threads({torch.get_num_threads()}); print('ready', flush=True)"
     code += "\nx = torch.rand(4, 32, 128, 128)\nw = torch.rand(32, 32, 3, 3)"
     code += "\nwhile True: torch.conv2d(x, w, padding=1)"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, encoding="utf-8")
     assert process.stdout is not None
     try:
         if process.stdout.readline().strip() != "ready":

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -199,49 +201,56 @@ def test_logins_are_read_from_a_file(tmp_path):
 # ------------------------------------------------------------------------------------------ what its views offer
 
 
-def offered(view, options: ServeOptions) -> tuple[set[str], dict[str, object]]:
-    """Return the names of a view's handlers and its components by id, as a server with these options builds it."""
-    import gradio as gr
+WAYS = {
+    "this machine": ServeOptions(),
+    "host": ServeOptions(host="0.0.0.0"),
+    "share": ServeOptions(is_shared=True),
+    "no-upload": ServeOptions(no_upload=True),
+}
+PUBLIC = [name for name in WAYS if name != "this machine"]
+BUILDS = """
+import json
+from robviz.app import build_app
+from tests.test_serving import WAYS
+found = {}
+for name, options in WAYS.items():
+    app = build_app(options)
+    parts = {one.elem_id: getattr(one, "interactive", None) for one in app.blocks.values() if one.elem_id}
+    found[name] = [sorted({one.name for one in app.fns.values() if one.name}), parts]
+print(json.dumps(found))
+"""
 
-    from robviz.app.bar import build_bar
-    from robviz.app.evaluations import Evaluations
-    from robviz.app.page import Page
 
-    with gr.Blocks() as demo:
-        bar, key, address = build_bar(), gr.Textbox(), gr.Textbox()
-        with gr.Tabs() as tabs:
-            view.build(Page(options, Evaluations(), bar, key, address, tabs, {}))
-    return {one.name for one in demo.fns.values()}, {one.elem_id: one for one in demo.blocks.values() if one.elem_id}
+@pytest.fixture(scope="module")
+def offered() -> dict[str, tuple[set[str], dict[str, bool | None]]]:
+    """By how the app is served: the names of its handlers, and which of its parts a visitor may change."""
+    done = subprocess.run([sys.executable, "-c", BUILDS], cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    return {name: (set(handlers), parts) for name, (handlers, parts) in json.loads(done.stdout).items()}
 
 
-PUBLIC = [ServeOptions(host="0.0.0.0"), ServeOptions(is_shared=True), ServeOptions(no_upload=True)]
-
-
-@pytest.mark.parametrize("options", PUBLIC, ids=["host", "share", "no-upload"])
-def test_a_public_server_takes_no_model_from_a_file_or_a_path(options):
-    from robviz.app.views import models
-
-    handlers, parts = offered(models, ServeOptions())
-    assert "add_own" in handlers
+def test_on_this_machine_models_come_from_files_and_notes_are_written(offered):
+    handlers, parts = offered["this machine"]
+    assert {"add_own", "note_down", "fetch", "browse"} <= handlers
     assert {"own-files", "own-path"} <= parts.keys()
-    handlers, parts = offered(models, options)
+    assert parts["note"]
+
+
+@pytest.mark.parametrize("way", PUBLIC)
+def test_a_public_server_takes_no_model_from_a_file_or_a_path(offered, way):
+    handlers, parts = offered[way]
     assert "fetch" in handlers
     assert "add_own" not in handlers
     assert not {"own-files", "own-path"} & parts.keys()
-    assert ("add" in handlers) == (not options.is_public)
+    assert ("add" in handlers) == (not WAYS[way].is_public)
 
 
-@pytest.mark.parametrize("options", PUBLIC, ids=["host", "share", "no-upload"])
-def test_a_public_server_shows_notes_and_takes_none(options):
-    from robviz.app.views import failures
-
-    handlers, parts = offered(failures, ServeOptions())
-    assert "note_down" in handlers
-    assert parts["note"].interactive
-    handlers, parts = offered(failures, options)
+@pytest.mark.parametrize("way", PUBLIC)
+def test_a_public_server_shows_notes_and_takes_none(offered, way):
+    handlers, parts = offered[way]
     assert "browse" in handlers
     assert "note_down" not in handlers
-    assert not parts["note"].interactive
+    assert parts["note"] is False
 
 
 # ------------------------------------------------------------------------------------------ the running app
