@@ -61,14 +61,15 @@ def test_every_step_is_that_of_the_authors_code():
 
 
 def test_the_radii_agree_with_the_authors_code_on_a_shipped_model():
-    """Measured once, on crops of five photographs; on three, one code or both flip between 98.8 and 99 % alone."""
+    """Measured once, on crops of ten images; on four, one code or both flip less than 99 % of the pixels."""
     measured = json.loads((Path(__file__).parent / "golden" / "minimal.json").read_text(encoding="utf-8"))
     both = [pair for pair in zip(measured["ours"], measured["theirs"]) if None not in pair]
-    assert len(both) >= 2
+    assert len(both) >= 6
     ours, theirs = (statistics.median(radii) for radii in zip(*both))
-    assert ours == pytest.approx(theirs, rel=0.03)
+    assert ours == pytest.approx(theirs, rel=0.01)
+    assert all(our == pytest.approx(their, rel=0.03) for our, their in both)
     missed = [abs(a - b) for a, b in zip(measured["flipped_ours"], measured["flipped_theirs"])]
-    assert max(missed) < 0.002
+    assert max(missed) < 0.005
 
 
 def test_every_step_is_valid_and_no_worse_than_the_last(bends, batch):

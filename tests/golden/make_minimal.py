@@ -25,7 +25,7 @@ from robviz.models import card_of, fingerprint, load_model
 from robviz.paper.minimal import centre
 from tests.golden import HERE
 
-MODEL, SPLIT, CROP, STEPS, SHARE, IMAGES = "photos-robust", "val-128", 64, 500, 0.99, 16
+MODEL, SPLIT, CROP, STEPS, SHARE, IMAGES = "photos-robust", "val-128", 64, 500, 0.99, 10
 VERSION = "0.2.8"
 
 
