@@ -4,6 +4,7 @@ import base64
 import io
 
 import numpy as np
+import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -35,12 +36,14 @@ def test_jupyter_shows_a_chart_with_the_text_that_describes_it(monkeypatch):
     assert data["text/plain"] == metadata["image/png"]["alt"]
 
 
-def test_bars_stand_at_their_values_and_a_missing_one_leaves_its_place():
-    axes = charts.bars({"g": {"a": 1.0, "b": 2.0}, "h": {"b": 3.0}}, "y").axes[0]
-    heights = [bar.get_height() for bar in axes.patches]
+@pytest.mark.parametrize("gap", [{}, {"a": float("inf")}])
+def test_bars_stand_at_their_values_and_a_missing_or_infinite_one_leaves_its_place(gap):
+    chart = charts.bars({"g": {"a": 1.0, "b": 2.0}, "h": {**gap, "b": 3.0}}, "y")
+    heights = [bar.get_height() for bar in chart.axes[0].patches]
     assert heights[0] == 1
     assert np.isnan(heights[1])
     assert heights[2:] == [2, 3]
+    assert chart._repr_png_()
 
 
 def test_pictures_come_in_rows_under_their_titles():

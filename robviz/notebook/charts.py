@@ -122,7 +122,7 @@ def bars(
     """Draw bars by name within each group, with their values on them.
 
     Args:
-        groups: Group -> name -> value.
+        groups: Group -> name -> value; one that is missing or infinite leaves its place empty.
         y: The label of the vertical axis.
         title: The title above the chart.
         level: Label -> y of a horizontal line.
@@ -136,7 +136,8 @@ def bars(
     width = 0.8 / len(names)
     for i, name in enumerate(names):
         at = np.arange(len(groups)) + (i - (len(names) - 1) / 2) * width
-        drawn = axes.bar(at, [group.get(name, np.nan) for group in groups.values()], width * 0.92, label=name)
+        heights = np.array([group.get(name, np.nan) for group in groups.values()], dtype=float)
+        drawn = axes.bar(at, np.where(np.isfinite(heights), heights, np.nan), width * 0.92, label=name)
         for bar in drawn:
             bar.set(color=COLOURS[i % 8], hatch=(None, "//", "..", "xx")[i // 2 % 4], edgecolor="white")
         axes.bar_label(drawn, fmt="%.1f", fontsize=8, padding=2)
