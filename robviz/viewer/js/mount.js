@@ -42,7 +42,12 @@ export function awaited(view) {
     element.replaceChildren(make("p", { className: "rv-note" }, "The picture is on its way ..."));
     /** @type {View | undefined} */
     let shown;
-    return { update: (next) => (shown ? shown.update(next) : (shown = fill(element, next, ...rest)), undefined) };
+    return {
+      update(next) {
+        if (shown) shown.update(next);
+        else shown = fill(element, next, ...rest);
+      },
+    };
   };
 }
 
