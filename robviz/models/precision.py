@@ -30,7 +30,7 @@ class InBfloat16(nn.Module):
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Return True if the hardware multiplies bfloat16 faster than float32: GPUs that support it, CPUs with AMX."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     has_amx: Callable[[], bool] = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     return device.type == "cpu" and has_amx()
 

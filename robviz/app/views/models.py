@@ -27,10 +27,11 @@ NOTE = (
     "the published ones, by SEA as the paper reports it. Figures of different datasets do not compare."
 )
 NUMBERED = "numbered"
+UPLOAD_WEIGHTS = f"Upload weights ({', '.join(SUFFIXES)}), and their card (.json)"
 OWN_NOTE = (
     f"**From a file.** Weights of robviz's architectures, up to {UPLOAD_LIMIT[:-2]} MB; larger files by their path. "
     "A folder by its path, as `save_pretrained` of transformers or segmentation_models_pytorch writes it. "
-    "Only tensors and settings are read; code is never run."
+    "Name it first. Only tensors and settings are read; code is never run."
 )
 
 
@@ -129,9 +130,17 @@ class Shelf:
         return (said, table(), *self.page.listed())
 
     @refusing
-    def add_own(self, files: list[str] | None, path: str | None, name: str | None, meaning: str) -> tuple[Any, ...]:
-        """Keep a model from uploaded files, or from a file or folder of this machine, in the menus of models."""
-        place, card = parts_of(files, (path or "").strip())
+    def add_files(self, files: list[str] | None, name: str | None, meaning: str) -> tuple[Any, ...]:
+        """Keep a model from uploaded files in the menus of models."""
+        return self.keep(*parts_of(files, ""), name, meaning)
+
+    @refusing
+    def add_own(self, path: str | None, name: str | None, meaning: str) -> tuple[Any, ...]:
+        """Keep a model from a file or folder of this machine in the menus of models."""
+        return self.keep(*parts_of(None, (path or "").strip()), name, meaning)
+
+    def keep(self, place: Path, card: Path | None, name: str | None, meaning: str) -> tuple[Any, ...]:
+        """Keep a model in the menus of models."""
         model = open_own(place, card, None if meaning == NUMBERED else meaning)
         require_readable(card_of(model))
         kept = keep_own(model, place, (name or "").strip() or name_for(place))
@@ -166,25 +175,17 @@ def build_own(shelf: Shelf, models: gr.Markdown) -> None:
     """Build what adds a model from a file or folder."""
     gr.Markdown(OWN_NOTE)
     with gr.Row(elem_id="own-model"):
-        files = gr.File(
-            label=f"Weights ({', '.join(SUFFIXES)}), and their card (.json)",
-            file_count="multiple",
-            file_types=[*SUFFIXES, ".json"],
-            elem_id="own-files",
-            height=150,
+        name = gr.Textbox(label="Name", placeholder="as the file", max_length=40, elem_id="own-name")
+        meaning = gr.Dropdown(
+            [NUMBERED, *MEANINGS], value=NUMBERED, label="Classes, without a card", elem_id="own-classes"
         )
-        with gr.Column():
-            path = gr.Textbox(
-                label="Or the path of a file or folder on this machine",
-                placeholder="/path/to/model",
-                elem_id="own-path",
-            )
-            with gr.Row():
-                name = gr.Textbox(label="Name", placeholder="as the file", max_length=40, elem_id="own-name")
-                meaning = gr.Dropdown(
-                    [NUMBERED, *MEANINGS], value=NUMBERED, label="Classes, without a card", elem_id="own-classes"
-                )
-                button = gr.Button("Add", elem_id="add-own", scale=0)
+        kinds = [*SUFFIXES, ".json"]
+        files = gr.UploadButton(UPLOAD_WEIGHTS, file_count="multiple", file_types=kinds, elem_id="own-files")
+    with gr.Row():
+        label = "Or the path of a file or folder on this machine"
+        path = gr.Textbox(label=label, placeholder="/path/to/model", elem_id="own-path")
+        button = gr.Button("Add", elem_id="add-own", scale=0)
     said = gr.Markdown(elem_id="own-added")
     shown = [said, models, *shelf.page.menus]
-    button.click(shelf.add_own, [files, path, name, meaning], shown, api_name="add_own", show_progress_on=[said])
+    files.upload(shelf.add_files, [files, name, meaning], shown, api_name="add_files", show_progress_on=[said])
+    button.click(shelf.add_own, [path, name, meaning], shown, api_name="add_own", show_progress_on=[said])
