@@ -106,7 +106,8 @@ def with_smallest(
                 if time.monotonic() >= due:
                     yield found
                     due = time.monotonic() + frame_seconds
-        sweep = found
+        last = found.smallest[name]
+        sweep = replace(found, smallest={**found.smallest, name: replace(last, steps=last.step)})  # it is over
         yield sweep
 
 
