@@ -116,6 +116,16 @@ class Event(SimpleNamespace):
         return 500.0
 
 
+copy_parameter = torch.nn.Parameter.__deepcopy__
+
+
+def copied_parameter(self: Tensor, memo: dict[int, Any]) -> Tensor:
+    """Copy a parameter, which is made anew from its data, with its device."""
+    result: Tensor = copy_parameter(self, memo)
+    result._is_pretended = is_tagged(self)  # type: ignore[attr-defined]
+    return result
+
+
 @contextmanager
 def pretended_gpu() -> Iterator[None]:
     """A machine whose one GPU is pretended."""
@@ -124,7 +134,7 @@ def pretended_gpu() -> Iterator[None]:
 
     said: dict[str, Any] = {
         "is_available": lambda: True,
-        "is_bf16_supported": lambda *_, **__: False,
+        "is_bf16_supported": lambda including_emulation=True: including_emulation,
         "device_count": lambda: 1,
         "current_device": lambda: 0,
         "get_device_name": lambda *_: "a pretended GPU",
@@ -140,6 +150,9 @@ def pretended_gpu() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in said.items():
             patch.setattr(torch.cuda, name, value)
+        patch.setattr(torch.nn.Parameter, "__deepcopy__", copied_parameter)
+        # Optimisers ask the driver, which is not there, whether a graph is being captured.
+        patch.setattr(torch.optim.Optimizer, "_accelerator_graph_capture_health_check", lambda _: None, raising=False)
         with PretendedGPU():
             yield
     PartialState._reset_state()
