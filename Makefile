@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 p
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& echo $$p && break; done)
 
-.PHONY: app notebooks test test-fast lint format lint-js format-js bench failures screenshot clean gif docs course space
+.PHONY: app notebooks test test-all test-fast lint format lint-js format-js bench failures screenshot clean gif docs course space
 
 app: $(VENV)/.app-ready
 	$(BIN)/robviz app --port $(PORT)
@@ -17,12 +17,17 @@ notebooks: $(VENV)/.notebooks-ready
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
 # On two cores: the tests of the app in one process, the others beside them. npm brings axe-core.
+SIDE_BY_SIDE := -n 2 --dist loadgroup --no-loadscope-reorder
 test: $(VENV)/.test-ready $(if $(shell command -v npm),node_modules/.ready)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not long"
+
+# With what takes minutes by itself, as CI does: the course in both modes, many visitors at once, second window sizes.
+test-all: $(VENV)/.test-ready $(if $(shell command -v npm),node_modules/.ready)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 # Without browser, notebooks and processes of their own: what to run while editing.
 test-fast: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not (app or browser or notebook or slow)"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not (app or browser or notebook or slow or long)"
 
 lint: $(VENV)/.test-ready lint-js
 	$(BIN)/ruff check .
@@ -34,9 +39,9 @@ format: $(VENV)/.test-ready format-js
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Only checks of the JavaScript need npm; what runs needs neither packages nor a build.
+# Only the checks of the JavaScript and of the Dockerfiles need npm; what runs needs neither packages nor a build.
 lint-js format-js: %-js: $(if $(shell command -v npm),node_modules/.ready)
-	$(if $<,npm run --silent $*,@echo "no npm here: the JavaScript is left out")
+	$(if $<,npm run --silent $*,@echo "no npm here: the JavaScript and the Dockerfiles are left out")
 
 node_modules/.ready: package.json package-lock.json
 	npm ci --no-audit --no-fund
@@ -58,11 +63,11 @@ screenshot: $(VENV)/.test-ready
 gif: $(VENV)/.app-ready
 	$(BIN)/python docs/assets/make_gif.py
 
-# The documentation, as a site in site/.
 # The solved notebooks as pages of the documentation; takes minutes, so `docs` builds without them as well.
 course: $(VENV)/.notebooks-ready
 	$(BIN)/robviz course render docs/course
 
+# The documentation, as a site in site/.
 docs: $(VENV)/.docs-ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 

@@ -28,6 +28,9 @@ OPENED = {
     "failures": "#cards .rv-card",
 }
 
+#: Where the viewer stands: in Attack, or in a page of its own.
+VIEWER = ":is(#view, #shown)"
+
 #: Whether the row of tabs looks as it did a tenth of a second ago.
 SETTLED = """() => {
   const tabs = [...document.querySelectorAll('[role=tab]')].map(tab => [tab.offsetLeft, tab.offsetWidth]).join();
@@ -116,6 +119,31 @@ def choose_model(page, name: str, menu: str = "#model") -> None:
     """Choose a model in the bar, or in another menu."""
     page.click(f"{menu} input")
     page.get_by_role("option", name=re.compile(rf"^(✓ *)?{re.escape(name)}( [(]|$)")).click()
+
+
+def score(page, name: str) -> str:
+    """What the viewer says of an attack: its accuracy, its step, its largest change."""
+    return page.inner_text(f'{VIEWER} [data-score="{name}"] b')
+
+
+def viewer(page, expression: str):
+    """What an expression about `v`, the handle of the viewer, gives."""
+    return page.evaluate(
+        f"() => {{ const v = document.querySelector('{VIEWER} .rv').parentNode.robviz; return {expression} }}"
+    )
+
+
+def layer(page, name: str) -> str:
+    """A layer as it is coloured now."""
+    return viewer(page, f"v.layerCanvas('{name}').toDataURL()")
+
+
+def hover(page, pane: int, x: float, y: float) -> None:
+    """Point at a place of a pane, in shares of its size."""
+    canvas = page.locator(f"{VIEWER} canvas").nth(pane)
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
 
 
 def keep(page, name: str) -> None:

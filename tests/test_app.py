@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import parse_qsl, quote
@@ -38,6 +39,18 @@ def score(shown: dict, name: str) -> str:
 
 def accuracies(shown: dict) -> list[float]:
     return [float(value) for value in re.findall(r"([\d.]+) %", score(shown, "accuracy"))]
+
+
+def test_no_event_has_two_handlers_that_are_repeated_for_its_last_value(client):
+    """gradio repeats the whole event for each of them, so that two would start each other again for ever."""
+    waiting = [
+        tuple(target)
+        for handler in client.config["dependencies"]
+        if handler["trigger_mode"] == "always_last" and handler["backend_fn"]
+        for target in handler["targets"]
+    ]
+    assert waiting
+    assert [target for target, times in Counter(waiting).items() if times > 1] == []
 
 
 def test_the_clean_model_breaks_and_the_robust_one_holds_in_the_app(client):

@@ -28,7 +28,11 @@ def is_in_view(page, selector: str) -> bool:
     return box is not None and box["y"] >= 0 and box["y"] + box["height"] <= size["height"]
 
 
-@pytest.fixture(scope="module", params=[("light", 1440, 900), ("dark", 390, 844)], ids=["light", "dark phone"])
+@pytest.fixture(
+    scope="module",
+    params=[("light", 1440, 900), pytest.param(("dark", 390, 844), marks=pytest.mark.long)],
+    ids=["light", "dark phone"],
+)
 def tour(request, server, chromium):
     """All views opened one after the other, in a theme and a size: how wide each was, and what axe-core found."""
     theme, width, height = request.param
@@ -161,6 +165,16 @@ def test_a_model_from_a_file_is_added_to_the_menus_and_a_wrong_file_says_why_not
         keep(page, "models-own")
         choose_model(page, "brought")
         page.wait_for_selector("#facts:has-text('brought')")
+
+
+def test_a_page_that_was_opened_at_a_setting_comes_to_rest(server, chromium):
+    asked = []
+    for page in opened(server, chromium, "?view=attack&model=photos-robust&eps=2&steps=5"):
+        page.wait_for_selector("#estimate:has-text('on this machine')")
+        page.wait_for_timeout(2000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.wait_for_timeout(1000)
+    assert asked == []
 
 
 def test_a_sweep_draws_a_curve_of_this_picture_and_a_point_opens_its_masks(server, chromium):

@@ -29,7 +29,7 @@ def attacked_and_clicked(page) -> None:
     page.wait_for_function("document.querySelector('#why .rv-note').textContent.includes('Press Explain')")
 
 
-@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize("width", [1440, pytest.param(390, marks=pytest.mark.long)])
 def test_a_clicked_pixel_is_explained_on_both_pictures(server, chromium, width):
     for page in opened(server, chromium, "?view=explain", width, 950):
         attacked_and_clicked(page)

@@ -140,7 +140,7 @@ def test_every_exercise_has_a_check_a_solution_and_mistakes(name):
 
 
 @pytest.mark.notebook
-@every_notebook
+@pytest.mark.parametrize("name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.long) for name in NAMES[1:])])
 def test_it_runs_and_explains_unsolved_exercises_and_mistakes(name):
     outcome = runner.run_notebook(lesson.read(name))
     assert outcome.problems == []

@@ -229,7 +229,7 @@ def test_full_mode_attacks_no_more_images_at_once_than_fit_16_gb(name):
 
 
 @pytest.mark.notebook
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in lesson.names() if name not in TRAINS])
 @pytest.mark.usefixtures("full_mode")
 def test_it_runs_in_full_mode(name):

@@ -76,7 +76,7 @@ def test_a_view_is_sent_as_it_changes_and_all_of_them_at_the_end(sample):
 
 @pytest.mark.browser
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
-@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize("width", [1440, pytest.param(390, marks=pytest.mark.long)])
 def test_in_the_app_an_ensemble_runs_and_a_row_opens_its_attack(server, chromium, width):
     for page in opened(server, chromium, "?view=losses", width, 950):
         page.locator("#sea-steps input[type=number]").fill("3")

@@ -17,6 +17,7 @@ from tests.server import until
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.notebook,
+    pytest.mark.long,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 

@@ -17,7 +17,7 @@ from robviz.models import available, build, card_named, card_of, keep_own, load_
 from robviz.models.card import Card
 from robviz.models.own import name_for
 from robviz.types import InputError
-from tests.test_hub import segformer
+from tests.test_hub import segformer, unet
 
 SHIPPED = bundled_path("checkpoints") / "photos-robust.safetensors"
 ARCHITECTURE = "upernet-convnext-small-cvst"
@@ -115,12 +115,13 @@ def test_a_pickle_with_code_is_refused_and_its_code_not_run(tmp_path, wrap, zipp
     assert not (tmp_path / "was_run").exists()
 
 
-def test_weights_of_a_folder_that_hold_code_are_refused_and_it_is_not_run(tmp_path):
+@pytest.mark.parametrize(("saved", "library"), [(segformer, "transformers"), (unet, "segmentation_models_pytorch")])
+def test_weights_of_a_folder_that_hold_code_are_refused_and_it_is_not_run(tmp_path, saved, library):
     folder = tmp_path / "tiny"
-    segformer(folder)
+    saved(folder)
     (folder / "model.safetensors").unlink()
     torch.save({"x": Trojan(tmp_path / "was_run")}, folder / "pytorch_model.bin")
-    with pytest.raises(InputError, match="transformers cannot open tiny"):
+    with pytest.raises(InputError, match=f"{library} cannot open tiny"):
         open_own(folder)
     assert not (tmp_path / "was_run").exists()
 

@@ -93,7 +93,7 @@ def test_the_page_gets_what_changed_and_in_the_end_all_with_a_verdict():
 
 @pytest.mark.browser
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
-@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize("width", [1440, pytest.param(390, marks=pytest.mark.long)])
 def test_in_the_app_two_models_are_attacked_and_a_cell_opens_in_the_viewer(server, chromium, width):
     for page in opened(server, chromium, "?view=compare", width, 950):
         page.locator("#two-steps input[type=number]").fill("5")

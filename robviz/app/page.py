@@ -31,6 +31,11 @@ from robviz.app.work import (
 from robviz.interactive.scenario import UPLOAD
 from robviz.types import InputError
 
+#: Options of events that come many at a time, when a page opens: each that waited in the queue would slow it.
+#: "multiple", as two handlers of one event that are "always_last" would start each other for ever: gradio repeats the
+#: whole event for each of them.
+EARLY: dict[str, Any] = {**UNSEEN, **AT_ONCE, "trigger_mode": "multiple"}
+
 
 @dataclass
 class Look:
@@ -105,13 +110,22 @@ class Page:
     def at_load(self, handler: Callable[..., Any], inputs: Any, outputs: Any) -> None:
         """Call a handler when a page opens: what takes a while, so that the server starts without it."""
         if root := Context.root_block:
-            root.load(handler, inputs, outputs, **UNSEEN)
+            root.load(handler, inputs, outputs, **EARLY)
 
     def at_every_change(self, handler: Callable[..., Any], inputs: Sequence[Any], output: Any) -> None:
         """Call a handler when a page opens and whenever one of the inputs changes, whoever changed it."""
         self.at_load(handler, list(inputs), output)
         changes = [one.change for one in inputs]
-        gr.on(changes, handler, list(inputs), output, trigger_mode="always_last", **UNSEEN)
+        gr.on(changes, handler, list(inputs), output, **EARLY)
+
+    def while_open(self, key: str, handler: Callable[..., Any], inputs: Sequence[Any], output: Any) -> None:
+        """Call a handler when a view opens, and whenever one of the inputs changes meanwhile."""
+
+        def answer(view: str, *values: Any) -> Any:
+            return handler(*values) if view == key else gr.skip()
+
+        changes = [one.change for one in (self.view, *inputs)]
+        gr.on(changes, answer, [self.view, *inputs], output, **EARLY)
 
     # ------------------------------------------------------------------------------------------- wiring of long work
 

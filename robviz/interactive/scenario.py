@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
@@ -17,7 +18,7 @@ from robviz.attacks import OPTIMISERS, AttackSpec, last_of, predicted
 from robviz.datasets import load_dataset
 from robviz.datasets.labels import read_table
 from robviz.files.images import LONGER_SIDE, read_picture, to_tensor
-from robviz.interactive.comparison import Comparison, Subject, compare_steps, never
+from robviz.interactive.comparison import Comparison, Subject, compare_steps, never, step_seconds
 from robviz.losses import LOSSES
 from robviz.models import Card, available, card_of, load_model
 from robviz.models.layers import device_of
@@ -88,6 +89,28 @@ def opened_subject(photo: str, upload: str | Path | None, model: str) -> tuple[S
     sample, note = sample_of(photo, upload, network)
     precision = chosen_precision("auto", device_of(network))
     return Subject(network, sample, card, known_class_weights(card.dataset), prepared(network, precision)), note
+
+
+#: Held while a step is timed: several views ask at once, and each would slow the others.
+TIMING = threading.Lock()
+
+
+@lru_cache
+def first_step_seconds(model: str) -> float:
+    """Time a step of an attack on the first photograph."""
+    subject, _ = known_subject(next(iter(photos())), model)
+    return step_seconds(subject.for_gradients or subject.model, subject.sample)
+
+
+def seconds_a_step(photo: str, model: str) -> float:
+    """Return the seconds that a step of an attack takes on this machine, by a step that is timed once for each model.
+
+    Another photograph takes as much longer as it has more pixels; an upload is taken for the first photograph.
+    """
+    first = next(iter(photos().values()))
+    with TIMING:
+        seconds = first_step_seconds(model)
+    return seconds * photos().get(photo, first).labels.numel() / first.labels.numel()
 
 
 #: Fields of `Scenario` whose key in addresses and files is another name.

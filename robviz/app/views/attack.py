@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import astuple, replace
-from functools import lru_cache
 from typing import Any
 
 import gradio as gr
@@ -37,7 +36,7 @@ from robviz.app.work import (
 )
 from robviz.attacks import OPTIMISERS, TARGETED
 from robviz.interactive.bundle import load_bundle, save_bundle
-from robviz.interactive.comparison import Comparison, clean_comparison, continued, step_seconds
+from robviz.interactive.comparison import Comparison, clean_comparison, continued
 from robviz.interactive.scenario import (
     BREAK,
     CHANGE,
@@ -47,9 +46,8 @@ from robviz.interactive.scenario import (
     UPLOAD,
     Scenario,
     cached_model,
-    photos,
-    sample_of,
     scenario_steps,
+    seconds_a_step,
     subject_for,
 )
 from robviz.losses import LOSSES
@@ -157,18 +155,11 @@ def targets(model: str, chosen: str = ANY) -> Any:
     return gr.update(choices=[ANY, *cached_model(model)[1].classes], value=chosen)
 
 
-@lru_cache
-def measured(model: str, photo: str) -> float:
-    """Return the seconds that a step of an attack takes."""
-    opened = cached_model(model)[0]
-    return step_seconds(opened, sample_of(photo, None, opened)[0])
-
-
 @refusing
 def estimate(photo: str, model: str, steps: int) -> str:
     """Say how long the attack will take, from a step measured on this machine."""
     Scenario(photo, model, steps=steps).check()
-    step = measured(model, next(iter(photos())) if photo == UPLOAD else photo)
+    step = seconds_a_step(photo, model)
     return f"About {max(1, round(steps * step))} s on this machine, where a step takes {1000 * step:.0f} ms."
 
 
@@ -403,7 +394,7 @@ def build(page: Page) -> None:
     wishes = [is_live, page.view, *inputs]
     moved = [bar.eps.change, loss.change, is_live.input]
     named = taking([f"value{number}" for number in range(len(wishes))], wish)
-    gr.on(moved, named, wishes, ticket, api_visibility="private", **AT_ONCE)
+    gr.on(moved, named, wishes, ticket, api_visibility="private", trigger_mode="multiple", **AT_ONCE)
     live: dict[str, Any] = {"trigger_mode": "always_last", "api_name": "live", **in_turn(line)}
     ticket.change(streamed(work, view.live, subject, names_of(view.attack)), inputs, outputs, **live)
 
@@ -414,7 +405,7 @@ def build(page: Page) -> None:
         [*inputs, page.view],
         [page.address, cell],
         api_name="link",
-        trigger_mode="always_last",
+        trigger_mode="multiple",
         show_progress="hidden",
         queue=False,
     )
@@ -435,8 +426,8 @@ def build(page: Page) -> None:
         [bar.photo, bar.model, steps],
         seconds,
         api_name="estimate",
-        show_progress="hidden",
-        trigger_mode="always_last",
+        trigger_mode="multiple",
+        **AT_ONCE,
     )
     save_button.click(view.save, None, [saved, verdict], api_name="save")
     open_button.upload(view.reopen, open_button, [shown, curve, *widgets], api_name="reopen")

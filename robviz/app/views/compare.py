@@ -9,11 +9,10 @@ from typing import Any
 import gradio as gr
 
 from robviz.app.page import Page
-from robviz.app.views.attack import measured
 from robviz.app.work import FRAME_SECONDS, Visit, controls, drawn, refusing
 from robviz.attacks import AttackSpec
 from robviz.interactive.comparison import never
-from robviz.interactive.scenario import MAX_STEPS, UPLOAD, Scenario, cached_model, photos, subject_for
+from robviz.interactive.scenario import MAX_STEPS, Scenario, cached_model, seconds_a_step, subject_for
 from robviz.interactive.transfer import Transfer, transfer_steps
 from robviz.losses import LOSSES
 from robviz.models import Card
@@ -72,10 +71,9 @@ def show(photo: str, upload: str | None, model: str, eps: float, other: str, los
 @refusing
 def seconds_of(photo: str, model: str, other: str, steps: int) -> str:
     """Say how long both attacks will take, from a step measured on each."""
-    picture = next(iter(photos())) if photo == UPLOAD else photo
     for name in (model, other):
-        Scenario(picture, name, steps=steps).check()
-    seconds = steps * sum(measured(name, picture) for name in (model, other))
+        Scenario(photo, name, steps=steps).check()
+    seconds = steps * sum(seconds_a_step(photo, name) for name in (model, other))
     return f"Two attacks, together about {max(1, round(seconds))} s on this machine."
 
 
@@ -112,4 +110,4 @@ def build(page: Page) -> None:
 
     own: list[Any] = [other, loss, steps]
     page.wire(KEY, run, show, name="transfer", controls=buttons, own=own, outputs=[shown], about=[other])
-    page.at_every_change(seconds_of, [page.bar.photo, page.bar.model, other, steps], seconds)
+    page.while_open(KEY, seconds_of, [page.bar.photo, page.bar.model, other, steps], seconds)

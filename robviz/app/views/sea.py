@@ -8,11 +8,10 @@ from contextlib import closing
 import gradio as gr
 
 from robviz.app.page import Page
-from robviz.app.views.attack import measured
 from robviz.app.work import FRAME_SECONDS, Visit, controls, drawn, refusing
 from robviz.interactive.comparison import clean_comparison
 from robviz.interactive.ensemble import NOT_ATTACKED, ensemble_steps
-from robviz.interactive.scenario import MAX_STEPS, UPLOAD, Scenario, photos, subject_for
+from robviz.interactive.scenario import MAX_STEPS, Scenario, seconds_a_step, subject_for
 from robviz.results.plan import SeaSettings
 from robviz.sea import SETTINGS
 from robviz.types import InputError
@@ -51,7 +50,7 @@ def seconds_of(photo: str, model: str, ensemble: str, steps: int) -> str:
     """Say how long the ensemble will take, from a step measured on this machine."""
     Scenario(photo, model, steps=steps).check()
     attacks = len(settings_of(ensemble, steps).runs)
-    step = measured(model, next(iter(photos())) if photo == UPLOAD else photo)
+    step = seconds_a_step(photo, model)
     each = max(1, round(steps * step))
     return f"{attacks} attacks, each about {each} s on this machine, where a step takes {1000 * step:.0f} ms."
 
@@ -83,4 +82,4 @@ def build(page: Page) -> None:
         page.keep(KEY, visit.session, (setting, settings, found, note))
 
     page.wire(KEY, run, show, name="sea", controls=buttons, own=[ensemble, steps], outputs=[shown], about=[ensemble])
-    page.at_every_change(seconds_of, [page.bar.photo, page.bar.model, ensemble, steps], seconds)
+    page.while_open(KEY, seconds_of, [page.bar.photo, page.bar.model, ensemble, steps], seconds)

@@ -10,11 +10,10 @@ from typing import Any
 import gradio as gr
 
 from robviz.app.page import Page
-from robviz.app.views.attack import measured
 from robviz.app.work import FRAME_SECONDS, Visit, controls, drawn, refusing
 from robviz.attacks import last_of
 from robviz.interactive.comparison import Subject
-from robviz.interactive.scenario import MAX_STEPS, UPLOAD, Scenario, photos, subject_for
+from robviz.interactive.scenario import MAX_STEPS, Scenario, seconds_a_step, subject_for
 from robviz.interactive.sweep import RADII_255, Sweep, sweep_steps
 from robviz.interactive.yardsticks import LUCK, SHARE, with_luck, with_smallest
 from robviz.losses import LOSSES
@@ -92,10 +91,9 @@ def show(
 @refusing
 def seconds_of(photo: str, model: str, others: list[str], steps: int, has_smallest: bool) -> str:
     """Say how long the sweep will take, from a step measured on this machine."""
-    picture = next(iter(photos())) if photo == UPLOAD else photo
     names = names_of(model, others)
     made = (len(RADII_255) - 1) * steps + (SMALLEST_STEPS if has_smallest else 0)
-    seconds = made * sum(measured(name, picture) for name in names)
+    seconds = made * sum(seconds_a_step(photo, name) for name in names)
     return f"{len(RADII_255) - 1} radii, {len(names)} models: at most {max(1, round(seconds))} s on this machine."
 
 
@@ -138,4 +136,4 @@ def build(page: Page) -> None:
 
     own: list[Any] = [others, loss, steps, luck, smallest]
     page.wire(KEY, run, show, name="sweep", controls=buttons, own=own, outputs=[shown], about=[others])
-    page.at_every_change(seconds_of, [page.bar.photo, page.bar.model, others, steps, smallest], seconds)
+    page.while_open(KEY, seconds_of, [page.bar.photo, page.bar.model, others, steps, smallest], seconds)
