@@ -110,7 +110,7 @@ class Page:
     def at_load(self, handler: Callable[..., Any], inputs: Any, outputs: Any) -> None:
         """Call a handler when a page opens: what takes a while, so that the server starts without it."""
         if root := Context.root_block:
-            root.load(handler, inputs, outputs, **EARLY)
+            root.load(handler, inputs, outputs, **UNSEEN)
 
     def at_every_change(self, handler: Callable[..., Any], inputs: Sequence[Any], output: Any) -> None:
         """Call a handler when a page opens and whenever one of the inputs changes, whoever changed it."""
