@@ -17,7 +17,7 @@ notebooks: $(VENV)/.notebooks-ready
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
 # On two cores: the tests of the app in one process, the others beside them. npm brings axe-core.
-SIDE_BY_SIDE := -n 2 --dist loadgroup --no-loadscope-reorder
+SIDE_BY_SIDE := -n 2 --dist loadgroup
 test: $(VENV)/.test-ready $(if $(shell command -v npm),node_modules/.ready)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not long"
 

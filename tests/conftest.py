@@ -40,12 +40,12 @@ def group_of(item: pytest.Item) -> str:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what this machine lacks, and put first, into one process, what shares the app and its browser."""
+    """Skip what this machine lacks, and put last, into one process, what shares the app and its browser."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(group_of(item)))
         if group_of(item) == "app":
             item.add_marker(pytest.mark.app)
-    items.sort(key=lambda item: group_of(item) != "app")
+    items.sort(key=lambda item: group_of(item) == "app")  # Playwright leaves an event loop behind
     needs = {
         "gpu": (torch.cuda.is_available(), "no CUDA here: this test needs a GPU"),
         "browser": (find() is not None, "no Chromium on this machine: `make test` installs one where it can"),
