@@ -420,7 +420,7 @@ STEP_AIMS = {
 def step_ratios(model: nn.Module, images: Tensor, steps: int, is_bfloat16_fast: bool) -> dict[str, float]:
     """Time a step on other forms of a model over one on the model as it is, all in turn.
 
-    Where bfloat16 is not fast, its forms are left out: a CPU that emulates it takes a quarter of an hour for them.
+    Where bfloat16 is not fast, its forms are left out: emulated, they take far longer than all the rest.
     """
     forms: dict[str, nn.Module] = {"plain": model, "prepared fp32": prepared(model)}
     if is_bfloat16_fast:
