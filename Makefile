@@ -16,8 +16,8 @@ app: $(VENV)/.app-ready
 notebooks: $(VENV)/.notebooks-ready
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
-# On two cores: the tests of the app in one process, the others beside them. npm brings axe-core.
-SIDE_BY_SIDE := -n 2 --dist loadgroup
+# Two files at a time, in the order of tests/conftest.py. npm brings axe-core.
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.test-ready $(if $(shell command -v npm),node_modules/.ready)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not long"
 

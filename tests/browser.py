@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,22 @@ SETTLED = """() => {
 
 
 class Windows:
-    """Pages of one browser that share its cache, as the tabs of one visitor do; `browser` opens strangers' pages."""
+    """Pages of one visitor, whose browser keeps what it has fetched and compiled; `strangers` have another browser."""
 
-    def __init__(self, browser: Any) -> None:
-        self.browser, self.context = browser, browser.new_context(accept_downloads=True)
+    def __init__(self, chromium: Any, profile: Path, **options: Any) -> None:
+        self.context = chromium.launch_persistent_context(profile, accept_downloads=True, **options)
+        self._launch = lambda: chromium.launch(**options)
+
+    @cached_property
+    def strangers(self) -> Any:
+        """A browser that knows nothing: no cookie, no storage."""
+        return self._launch()
+
+    def close(self) -> None:
+        """End both."""
+        self.context.close()
+        if "strangers" in vars(self):
+            self.strangers.close()
 
     def new_page(self, width: int = 1440, height: int = 900, motion: bool = False) -> Any:
         """Open an empty page of a size; without `motion`, it asks for no animation."""

@@ -29,23 +29,21 @@ from tests.small import Bends, PixelwiseLinear
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
-def group_of(item: pytest.Item) -> str:
-    """Tests that share one process, and so the fixtures of a session or a module."""
-    if {"server", "chromium"} & set(item.fixturenames):
-        return "app"
-    if item.get_closest_marker("notebook"):
-        return item.nodeid
-    return item.module.__name__
+def place_of(items: list[pytest.Item]) -> tuple[bool, bool, int]:
+    """Where a file's tests stand: notebooks first, as they take long; the browser last, as it leaves an event loop."""
+    drives_browser = any("chromium" in item.fixturenames for item in items)
+    runs_notebook = any(item.get_closest_marker("notebook") for item in items)
+    return drives_browser, not runs_notebook, -len(items)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what this machine lacks, and put last, into one process, what shares the app and its browser."""
+    """Put the files in order, mark what talks to the app, and skip what this machine lacks."""
+    files: dict[Path, list[pytest.Item]] = {}
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
-        if group_of(item) == "app":
+        files.setdefault(item.path, []).append(item)
+        if {"server", "chromium"} & set(item.fixturenames):
             item.add_marker(pytest.mark.app)
-    items.sort(key=lambda item: group_of(item) == "app")  # Playwright leaves an event loop behind
+    items[:] = [item for tests in sorted(files.values(), key=place_of) for item in tests]
     needs = {
         "gpu": (torch.cuda.is_available(), "no CUDA here: this test needs a GPU"),
         "browser": (find() is not None, "no Chromium on this machine: `make test` installs one where it can"),
@@ -94,14 +92,15 @@ def client(server):
 
 
 @pytest.fixture(scope="session")
-def chromium():
+def chromium(tmp_path_factory):
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", OFFLINE]
-        browser = playwright.chromium.launch(executable_path=find(), args=flags)
-        yield Windows(browser)
-        browser.close()
+        profile = tmp_path_factory.mktemp("profile")
+        windows = Windows(playwright.chromium, profile, executable_path=find(), args=flags)
+        yield windows
+        windows.close()
 
 
 @pytest.fixture

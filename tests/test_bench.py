@@ -21,6 +21,8 @@ from robviz.bench import (
     evaluation_seconds,
     in_turn,
     load,
+    operations,
+    product_speed,
     selection_seconds,
     step_ratios,
     step_seconds,
@@ -55,6 +57,12 @@ def test_a_step_and_a_bare_pass_are_timed_side_by_side():
 
 def test_the_search_for_the_worst_miou_is_timed():
     assert selection_seconds(attacks=2, images=20, classes=5) > 0
+
+
+def test_operations_are_those_of_both_passes_and_products_have_a_speed():
+    pointwise = torch.nn.Conv2d(3, 2, 1)  # a product and a sum for each weight and pixel, forward and for the input
+    assert operations(pointwise, torch.rand(1, 3, 4, 5)) == 2 * 2 * 3 * 2 * 20
+    assert product_speed(size=64) > 0
 
 
 def test_evaluations_with_and_without_checks_are_timed_in_turn_and_checks_come_back(tmp_path):

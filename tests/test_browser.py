@@ -50,7 +50,8 @@ def overview(server, chromium):
 
 @pytest.fixture
 def attacked(page):
-    """The same, once the first setting's attack is through."""
+    """The same, once an attack of a few steps is through."""
+    page.fill('#steps input[type="number"]', "6")
     page.click("#attack")
     page.wait_for_selector('#view [data-final="true"]')
     return page
@@ -138,6 +139,7 @@ def test_the_radius_of_the_first_view_is_that_of_the_bar(overview):
     assert page.input_value('#eps input[type="number"]') == "2"
 
 
+@pytest.mark.long
 def test_the_first_view_plays_once_by_itself(server, chromium):
     for page in watched(chromium.new_page(1280, 900, motion=True), server[0]):
         page.wait_for_function("() => document.querySelector('#landing [data-painted]').robviz.state.eps === 4")
@@ -180,12 +182,12 @@ def test_pick_a_photo_attack_it_and_see_the_mask_change(page):
     page.wait_for_function("() => /rv-chip|person|rocket/.test(document.querySelector('#view .rv-legend').innerText)")
     clean = layer(page, "after")
     page.fill('#eps input[type="number"]', "8")
-    page.fill('#steps input[type="number"]', "40")
+    page.fill('#steps input[type="number"]', "8")
     page.click("#attack")
     wait_for_a_step(page)
     assert layer(page, "after") != clean
     page.wait_for_selector('#view [data-final="true"]')
-    assert score(page, "step") == "40 of 40" or "no pixel is left to break" in page.inner_text("#view")
+    assert score(page, "step") == "8 of 8" or "no pixel is left to break" in page.inner_text("#view")
     assert score(page, "change") == "8/255"
     assert layer(page, "after") != clean
     keep(page, "attacked")
@@ -249,11 +251,11 @@ def test_a_running_attack_leaves_zoom_layers_and_toggles_alone(page):
     before = viewer(page, "[v.state.scale, v.state.panes.map(p => [p.layer, p.wipe]), [...v.state.hidden]]")
     page.evaluate("document.querySelector('#view .rv').dataset.same = 'yes'")
     page.fill('#eps input[type="number"]', "0")  # nothing breaks, so that the attack cannot end early
-    page.fill('#steps input[type="number"]', "12")
+    page.fill('#steps input[type="number"]', "4")
     page.click("#attack")
     wait_for_a_step(page)
     page.wait_for_selector('#view [data-final="true"][data-same="yes"]')
-    assert score(page, "step") == "12 of 12"
+    assert score(page, "step") == "4 of 4"
     assert viewer(page, "[v.state.scale, v.state.panes.map(p => [p.layer, p.wipe]), [...v.state.hidden]]") == before
     keep(page, "kept")
 
@@ -284,6 +286,7 @@ def test_a_region_is_drawn_by_mouse_and_by_key_and_only_its_pixels_change(page):
     assert (left, top, right_, bottom) == pytest.approx((64, 42, 129, 128), abs=2)
     page.get_by_label("change only these pixels").check()
     keep(page, "region")
+    page.fill('#steps input[type="number"]', "3")
     page.click("#attack")
     page.wait_for_selector('#view [data-final="true"]')
     moved = viewer(
@@ -315,7 +318,7 @@ def test_the_address_alone_restores_the_setting_in_another_browser(server, chrom
     page.wait_for_selector('#view [data-final="true"]')
     query = page.evaluate("location.search")
     assert query == "?model=photos-robust&eps=2&steps=3"  # all of it; a page of its own has no cookie, no storage
-    for again in watched(chromium.browser.new_page(), f"{server[0]}/{query}", there=OPENED["attack"]):
+    for again in watched(chromium.strangers.new_page(), f"{server[0]}/{query}", there=OPENED["attack"]):
         again.wait_for_function("() => document.querySelector('#steps input[type=number]').value === '3'")
         assert again.input_value('#eps input[type="number"]') == "2"
         assert again.input_value("#model input").startswith("photos-robust")
@@ -375,19 +378,21 @@ def test_closing_the_tab_ends_the_computation(page, server):
         page.close()
 
 
+@pytest.mark.long
 def test_two_tabs_do_not_mix_and_the_one_that_waits_reads_its_place_in_the_queue(page, server, chromium):
     begin_long_attack(page)
     for other in opened(server, chromium, "?view=attack", width=1280):
         choose_photo(other, "coffee")
         other.wait_for_selector("#view .rv-chip:has-text('cup')")
         other.fill('#eps input[type="number"]', "0")
+        other.fill('#steps input[type="number"]', "4")
         pictures = [layer(tab, "image") for tab in (page, other)]
         other.click("#attack")
         other.wait_for_selector("#queue .progress-text:has-text('queue: 1/')")
         keep(other, "in_the_queue")
         page.click("#stop")
         other.wait_for_selector('#view [data-final="true"]')
-        assert score(other, "step") == "20 of 20"
+        assert score(other, "step") == "4 of 4"
         assert [layer(tab, "image") for tab in (page, other)] == pictures
     page.wait_for_selector('#view [data-final="true"]')
     assert score(page, "step").endswith(f"of {LONG}")
@@ -403,7 +408,7 @@ def test_an_upload_is_shown_and_a_bad_one_is_refused_in_one_sentence(page, tmp_p
     keep(page, "refused")
 
 
-@pytest.mark.parametrize("event", ["drop", "paste"])
+@pytest.mark.parametrize("event", ["drop", pytest.param("paste", marks=pytest.mark.long)])
 def test_a_picture_is_dropped_or_pasted_anywhere_and_becomes_the_subject(page, event):
     picture = io.BytesIO()
     Image.new("RGB", (90, 60), (120, 90, 60)).save(picture, "PNG")

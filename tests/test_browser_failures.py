@@ -109,6 +109,7 @@ def test_sorting_and_filtering_change_the_cards(page, evaluations):
     assert titles(page) == list(rows["image"])
 
 
+@pytest.mark.long
 def test_another_evaluation_opens_and_a_class_named_like_a_page_stays_text(page, evaluations):
     worst = select(failures(evaluations / "with-harm"))["image"].iloc[0]
     choose(page, "evaluation", "with-harm")
@@ -151,6 +152,7 @@ def test_the_selection_downloads_as_csv_and_as_zip(page, evaluations, tmp_path):
         assert len([name for name in archive.namelist() if name.startswith("masks/")]) == 2 * len(rows)
 
 
+@pytest.mark.long
 def test_on_a_phone_nothing_sticks_out(server, chromium):
     for page in opened(server, chromium, "?view=failures", 390, 840):
         assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -68,6 +68,7 @@ def test_a_closed_tab_ends_its_training_and_the_next_one_may_begin(server, chrom
     until(lambda: not trainings(server[1]))
 
 
+@pytest.mark.long
 def test_stop_keeps_the_last_round_and_a_killed_process_is_one_sentence(server, client):
     process = server[1]
     job = client.submit("chelsea", None, "photos-clean", 2, "photos-onestep", 400, 1, api_name="/train")

@@ -28,11 +28,7 @@ def is_in_view(page, selector: str) -> bool:
     return box is not None and box["y"] >= 0 and box["y"] + box["height"] <= size["height"]
 
 
-@pytest.fixture(
-    scope="module",
-    params=[("light", 1440, 900), pytest.param(("dark", 390, 844), marks=pytest.mark.long)],
-    ids=["light", "dark phone"],
-)
+@pytest.fixture(scope="module", params=[("light", 1440, 900), ("dark", 390, 844)], ids=["light", "dark phone"])
 def tour(request, server, chromium):
     """All views opened one after the other, in a theme and a size: how wide each was, and what axe-core found."""
     theme, width, height = request.param
@@ -51,12 +47,14 @@ def tour(request, server, chromium):
     return width, widths, found, address
 
 
+@pytest.mark.long
 def test_every_view_fits_its_window_and_the_address_names_it(tour):
     width, widths, _, address = tour
     assert {title: wide for title, wide in widths.items() if wide > width} == {}
     assert "view=models" in address
 
 
+@pytest.mark.long
 def test_no_view_breaks_a_serious_rule_of_accessibility(tour):
     if not AXE.is_file():
         pytest.skip("axe-core is not here: `npm ci` brings it")
@@ -96,6 +94,7 @@ def test_everything_to_attack_with_is_in_sight_at_once(server, chromium):
         assert is_in_view(page, "#attack")
 
 
+@pytest.mark.long
 def test_a_model_of_other_classes_says_what_picture_it_needs(server, chromium):
     for page in opened(server, chromium, "?view=attack"):
         choose_model(page, "camvid-at")
@@ -129,6 +128,7 @@ def test_live_goes_on_from_what_was_found_as_the_radius_moves(server, chromium):
         assert page.inner_text("#view [data-score=change] b") == "1/255"
 
 
+@pytest.mark.long
 def test_a_sweep_shows_bad_luck_and_the_smallest_radius_beside_its_curves(server, chromium):
     for page in opened(server, chromium, "?view=sweep"):
         page.fill('#sweep-steps input[type="number"]', "1")

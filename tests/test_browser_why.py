@@ -57,7 +57,9 @@ def test_the_bars_are_the_top_logits_of_both_pictures(client):
     assert "less than a second" in shown["note"] or "about" in shown["note"]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [pytest.param(one, marks=() if one == "grad-cam" else pytest.mark.long) for one in METHODS]
+)
 def test_every_method_ends_with_both_maps_in_one_scale(client, method):
     shown = client.predict(*SUBJECT, *PIXEL, 3, "the region around the pixel", method, api_name="/explain")
     assert shown["done"] == 1

@@ -79,6 +79,7 @@ def test_code_in_the_documentation_is_python(page):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_code_of_the_attack_guide_runs(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", TEXTS[ROOT / "docs/guides/attack.md"], re.DOTALL)
     done = subprocess.run([sys.executable, "-c", "\n".join(blocks)], cwd=tmp_path, capture_output=True, text=True)
@@ -135,6 +136,7 @@ def test_every_public_module_says_what_is_public():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_documentation_builds_without_a_warning(tmp_path):
     pytest.importorskip("mkdocs", reason="the documentation's tools are not installed: pip install '.[docs]'")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]

@@ -338,6 +338,7 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_have_the_curve_of_one(tmp_path):
     """Where neither dropout nor batch norm sees how the batch is divided."""
     (tmp_path / "run.py").write_text(SCRIPT)

@@ -85,6 +85,7 @@ def test_the_last_weights_are_those_of_the_last_round(healed, sample):
     assert (result.predictions[0].numpy() == last.mask).mean() > 0.9  # kept as float16
 
 
+@pytest.mark.long
 def test_apart_it_goes_the_same_way_and_the_process_ends(healed, sample, tmp_path):
     before = children()
     apart = list(train_in_subprocess(RECIPE, sample, tmp_path, rounds=2))

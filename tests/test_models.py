@@ -221,6 +221,7 @@ for path in sys.argv[1:]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_loading_the_large_model_takes_little_more_memory_than_it_has(tmp_path):
     """A second copy of the weights would make it 2."""
     paths = [tmp_path / "large.safetensors", tmp_path / "large.pth"]

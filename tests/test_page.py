@@ -226,7 +226,7 @@ def opened(chromium, tmp_path):
 
     def at(text: str, scheme: str = "light", width: int = 1440):
         (tmp_path / "shared.html").write_text(text, encoding="utf-8")
-        contexts.append(chromium.browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}))
+        contexts.append(chromium.strangers.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}))
         tab = contexts[-1].new_page()
         address = (tmp_path / "shared.html").as_uri()
         tab.on("console", lambda message: said.append(message.text))

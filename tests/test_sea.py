@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from robviz import cli
 from robviz.files.paths import bundled_path
 from robviz.models.precision import chosen_precision
-from robviz.results.plan import Run, SeaSettings
+from robviz.results.plan import Blockwise, Run, SeaSettings
 from robviz.results.records import Records
 from robviz.results.report import Report
 from robviz.results.summary import build_report
@@ -277,77 +278,83 @@ def test_a_report_is_written_as_json_csv_and_markdown(model, tmp_path):
         Report.load(tmp_path / "plan.json")
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from accelerate import PartialState
-from robviz.results.plan import Blockwise, Run
-from robviz.sea import evaluate
-from tests.small import Bends, Noise
-runs = (Run("js", steps=150), Run("expected-miou", steps=150), Run("expected-miou-soft", "annealed-pgd", steps=150))
-longer = Blockwise("longer", runs, blocks=2)
-evaluate(Bends().eval(), Noise(), 0.05, longer, out=sys.argv[1])
-Path(sys.argv[1], f"process-{PartialState().process_index}").touch()
-"""
-ROOT = Path(__file__).parent.parent
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+def long_evaluation(out: Path) -> None:
+    """Evaluate long enough to be killed in between, on two blocks; each process leaves a file."""
+    from accelerate import PartialState
+
+    torch.set_num_threads(1)
+    runs = (Run("js", steps=150), Run("expected-miou", steps=150), Run("expected-miou-soft", "annealed-pgd", steps=150))
+    evaluate(Bends().eval(), Noise(), 0.05, Blockwise("longer", runs, blocks=2), out=out)
+    (out / f"process-{PartialState().process_index}").touch()
 
 
 @pytest.fixture(scope="module")
-def script(tmp_path_factory):
-    path = tmp_path_factory.mktemp("script") / "run.py"
-    path.write_text(SCRIPT)
-    return path
+def apart():
+    """Start an evaluation in a process of its own; all of them are copies of one that has imported torch."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["tests.test_sea"])
+
+    def start(out: Path) -> multiprocessing.process.BaseProcess:
+        process = processes.Process(target=long_evaluation, args=(out,))
+        process.start()
+        return process
+
+    return start
 
 
 @pytest.fixture(scope="module")
-def whole(script, tmp_path_factory):
+def whole(apart, tmp_path_factory):
     """The report of an uninterrupted evaluation."""
     out = tmp_path_factory.mktemp("whole")
-    subprocess.run([sys.executable, script, out], check=True, capture_output=True, env=ENVIRONMENT)
+    process = apart(out)
+    process.join()
+    assert process.exitcode == 0
     return (out / "report.json").read_bytes()
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_and_started_again_it_ends_with_the_same_bytes(script, whole, tmp_path):
+def test_killed_at_any_moment_and_started_again_it_ends_with_the_same_bytes(apart, whole, tmp_path):
     for records in (1, 7, 12):
-        process = subprocess.Popen([sys.executable, script, tmp_path], env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+        process = apart(tmp_path)
         while len(list(tmp_path.glob("records/*.json"))) < records:
-            assert process.poll() is None
+            assert process.is_alive()
             time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
     assert not (tmp_path / "report.json").exists()
-    subprocess.run([sys.executable, script, tmp_path], check=True, capture_output=True, env=ENVIRONMENT)
+    last = apart(tmp_path)
+    last.join()
+    assert last.exitcode == 0
     assert (tmp_path / "report.json").read_bytes() == whole
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_same_bytes_as_one(script, whole, tmp_path):
-    two = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", script, tmp_path]
-    subprocess.run(two, check=True, capture_output=True, env=ENVIRONMENT)
+@pytest.mark.long
+def test_two_processes_give_the_same_bytes_as_one(whole, tmp_path):
+    code = "import sys, pathlib; from tests.test_sea import long_evaluation; long_evaluation(pathlib.Path(sys.argv[1]))"
+    (tmp_path / "run.py").write_text(code)
+    two = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", tmp_path / "run.py", tmp_path]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    subprocess.run(two, check=True, capture_output=True, env=environment)
     assert {path.name for path in tmp_path.glob("process-*")} == {"process-0", "process-1"}
     assert (tmp_path / "report.json").read_bytes() == whole
 
 
 @pytest.mark.slow
-def test_the_command_evaluates_a_shipped_model_and_prints_the_table(tmp_path):
-    command = ["evaluate", "photos-robust", "--settings", "quick", "--limit", "1", "--out"]
-    ran = subprocess.run([sys.executable, "-m", "robviz.cli", *command, tmp_path], capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout == (tmp_path / "report.md").read_text()
-    assert "# photos-robust on photos (val) at 4/255, quick" in ran.stdout
+def test_the_command_evaluates_a_shipped_model_and_prints_the_table(tmp_path, capsys):
+    options = ["--settings", "quick", "--steps", "2", "--limit", "1", "--out", str(tmp_path)]
+    cli.main(["evaluate", "photos-robust", *options])
+    printed = capsys.readouterr().out
+    assert printed == (tmp_path / "report.md").read_text()
+    assert "# photos-robust on photos (val) at 4/255, quick-2" in printed
 
 
-@pytest.mark.slow
 def test_a_wrong_command_ends_in_one_sentence():
-    ran = subprocess.run(
-        [sys.executable, "-m", "robviz.cli", "evaluate", "photos-robust", "--settings", "sea"],
-        capture_output=True,
-        text=True,
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["evaluate", "photos-robust", "--settings", "sea"])
+    assert ended.value.code == (
+        "robviz: unknown settings 'sea'; choose from: paper, paper-v1, quick, strong, strong-v1"
     )
-    assert ran.returncode == 1
-    assert ran.stderr == "robviz: unknown settings 'sea'; choose from: paper, paper-v1, quick, strong, strong-v1\n"
 
 
 def test_a_record_is_there_whole_or_not_at_all(tmp_path):

@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from dataclasses import replace
+from functools import cache
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -14,8 +15,20 @@ from PIL import Image
 
 from robviz.attacks import AttackSpec, predicted
 from robviz.files.images import to_tensor
+from robviz.interactive import scenario
 from robviz.interactive.bundle import load_bundle, save_bundle, unzipped
-from robviz.interactive.scenario import BREAK, CHANGE, Scenario, cached_model, run_scenario, scenario_steps, subject_for
+from robviz.interactive.scenario import (
+    BREAK,
+    CHANGE,
+    UPLOAD,
+    Scenario,
+    cached_model,
+    photos,
+    run_scenario,
+    scenario_steps,
+    seconds_a_step,
+    subject_for,
+)
 
 BOX = "40, 30, 120, 90"
 
@@ -216,3 +229,14 @@ def test_a_hostile_zip_is_refused_in_one_sentence(packed, hostile, says):
 def test_an_unfinished_attack_is_not_saved(setting):
     with pytest.raises(ValueError, match="no finished attack"):
         save_bundle(setting, replace(run_scenario(setting), is_final=False))
+
+
+def test_a_step_is_timed_once_for_a_model_and_takes_longer_on_a_larger_picture(monkeypatch):
+    timed = []
+    monkeypatch.setattr(scenario, "first_step_seconds", cache(lambda model: timed.append(model) or 0.5))
+    pixels = {name: sample.labels.numel() for name, sample in photos().items()}
+    first, largest = next(iter(pixels)), max(pixels, key=pixels.get)
+    assert seconds_a_step(first, "photos-clean") == 0.5
+    assert seconds_a_step(largest, "photos-clean") == pytest.approx(0.5 * pixels[largest] / pixels[first])
+    assert seconds_a_step(UPLOAD, "photos-clean") == 0.5
+    assert timed == ["photos-clean"]

@@ -464,6 +464,7 @@ def under_ascii(code, *words):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_modules_the_app_and_every_kind_of_text_file_work_under_another_default_encoding(tmp_path):
     assert rb"\u732b\xe9" in under_ascii(EVERYTHING + FILES, str(tmp_path))
 

@@ -96,6 +96,7 @@ def build_app(options: ServeOptions = ON_THIS_MACHINE, evaluations: Path | None 
         page.at_every_change(facts_of, [bar.model, bar.photo], bar.facts)
         page.at_load(page.listed, None, page.menus)
         demo.unload(page.leave)
+        page.keep_quiet(demo)
     result: gr.Blocks = demo
     return result
 

@@ -127,6 +127,16 @@ class Page:
         changes = [one.change for one in (self.view, *inputs)]
         gr.on(changes, answer, [self.view, *inputs], output, **EARLY)
 
+    def keep_quiet(self, demo: gr.Blocks) -> None:
+        """Let events whose progress is hidden say so to one invisible part alone; call it once, after all views.
+
+        gradio tells the progress of an event to each of its outputs, for ever after, and copies every part that lies
+        inside one: with the row of tabs among them, the whole page at each frame of an attack.
+        """
+        for event in demo.fns.values():
+            if event.show_progress == "hidden":
+                event.show_progress_on = [self.view]
+
     # ------------------------------------------------------------------------------------------- wiring of long work
 
     def wire(

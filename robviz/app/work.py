@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import inspect
+import json
 import logging
 import threading
 from collections import OrderedDict, defaultdict, deque
@@ -231,6 +232,14 @@ def drawn_by(script: str, elem_id: str, value: Mapping[str, Any] | None = None) 
     value: what it shows first; None for what comes when its view opens, so that the page itself stays small.
     """
     return gr.HTML(value, html_template="<div></div>", js_on_load=script, apply_default_css=False, elem_id=elem_id)
+
+
+def drawn_once(script: str, elem_id: str, data: Mapping[str, Any]) -> gr.HTML:
+    """Return a part of the page whose script knows all it will ever show, as `data`.
+
+    As the part's value, gradio would copy each number of it whenever anything near it changes.
+    """
+    return drawn_by(f"const data = JSON.parse({json.dumps(json.dumps(data))});{script}", elem_id)
 
 
 def drawn(view: str, elem_id: str, value: Mapping[str, Any] | None = None) -> gr.HTML:

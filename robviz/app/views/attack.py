@@ -26,6 +26,7 @@ from robviz.app.work import (
     Visit,
     as_it_came,
     drawn_by,
+    drawn_once,
     in_turn,
     names_of,
     queue_line,
@@ -76,7 +77,7 @@ LISTENING = """
     });
     """
 LOSS_CARD = """
-const shown = robviz.losses(element.firstChild, props.value);
+const shown = robviz.losses(element.firstChild, data);
 const chosen = document.querySelector('#loss input:checked');
 if (chosen) shown.show(chosen.value);
 """
@@ -339,7 +340,7 @@ def build(page: Page) -> None:
             line = queue_line("queue")
             steps = as_it_came(gr.Slider(1, MAX_STEPS, start.steps, step=1, label="Steps", elem_id="steps"))
             loss = gr.Radio(list(LOSSES), value=start.loss, label="Loss", elem_id="loss", elem_classes="rv-segments")
-            drawn_by(LOSS_CARD, "loss-card", losses_data(start.loss))
+            drawn_once(LOSS_CARD, "loss-card", losses_data(start.loss))
             preset = gr.Radio(
                 list(PRESETS), value="quick", label="Preset", elem_id="preset", elem_classes="rv-segments"
             )

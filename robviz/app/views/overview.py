@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from robviz.app.page import Page
-from robviz.app.work import drawn_by
+from robviz.app.work import drawn_once
 from robviz.viewer.landing import landing_data
 
 KEY = "overview"
 #: Photograph and radius are those of the bar; what is chosen here is chosen there.
-LANDING = "robviz.overview(element.firstChild, props.value);"
+LANDING = "robviz.overview(element.firstChild, data);"
 
 
 def build(page: Page) -> None:
     """Build the view into the page."""
-    drawn_by(LANDING, "landing", landing_data())
+    drawn_once(LANDING, "landing", landing_data())
     bar = page.bar
     for part, script in ((bar.photo, "photo => robviz.followPhoto(photo)"), (bar.eps, "eps => robviz.followEps(eps)")):
         part.change(None, part, None, js=script, api_visibility="private")
