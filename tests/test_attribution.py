@@ -140,6 +140,7 @@ def test_cells_beyond_the_picture_do_not_move_the_map():
         ("pspnet-50", "backbone.layer4"),
     ],
 )
+@pytest.mark.slow
 def test_grad_cam_looks_at_the_last_features_of_a_sixteenth(architecture, layer):
     with torch.device("meta"):
         model = build(architecture, 3).eval()

@@ -139,6 +139,7 @@ def test_where_there_is_no_picture_one_sentence_says_so(tmp_path, paths, says):
         pictures_in([tmp_path / path for path in paths])
 
 
+@pytest.mark.slow
 def test_the_command_attacks_and_compares(folder, capsys, monkeypatch):
     from robviz.cli import main
 

@@ -279,6 +279,7 @@ def test_a_model_that_answers_at_random_is_told_and_can_be_evaluated_in_expectat
     assert report.gradients == 3 * once.gradients
 
 
+@pytest.mark.slow
 def test_a_model_that_never_answers_anything_else_is_doubted():
     class Constant(nn.Module):
         def __init__(self):

@@ -138,6 +138,7 @@ def test_the_state_form_finds_the_worst_miou_of_a_set_where_the_static_form_does
 SETWISE = Blockwise("setwise", (Run("js", steps=4), Run("expected-miou", "annealed-pgd-near", 4)), blocks=2)
 
 
+@pytest.mark.slow
 def test_attacking_the_set_never_leaves_it_a_higher_miou_than_the_runs_before_and_again_gives_the_same(tmp_path):
     model = Bends().eval()
     rows = evaluate(model, Noise(), 0.05, SETWISE, out=tmp_path / "a").rows

@@ -65,6 +65,7 @@ def test_every_check_has_its_defect():
 
 @pytest.mark.parametrize("name", DEFECTS)
 @pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.slow
 def test_a_defect_is_found_and_said(case, name):
     model, says = DEFECTS[name]
     assert says in check(model, *case, eps=0.1).get(name, "nothing")

@@ -320,6 +320,7 @@ def test_rendered_pages_hold_live_viewers_and_formulas_and_ask_nobody(tmp_path):
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", loaded)
 
 
+@pytest.mark.slow
 def test_run_all_goes_on_past_an_exercise_that_is_not_solved():
     from nbclient import NotebookClient
 

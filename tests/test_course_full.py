@@ -207,6 +207,7 @@ def run_cell(source: str, names: dict[str, Any], title: str) -> None:
 
 @pytest.mark.usefixtures("gpu")
 @pytest.mark.filterwarnings("ignore:the training images of:UserWarning")  # two iterations show few classes
+@pytest.mark.slow
 def test_a_training_runs_on_the_pretended_gpu_and_its_average_is_there(tmp_path):
     recipe = replace(RECIPES["photos-onestep"], sizes=(64,), batch_size=2, eps_warm_up=0.0, iterations=2)
     training, images = Training(initial_model(recipe, 9), recipe, 9), training_images(recipe)

@@ -130,6 +130,7 @@ def test_real_voc_masks_lose_their_outlines_to_background_in_the_papers_protocol
 
 
 @real
+@pytest.mark.slow
 def test_camvid_has_its_published_splits_and_weights_of_its_training_masks():
     root = DATA / "camvid"
     sizes = {split: len(load_dataset("camvid", split, root)) for split in DATASETS["camvid"].splits}

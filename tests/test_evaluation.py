@@ -72,6 +72,7 @@ def test_progress_counts_up_from_the_start_to_the_report(tmp_path):
 
 @pytest.mark.parametrize("settings", [SETTINGS, STRONG.with_steps(4)], ids=["alone", "blocks"])
 @pytest.mark.parametrize("after", [1, 6])
+@pytest.mark.slow
 def test_stopped_and_resumed_it_gives_the_same_report_to_the_byte(tmp_path, settings, after):
     *_, whole = steps(tmp_path / "whole", settings=settings, limit=3)
     seen: list[EvaluationProgress] = []

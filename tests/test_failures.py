@@ -48,6 +48,7 @@ def mask(folder, i, run):
     return ImageStore(folder).read("masks", record_key(i, run))
 
 
+@pytest.mark.slow
 def test_keeping_masks_changes_no_byte_of_the_report_and_completes_a_folder_without(folder, tmp_path):
     evaluate(Bends().eval(), Named(), EPS, TINY, out=tmp_path)
     report = (tmp_path / "report.json").read_bytes()

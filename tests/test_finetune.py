@@ -38,6 +38,8 @@ from robviz.paper.miniature import miniature
 from robviz.sea import PAPER
 from robviz.types import VOID, Dataset, Sample
 
+pytestmark = pytest.mark.slow
+
 SMALL = "upernet-convnext-small-cvst"
 #: For the network below; in float32, where two processes differ from one by rounding alone.
 TINY = Recipe(
@@ -304,7 +306,6 @@ def slow_training(folder, pause):
     (folder / "curve.json").write_text(json.dumps(training.losses))
 
 
-@pytest.mark.slow
 def test_killed_and_started_again_it_has_the_same_curve(tmp_path):
     fork = multiprocessing.get_context("fork")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -337,7 +338,6 @@ PartialState().destroy_process_group()
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_two_processes_have_the_curve_of_one(tmp_path):
     """Where neither dropout nor batch norm sees how the batch is divided."""

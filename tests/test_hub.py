@@ -20,6 +20,8 @@ from robviz.models.pipeline import Sides, recognised
 from robviz.types import InputError
 from tests.shelf import Handler, shelf
 
+pytestmark = pytest.mark.slow
+
 PICTURE = torch.rand(1, 3, 40, 56, generator=torch.Generator().manual_seed(0))
 #: Of 8 bits, as image processors of transformers take them.
 LEVELS = (255 * PICTURE).round()

@@ -30,6 +30,7 @@ def node(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[
 
 
 @needs_node
+@pytest.mark.slow
 def test_the_tests_of_the_modules_pass_in_node():
     done = node("--test", *sorted((ROOT / "tests" / "js").glob("*.test.js")))
     assert done.returncode == 0, done.stdout

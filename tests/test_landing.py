@@ -18,6 +18,8 @@ from robviz.interactive.landing import ATTACK, EPS_255, FOLDER, LANDING_MODELS, 
 from robviz.models import fingerprint, load_model
 from robviz.viewer.landing import landing_data
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data():

@@ -206,6 +206,7 @@ def test_worst_miou_is_what_its_choice_gives_and_no_higher_than_any_attack_alone
 
 @settings(deadline=None, max_examples=40)
 @given(problems())
+@pytest.mark.slow
 def test_another_attack_never_raises_the_worst_miou_by_more_than_the_search_may_miss(problem):
     """Exact minima fall with every attack; for problems this small the search finds them, checked by trying all."""
     intersection, union = drawn(*problem)

@@ -24,6 +24,7 @@ def towards_grey(images: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("share", [0.8, 0.9])
+@pytest.mark.slow
 def test_the_smallest_radius_on_a_linear_model_is_found_and_never_undercut(linear, batch, share):
     images, labels = towards_grey(batch[0]), batch[1]
     linear.bias = 0.25  # both classes occur

@@ -95,6 +95,7 @@ def test_counters_of_batch_norm_may_be_missing():
 
 
 @pytest.mark.parametrize(("raw", "mean"), [("model", "model_ema"), ("state_dict", "state_dict_ema"), ("net", "ema")])
+@pytest.mark.slow
 def test_of_raw_and_averaged_weights_it_is_said_which_were_taken_and_how_to_take_the_others(weights, raw, mean):
     both = {raw: weights[0], mean: weights[1]}
     with pytest.warns(UserWarning, match=f"took the raw weights under '{raw}'; averaged=True takes .* under '{mean}'"):
@@ -115,6 +116,7 @@ def test_averaged_weights_alone_are_taken_and_said(weights):
         loaded(weights[0], averaged=True)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_classes_is_refused_with_the_keys_and_the_number_to_build():
     state = build("upernet-convnext-small-cvst", 4).state_dict()
     with pytest.raises(ValueError, match=r"auxiliary.1.bias is \(4,\) instead of \(3,\); .* \(4 in all\)") as refusal:
@@ -123,6 +125,7 @@ def test_a_checkpoint_of_other_classes_is_refused_with_the_keys_and_the_number_t
 
 
 @pytest.mark.parametrize("name", ["segmenter_vit_s_151", "upernet_convnext_s_cvst_151", "pspnet_50_deepstem_21"])
+@pytest.mark.slow
 def test_a_checkpoint_of_another_architecture_is_refused_with_what_to_build(name):
     architecture, _, classes = name.replace("_", "-").rpartition("-")
     with pytest.raises(ValueError, match="does not fit upernet-convnext-small-cvst") as refusal:
@@ -130,6 +133,7 @@ def test_a_checkpoint_of_another_architecture_is_refused_with_what_to_build(name
     assert str(refusal.value).endswith(f"build({architecture!r}, {classes}) builds the model for it")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_nothing_known_is_refused_with_what_is():
     state = build("upernet-convnext-small-cvst", 3).state_dict()
     del state["head.classifier.bias"]
@@ -302,6 +306,7 @@ def test_the_street_models_hold_where_the_clean_one_breaks(name):
 
 
 @pytest.mark.parametrize("name", ["photos-clean", "photos-robust"])
+@pytest.mark.slow
 def test_the_figures_in_the_card_are_those_of_the_weights(name):
     """Clean pixel accuracy on the photographs, measured again: within the rounding of another processor's
     arithmetic."""

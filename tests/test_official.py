@@ -169,6 +169,7 @@ def test_what_is_missing_or_no_yaml_is_told_in_one_sentence(tmp_path):
         official.evaluation(written(tmp_path, values))
 
 
+@pytest.mark.slow
 def test_the_command_evaluates_what_a_configuration_names(tmp_path, monkeypatch):
     """The model of its EVAL section on a VOC of one image, whose path it gives, too."""
     voc, values = tmp_path / "VOC2012", copy.deepcopy(FILES["pascalvoc_convnext_cvst"])

@@ -19,6 +19,8 @@ from robviz.models.own import name_for
 from robviz.types import InputError
 from tests.test_hub import segformer, unet
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = bundled_path("checkpoints") / "photos-robust.safetensors"
 ARCHITECTURE = "upernet-convnext-small-cvst"
 PICTURE = torch.rand(1, 3, 32, 40, generator=torch.Generator().manual_seed(0))

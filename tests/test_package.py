@@ -63,7 +63,14 @@ def test_a_wrong_command_ends_in_one_sentence():
     )
 
 
-PAGES = ["README.md", "docs/results.md", "docs/models.md", "docs/strength.md", "checkpoints/reports/README.md"]
+PAGES = [
+    "README.md",
+    "docs/app.md",
+    "docs/models.md",
+    "docs/results.md",
+    "docs/strength.md",
+    "checkpoints/reports/README.md",
+]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -144,6 +144,7 @@ def test_a_comment_stays_one_line():
 # ------------------------------------------------------------------------------------------ an evaluation
 
 
+@pytest.mark.slow
 def test_an_evaluation_holds_all_pictures_the_worst_first_and_its_command(evaluated):
     assert (evaluated.shown, evaluated.total) == (14, 14)
     assert len(evaluated.text.encode()) < MOST_BYTES / 4

@@ -101,6 +101,7 @@ def test_labels_follow_the_pasted_object_exactly():
     assert (np.asarray(mask) == 2).sum() == 38**2
 
 
+@pytest.mark.slow
 def test_rare_classes_weigh_more_than_the_background():
     weights = robviz.load_dataset("photos").class_weights
     assert weights.shape == (len(CLASSES),)

@@ -54,6 +54,7 @@ def test_large_pictures_are_shrunk_and_small_ones_kept(tmp_path):
     assert read_picture(save(tmp_path, Image.new("RGB", (4000, 50)))).size == (256, 32)
 
 
+@pytest.mark.slow
 def test_what_is_no_usable_picture_is_refused_in_one_sentence(tmp_path, gradient):
     whole = save(tmp_path, gradient, "whole.png").read_bytes()
     for name, content, says in [

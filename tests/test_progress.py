@@ -69,6 +69,7 @@ def screen(written: str) -> list[str]:
 IMPORTS = "import sys, time; from robviz.files.progress import Bar, track\n"
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_how_far_it_is_and_keeps_the_finished_bar():
     written, code = on_terminal(IMPORTS + "for _ in track(range(3), 'counting [x]', unit='images'): time.sleep(0.3)")
     assert code == 0
@@ -109,6 +110,7 @@ with Bar("training", 2) as bar:
     assert len(lines) == 3
 
 
+@pytest.mark.slow
 def test_a_bar_within_a_bar_has_a_line_of_its_own_and_goes_first():
     code = """
 with Bar("outer", 2) as outer:

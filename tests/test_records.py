@@ -25,6 +25,7 @@ PLANS = st.dictionaries(st.text("abc", min_size=1), st.integers(0, 3) | st.text(
 
 @settings(deadline=None, max_examples=50)
 @given(st.dictionaries(KEYS, RECORDS, max_size=4), PLANS)
+@pytest.mark.slow
 def test_what_is_written_under_a_key_is_read_there_in_another_process_too(written, plan):
     with tempfile.TemporaryDirectory() as folder:
         records = Records(Path(folder), plan)

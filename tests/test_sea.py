@@ -83,6 +83,7 @@ def test_the_worst_case_is_no_better_than_any_attack_and_every_attack_no_better_
             assert all(rows["worst case"][key] <= rows[pair][key] <= rows[first][key] for pair in pairs)
 
 
+@pytest.mark.slow
 def test_version_one_takes_the_miou_from_the_choice_of_lowest_accuracy(model):
     by_accuracy = SeaSettings("tiny", TINY.runs, aggregation="accuracy")
     first, second = (evaluate(model, Noise(), 0.05, settings).rows["worst case"] for settings in (TINY, by_accuracy))
@@ -90,6 +91,7 @@ def test_version_one_takes_the_miou_from_the_choice_of_lowest_accuracy(model):
     assert first["miou"] <= second["miou"]
 
 
+@pytest.mark.slow
 def test_the_report_does_not_depend_on_batch_size_or_resuming_or_what_was_done_before(model, tmp_path):
     alone = evaluate(model, Noise(), 0.05, TINY, out=tmp_path / "a")
     evaluate(model, Noise(), 0.05, TINY, out=tmp_path / "b", batch_size=3)
@@ -112,6 +114,7 @@ def test_finished_images_are_not_attacked_again(model, tmp_path):
     assert not calls
 
 
+@pytest.mark.slow
 def test_a_damaged_record_is_computed_again_and_said_so(model, tmp_path):
     evaluate(model, Noise(), 0.05, TINY, out=tmp_path)
     written = (tmp_path / "report.json").read_bytes()
@@ -131,6 +134,7 @@ def test_a_damaged_record_is_computed_again_and_said_so(model, tmp_path):
         ({"precision": "bf16"}, "precision: 'fp32' there, 'bf16' asked for"),
     ],
 )
+@pytest.mark.slow
 def test_a_folder_of_another_run_is_refused_with_the_differences(model, tmp_path, changes, says):
     arguments = {"eps": 0.05, "settings": TINY, "out": tmp_path, "precision": "fp32"}
     evaluate(model, Noise(), **arguments)
@@ -168,6 +172,7 @@ def is_look_after_the_attack(images):
         ("bf16", is_look_after_the_attack, 14),
     ],
 )
+@pytest.mark.slow
 def test_a_model_that_turns_to_nan_ends_the_run_and_finished_records_stay(
     model, tmp_path, precision, is_broken, written
 ):

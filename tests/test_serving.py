@@ -229,6 +229,7 @@ def offered() -> dict[str, tuple[set[str], dict[str, bool | None]]]:
     return {name: (set(handlers), parts) for name, (handlers, parts) in json.loads(done.stdout).items()}
 
 
+@pytest.mark.slow
 def test_on_this_machine_models_come_from_files_and_notes_are_written(offered):
     handlers, parts = offered["this machine"]
     assert {"add_own", "note_down", "fetch", "browse"} <= handlers
@@ -237,6 +238,7 @@ def test_on_this_machine_models_come_from_files_and_notes_are_written(offered):
 
 
 @pytest.mark.parametrize("way", PUBLIC)
+@pytest.mark.slow
 def test_a_public_server_takes_no_model_from_a_file_or_a_path(offered, way):
     handlers, parts = offered[way]
     assert "fetch" in handlers
@@ -246,6 +248,7 @@ def test_a_public_server_takes_no_model_from_a_file_or_a_path(offered, way):
 
 
 @pytest.mark.parametrize("way", PUBLIC)
+@pytest.mark.slow
 def test_a_public_server_shows_notes_and_takes_none(offered, way):
     handlers, parts = offered[way]
     assert "browse" in handlers

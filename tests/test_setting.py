@@ -30,6 +30,8 @@ from robviz.interactive.scenario import (
     subject_for,
 )
 
+pytestmark = pytest.mark.slow
+
 BOX = "40, 30, 120, 90"
 
 

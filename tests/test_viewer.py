@@ -87,6 +87,7 @@ def test_the_curve_is_in_percent_of_pixels():
     assert list(attack_curve((1.0, 0.25), 1).data[0].y) == [100, 25]
 
 
+@pytest.mark.slow
 def test_the_final_scores_belong_to_the_8_bit_picture():
     model, sample = load_model("photos-clean"), load_dataset("photos", "photographs")[2]
     *_, final = compare_steps(Subject(model, sample, card_of(model)), AttackSpec(loss="ce", steps=3))
@@ -115,6 +116,7 @@ def test_the_widget_carries_the_apps_script_and_a_still_picture(shown):
     assert Image.open(io.BytesIO(drawn)).width > 3 * 100
 
 
+@pytest.mark.slow
 def test_a_moved_control_attacks_anew():
     model, sample = load_model("photos-clean"), load_dataset("photos", "val-128")[0]
     explorer = Explorer(model, sample, eps=4 / 255, steps=2)

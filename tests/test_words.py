@@ -290,6 +290,7 @@ def test_an_endless_dataset_answers_at_once():
         evaluate(nn.Conv2d(3, 9, 1), endless, 0.1)
 
 
+@pytest.mark.slow
 def test_a_damaged_picture_that_a_worker_reads_is_named_without_a_traceback(tmp_path):
     folder = own_folder(tmp_path, count=4, splits=("train",))
     path = folder / "train/pictures/2.png"
@@ -363,6 +364,7 @@ def opens_text_silently(call: ast.Call) -> bool:
     return given.get("text") is True or given.get("universal_newlines") is True
 
 
+@pytest.mark.slow
 def test_every_text_file_is_opened_as_utf_8():
     silent = []
     for path in sorted({*(ROOT / "robviz").rglob("*.py"), *(ROOT / "docs").rglob("*.py"), ROOT / "app.py"}):

@@ -66,6 +66,7 @@ def test_a_corruption_is_scored_on_the_picture_of_8_bits():
     assert found.scores.accuracy == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_the_smallest_radius_of_a_linear_model_is_found(smallest):
     one = SUBJECTS["linear"]  # one value of a pixel decides, with weight 1
     ordered = one.model(one.sample.image[None])[:, 1].abs().flatten().sort().values

@@ -73,6 +73,8 @@ def glance(reports: list[Report]) -> pd.DataFrame:
     )
 
 
+#: What `robviz bench` measures for the documentation.
+BENCHES = ("attacks", "app", "load", "evaluate", "peers")
 #: The radii, in 1/255, at which the table of minimal radii says how many images withstand.
 WITHSTOOD = (1, 2, 4, 8, 16)
 
@@ -214,7 +216,7 @@ def generated_tables() -> dict[str, str]:
         "seeds": if_measured(strength_tables.seeds([*reports, *repeated])),
         "released_temperatures": if_measured(strength_tables.released_temperatures(released)),
         "released_blocks": if_measured(strength_tables.released_blocks(released, repeated)),
-        **{f"bench_{name}": measured_table(folder / "bench", name) for name in ("attacks", "app", "peers")},
+        **{f"bench_{name}": measured_table(folder / "bench", name) for name in BENCHES},
         "minimal": markdown(minimal_table(shipped_minimal())),
         "miniature": markdown(ours(3, reports_in(folder / "miniature")).drop(columns="Setting")),
     }
