@@ -25,7 +25,7 @@ test: $(VENV)/.test-ready $(if $(shell command -v npm),node_modules/.ready)
 test-all: $(VENV)/.test-ready $(if $(shell command -v npm),node_modules/.ready)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
-# Without browser, notebooks and processes of their own: what to run while editing.
+# Without browser, notebooks and whatever takes more than a second: what to run while editing.
 test-fast: $(VENV)/.test-ready
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not (app or browser or notebook or slow or long)"
 

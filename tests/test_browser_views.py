@@ -9,7 +9,7 @@ import pytest
 
 from robviz.app import VIEWS
 from robviz.files.paths import bundled_path
-from tests.browser import OPENED, choose_model, choose_photo, keep, offline, open_tab, opened
+from tests.browser import OPENED, choose_model, choose_photo, keep, offline, open_tab, opened, watched
 
 pytestmark = [
     pytest.mark.browser,
@@ -175,6 +175,24 @@ def test_a_page_that_was_opened_at_a_setting_comes_to_rest(server, chromium):
         page.on("request", lambda request: asked.append(request.url))
         page.wait_for_timeout(1000)
     assert asked == []
+
+
+COPIES = """
+window.copies = 0;
+const copy = window.structuredClone;
+window.structuredClone = (...what) => { window.copies += 1; return copy(...what); };
+"""
+
+
+def test_a_frame_of_an_attack_copies_little_of_the_page(server, chromium):
+    empty = chromium.new_page()
+    empty.add_init_script(COPIES)
+    for page in watched(empty, f"{server[0]}/?view=attack&steps=8&eps=0"):  # nothing breaks: no step is left out
+        page.wait_for_selector("#estimate:has-text('on this machine')")
+        before = page.evaluate("window.copies")
+        page.click("#attack")
+        page.wait_for_selector(FINAL)
+        assert page.evaluate("window.copies") - before < 8 * 1000
 
 
 def test_a_sweep_draws_a_curve_of_this_picture_and_a_point_opens_its_masks(server, chromium):
