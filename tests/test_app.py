@@ -28,7 +28,7 @@ UPLOAD = "my own picture"
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
 
-def attack(client, photo="chelsea", upload=None, model="photos-clean", eps=4, loss="mask-ce", steps=10, seed=0):
+def attack(client, photo="chelsea", upload=None, model="photos-clean", eps=4, loss="mask-ce", steps=3, seed=0):
     upload = handle_file(str(upload)) if upload else None
     return client.predict(photo, upload, model, eps, loss, steps, seed, api_name="/attack")[0]
 

@@ -243,6 +243,7 @@ def test_a_preset_shows_while_the_fields_hold_its_values(page):
     page.wait_for_function("document.querySelector('#preset input:checked')?.value === 'paper'")
 
 
+@pytest.mark.long
 def test_a_running_attack_leaves_zoom_layers_and_toggles_alone(page):
     page.locator("#view canvas").nth(2).focus()
     for key in ("+", "6", "w"):
@@ -304,6 +305,7 @@ def test_a_region_is_drawn_by_mouse_and_by_key_and_only_its_pixels_change(page):
     assert re.fullmatch(r"\d+, \d+, \d+, \d+", box_of(page))
 
 
+@pytest.mark.long
 def test_the_address_alone_restores_the_setting_in_another_browser(server, chromium, page):
     page.fill('#eps input[type="number"]', "2")
     page.fill('#steps input[type="number"]', "3")

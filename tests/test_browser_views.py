@@ -150,6 +150,7 @@ def test_a_sweep_shows_bad_luck_and_the_smallest_radius_beside_its_curves(server
         keep(page, "sweep-yardsticks")
 
 
+@pytest.mark.long
 def test_a_model_from_a_file_is_added_to_the_menus_and_a_wrong_file_says_why_not(server, chromium, tmp_path):
     shipped = bundled_path("checkpoints") / "photos-robust.safetensors"
     (tmp_path / "wrong.pt").write_bytes(b"")

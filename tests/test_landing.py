@@ -38,6 +38,7 @@ def test_the_masks_were_made_with_the_shipped_models_and_these_settings():
     assert {**plan, **ATTACK.numbers(), "eps": list(EPS_255)} == plan
 
 
+@pytest.mark.long
 def test_a_cell_of_the_grid_comes_out_again(data):
     """The clean mask to 5 pixels; under attack, where roundings grow with the steps, to 4 % of 43520.
 
