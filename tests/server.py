@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -24,6 +26,15 @@ def until(claim: Callable[[], object], patience: float = PATIENCE) -> None:
     while not claim():
         assert time.monotonic() - started < patience, "what was waited for did not come"
         time.sleep(0.02)
+
+
+def status_of(url: str, **options: object) -> int:
+    """Ask for an address and return the status of the answer, also of a refusal."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, **options), timeout=60) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 def connect(url: str) -> Client:

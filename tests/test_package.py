@@ -40,6 +40,17 @@ def test_import_is_quick_and_silent():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
+def test_the_app_imports_neither_what_a_model_needs_nor_writes_gradios_type_stubs():
+    code = """
+import ast, inspect, sys
+ast.get_source_segment = None  # what the stubs are read with
+import robviz.app, robviz.sea, robviz.finetune
+print({"timm", "torchvision", "torch._dynamo"} & sys.modules.keys(), "robviz" in inspect.getfile.__module__)
+"""
+    assert run(sys.executable, "-c", code).stdout == "set() False\n"
+
+
 def test_every_public_name_has_a_docstring():
     import robviz
 

@@ -1,23 +1,16 @@
-"""What a server must not do: the gate before the app, and the container that starts it."""
+"""What a server must not do: the gate before the app, and what it offers to whom."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import re
-import shutil
 import signal
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import httpx
 import pytest
-import yaml
 
 from robviz.app.serving import (
     HEALTH,
@@ -29,6 +22,7 @@ from robviz.app.serving import (
     logins_in,
 )
 from robviz.types import InputError
+from tests.server import status_of
 
 ROOT = Path(__file__).parent.parent
 ROUTES = ("/upload", "/gradio_api/upload", "/gradio_api/upload/", "/gradio_api/UPLOAD?upload_id=1", "/anything")
@@ -259,14 +253,6 @@ def test_a_public_server_shows_notes_and_takes_none(offered, way):
 # ------------------------------------------------------------------------------------------ the running app
 
 
-def status_of(url: str, **options) -> int:
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, **options), timeout=60) as answer:
-            return answer.status
-    except urllib.error.HTTPError as error:
-        return error.code
-
-
 @pytest.mark.slow
 @pytest.mark.app
 def test_a_public_server_reads_no_file_of_its_disk_takes_none_and_stops_when_told(tmp_path):
@@ -285,83 +271,3 @@ def test_a_public_server_reads_no_file_of_its_disk_takes_none_and_stops_when_tol
         assert status_of(f"{address}/gradio_api/upload", data=body, headers=form, method="POST") == 403
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) in (0, -signal.SIGTERM)
-
-
-# ------------------------------------------------------------------------------------------ the container
-
-
-def instructions(path: Path) -> list[tuple[str, str]]:
-    """The instructions of a Dockerfile, continued lines joined, comments left out."""
-    text = re.sub(r"\\\n", " ", path.read_text(encoding="utf-8"))
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    return [(line.split(None, 1)[0].upper(), line.split(None, 1)[1]) for line in lines]
-
-
-DOCKERFILES = [ROOT / "Dockerfile", ROOT / "spaces" / "Dockerfile"]
-
-
-@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_container_runs_as_nobody_special_says_how_it_is_and_keeps_one_volume(path):
-    steps = instructions(path)
-    names = [name for name, _ in steps]
-    values = dict(steps)
-    assert names[0] in ("ARG", "FROM")
-    assert all(":" in value and not value.endswith(":latest") for name, value in steps if name == "FROM")
-    assert values["USER"] not in ("root", "0")
-    assert names.index("USER") < names.index("CMD")
-    assert HEALTH in values["HEALTHCHECK"]
-    assert names.count("VOLUME") <= 1
-    assert values["CMD"].startswith("["), "in this form the signal reaches the app itself"
-    assert "ADD" not in names
-    for name, value in steps:
-        if name == "COPY":
-            *sources, _ = [part for part in value.split() if not part.startswith("--")]
-            assert all(list(path.parent.glob(source)) or source.endswith(".whl") for source in sources), value
-        if name == "RUN" and "pip install" in value:
-            assert "--no-cache-dir" in value
-
-
-@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_command_of_a_container_is_one_that_the_command_line_understands(path, monkeypatch):
-    import robviz.app
-    from robviz.cli import main
-
-    started = {}
-    monkeypatch.setattr(robviz.app, "main", lambda **arguments: started.update(arguments))
-    command = yaml.safe_load(dict(instructions(path))["CMD"])
-    assert command[0] == "robviz"
-    main(command[1:])
-    options = started["options"]
-    assert (options.host, options.is_public, options.port) == ("0.0.0.0", True, 7860)
-
-
-def test_the_space_says_what_hugging_face_needs_to_know():
-    _, front, _ = (ROOT / "spaces" / "README.md").read_text(encoding="utf-8").split("---\n", 2)
-    facts = yaml.safe_load(front)
-    assert (facts["sdk"], facts["app_port"], facts["license"]) == ("docker", 7860, "mit")
-    assert len(facts["short_description"]) <= 60
-
-
-def has_engine() -> bool:
-    """Return True if a container engine answers; its command alone may be there without one."""
-    return (
-        shutil.which("docker") is not None and subprocess.run(["docker", "info"], capture_output=True).returncode == 0
-    )
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not has_engine(), reason="no container engine answers on this machine")
-def test_the_container_starts_and_stops():
-    run = {"capture_output": True, "text": True, "check": True}
-    subprocess.run(["docker", "build", "--tag", "robviz-test", str(ROOT)], **run)
-    name = subprocess.run(["docker", "run", "--detach", "--rm", "--publish", "7861:7860", "robviz-test"], **run).stdout
-    try:
-        for _ in range(60):
-            time.sleep(1)
-            with contextlib.suppress(OSError):
-                if status_of(f"http://127.0.0.1:7861{HEALTH}") == 200:
-                    break
-        else:
-            pytest.fail("the container does not answer its health check")
-    finally:
-        subprocess.run(["docker", "stop", "--time", "20", name.strip()], **run)

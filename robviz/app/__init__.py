@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import threading
+from contextlib import suppress
 from pathlib import Path
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import: nothing leaves the machine
-
-import gradio as gr
-
+from robviz.app._gradio import gr
 from robviz.app.bar import build_bar, facts_of, thumbnails_style
 from robviz.app.evaluations import Evaluations
 from robviz.app.page import Page
@@ -73,8 +71,6 @@ def build_app(options: ServeOptions = ON_THIS_MACHINE, evaluations: Path | None 
     Raises:
         InputError: For a folder without an evaluation.
     """
-    for name in FIRST_MODELS:
-        cached_model(name)  # the first visitor should not wait for them
     views = [(title, view) for title, view in VIEWS if not (options.is_public and view in PRIVATE_VIEWS)]
     titles = {view.KEY: title for title, view in views}
     first = next(iter(titles))
@@ -101,6 +97,12 @@ def build_app(options: ServeOptions = ON_THIS_MACHINE, evaluations: Path | None 
     return result
 
 
+def open_first_models() -> None:
+    """Open the models of the first view, so that the first visitor waits less for them."""
+    for name in FIRST_MODELS:
+        cached_model(name)
+
+
 def main(evaluations: Path | None = None, options: ServeOptions = ON_THIS_MACHINE) -> None:
     """Serve until interrupted.
 
@@ -109,11 +111,12 @@ def main(evaluations: Path | None = None, options: ServeOptions = ON_THIS_MACHIN
         options: Who may reach the app; by default this machine alone.
     """
     stop_on_terminate()
-    build_app(options, evaluations).queue(max_size=QUEUE).launch(
-        head=f"<style>{STYLE}{OWN_STYLE}{thumbnails_style()}</style><script>{SCRIPT}robviz.takePictures();</script>",
-        theme=THEME,
-        **launch_arguments(options),
-    )
+    app = build_app(options, evaluations).queue(max_size=QUEUE)
+    head = f"<style>{STYLE}{OWN_STYLE}{thumbnails_style()}</style><script>{SCRIPT}robviz.takePictures();</script>"
+    with suppress(KeyboardInterrupt):  # also while it begins to serve, where gradio does not expect it
+        app.launch(prevent_thread_lock=True, head=head, theme=THEME, **launch_arguments(options))
+        threading.Thread(target=open_first_models, daemon=True).start()  # after the page is served: it takes seconds
+        app.block_thread()
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as F
 
 from robviz.types import VOID, Sample
 
@@ -26,6 +24,8 @@ def augmented(sample: Sample, size: int | tuple[int, int], base_size: int, gener
     Returns:
         The crop.
     """
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms import functional as F
 
     def uniform() -> float:
         return torch.rand((), generator=generator).item()

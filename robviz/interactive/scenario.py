@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
@@ -37,10 +38,19 @@ BREAK, CHANGE = "break", "change"
 
 
 @lru_cache
-def cached_model(name: str) -> tuple[nn.Module, Card]:
-    """Open a model by name, and its card; both stay in memory."""
+def _opened(name: str) -> tuple[nn.Module, Card]:
     model = load_model(name)
     return model, card_of(model)
+
+
+#: By model: held while it is opened, as two who ask at the same time must get one and the same.
+_OPENING: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+
+def cached_model(name: str) -> tuple[nn.Module, Card]:
+    """Open a model by name, and its card; both stay in memory."""
+    with _OPENING[name]:
+        return _opened(name)
 
 
 @lru_cache

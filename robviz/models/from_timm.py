@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import timm
-
 from robviz.models.upernet import UPerNet
 from robviz.types import InputError
 
@@ -18,6 +16,8 @@ LEVELS = 4
 
 def pyramid(name: str, is_pretrained: bool = False) -> Any:
     """Build a backbone of timm that returns its four coarsest levels; raises InputError if it has none."""
+    import timm
+
     if name not in timm.list_models():
         near = timm.list_models(f"*{name.split('.')[0][:8]}*")[:5]
         hint = f"; there are {', '.join(near)}" if near else ""
@@ -42,6 +42,8 @@ def pyramid(name: str, is_pretrained: bool = False) -> Any:
 
 def upernet_on(name: str, num_classes: int) -> UPerNet:
     """Build a UPerNet on one of timm's backbones with fresh weights and the backbone's normalisation."""
+    import timm
+
     backbone = pyramid(name)
     colours = timm.get_pretrained_cfg(name)
     mean, std = (colours.mean, colours.std) if colours else ((0.5,) * 3, (0.5,) * 3)

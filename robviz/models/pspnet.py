@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -70,6 +69,8 @@ class PSPNet(nn.Module):
 
 def resnet50(timm_name: str, num_classes: int) -> PSPNet:
     """Build a PSPNet with 49 M parameters. timm_name: resnet50, or resnet50s for the stem of three convolutions."""
+    import timm
+
     backbone: Any = timm.create_model(timm_name, features_only=True, out_indices=(3, 4), output_stride=STRIDE)
     # The published models dilate every block of a stage; timm gives the first block the dilation of the stage before.
     for stage, dilation in ((backbone.layer3, 2), (backbone.layer4, 4)):

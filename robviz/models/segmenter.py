@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from timm.layers import resample_abs_pos_embed  # type: ignore[attr-defined]
-from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from robviz.models.checkpoints import State, renamed, without_normalisation
@@ -19,32 +17,12 @@ PUBLISHED_KEYS = ((r"^encoder\.head\..*", ""), (r"^encoder\.", "backbone."))
 IMAGENET_KEYS = ((r"^base_model\.head\..*", ""), (r"^base_model\.", "backbone."))
 
 
-def positions(embeddings: Tensor, height: int, width: int) -> Tensor:
-    """Resample position embeddings (1, 1 + h * w, C), of the class token and a square grid, to another grid."""
-    result: Tensor = resample_abs_pos_embed(embeddings, [height, width], interpolation="bilinear", antialias=False)
-    return result
-
-
-class ViT(VisionTransformer):
-    """Extend timm's ViT to images of any multiple of 16; returns the patch features (B, C, H / 16, W / 16)."""
-
-    cls_token: nn.Parameter
-    pos_embed: nn.Parameter
-
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """Return the tokens of normalised images (B, 3, H, W) as a map (B, C, H / 16, W / 16)."""
-        x = self.patch_embed(x)  # (B, h, w, C)
-        height, width = x.shape[1:3]
-        tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), x.flatten(1, 2)], 1)
-        tokens = self.norm(self.blocks(tokens + positions(self.pos_embed, height, width)))
-        result: Tensor = tokens[:, 1:].transpose(1, 2).unflatten(2, (height, width))
-        return result
-
-
 class MaskTransformer(nn.Module):
     """Let patches and one learned query per class attend to each other; their similarities are the masks."""
 
     def __init__(self, dim: int, heads: int, depth: int, num_classes: int) -> None:
+        from timm.models.vision_transformer import Block
+
         super().__init__()
         self.proj_dec = nn.Linear(dim, dim)
         self.cls_emb = nn.Parameter(torch.randn(1, num_classes, dim))
@@ -83,7 +61,7 @@ class Segmenter(nn.Module):
     It has no auxiliary head, so training mode also returns only the logits.
     """
 
-    def __init__(self, backbone: ViT, decoder: MaskTransformer) -> None:
+    def __init__(self, backbone: nn.Module, decoder: MaskTransformer) -> None:
         super().__init__()
         self.backbone = backbone
         self.decoder = decoder
@@ -98,6 +76,8 @@ class Segmenter(nn.Module):
 
 def vit_small(num_classes: int) -> Segmenter:
     """Build the paper's Segmenter, with 26 M parameters."""
+    from robviz.models.vit import ViT
+
     backbone = ViT(
         img_size=GRID * PATCH,
         patch_size=PATCH,
@@ -114,6 +94,8 @@ def vit_small(num_classes: int) -> Segmenter:
 
 def from_imagenet(state: State) -> State:
     """Rename the tensors of a published ViT-S classifier to the backbone's keys; resample its position embeddings."""
+    from robviz.models.vit import positions
+
     state = without_normalisation(renamed(state, IMAGENET_KEYS), "backbone.patch_embed.proj")
     key = "backbone.pos_embed"
     return {**state, key: positions(state[key], GRID, GRID)} if key in state else state

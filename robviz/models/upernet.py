@@ -7,9 +7,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.layers import LayerNorm2d  # type: ignore[attr-defined]
-from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
 from robviz.models.checkpoints import State, renamed, without_normalisation
@@ -65,6 +62,8 @@ class ConvStem(nn.Sequential):
     """Apply two strided 3x3 convolutions instead of ConvNeXt's 4x4 patches, which is more robust (paper, Table 5)."""
 
     def __init__(self, dim: int) -> None:
+        from timm.layers import LayerNorm2d  # type: ignore[attr-defined]
+
         super().__init__(
             nn.Conv2d(3, dim // 2, 3, stride=2, padding=1),
             LayerNorm2d(dim // 2),
@@ -79,6 +78,9 @@ class ConvNeXtPyramid(nn.Module):
     """Run timm's ConvNeXt stages behind the convolution stem; returns features at 1/4, 1/8, 1/16 and 1/32."""
 
     def __init__(self, sizes: ConvNeXtSizes) -> None:
+        from timm.layers import LayerNorm2d  # type: ignore[attr-defined]
+        from timm.models.convnext import ConvNeXt
+
         super().__init__()
         net = ConvNeXt(
             depths=sizes.depths,
@@ -186,6 +188,8 @@ class UPerNet(nn.Module):
 
 def convnext(sizes: ConvNeXtSizes, num_classes: int) -> UPerNet:
     """Build a member of the paper's family."""
+    from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
     mean, std = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD) if sizes.normalises else ((0.0,) * 3, (1.0,) * 3)
     backbone = ConvNeXtPyramid(sizes)
     return UPerNet(backbone, sizes.dims, sizes.channels, sizes.auxiliary_channels, num_classes, mean, std)

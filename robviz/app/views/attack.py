@@ -52,6 +52,7 @@ from robviz.interactive.scenario import (
     subject_for,
 )
 from robviz.losses import LOSSES
+from robviz.models import card_named
 from robviz.sea import PAPER
 from robviz.types import InputError
 from robviz.viewer import viewer_data
@@ -348,7 +349,7 @@ def build(page: Page) -> None:
             with gr.Accordion("Optimiser, target and seed", open=False, elem_id="more"):
                 how = gr.Dropdown(list(OPTIMISERS), value=start.attack, label="Optimiser", elem_id="optimiser")
                 target = gr.Dropdown(
-                    [ANY, *cached_model(start.model)[1].classes],
+                    [ANY, *card_named(start.model).classes],
                     value=ANY,
                     label=f"Target class (with {', '.join(TARGETED)})",
                     elem_id="target",

@@ -21,6 +21,7 @@ from robviz.attribution import contrast_steps as contrast_steps
 from robviz.files.images import to_tensor
 from robviz.interactive.comparison import Comparison, clean_comparison, compare
 from robviz.interactive.scenario import MAX_EPS, cached_model, subject_for
+from robviz.models import card_named
 from robviz.types import InputError
 from robviz.viewer.payloads import WhyData
 from robviz.viewer.why import why_data
@@ -197,7 +198,7 @@ def show(photo: str, upload: str | None, model: str, eps: float, *question: Any)
 def build(page: Page) -> None:
     """Build the view into the page."""
     start = QuickAttack()
-    card = cached_model(start.model)[1]
+    card = card_named(start.model)
     with gr.Row(elem_classes="rv-view"):
         with gr.Column(scale=1, min_width=280, elem_classes="rv-controls"):
             attack_button = gr.Button("1. Attack it", elem_id="why-attack")
