@@ -28,6 +28,7 @@ def trainings(process: psutil.Process) -> list[int]:
     return [child.pid for child in process.children() if trains(child)]
 
 
+@pytest.mark.long
 def test_a_training_streams_its_rounds_and_its_model_is_kept_in_every_menu(server, chromium):
     for page in opened(server, chromium, "?view=train"):
         page.locator("#heal-iterations input[type=number]").fill("2")
