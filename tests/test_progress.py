@@ -141,8 +141,9 @@ def test_an_exception_ends_the_bar_before_its_traceback(raises):
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "terminate"])
 def test_a_stopped_program_leaves_the_cursor_visible(sent):
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # which background jobs ignore
     code = "for _ in track(range(9), 'it'): print('ready', flush=True); time.sleep(60)"
-    written, status = on_terminal(IMPORTS + code, send=sent)
+    written, status = on_terminal(IMPORTS + heed + code, send=sent)
     assert status != 0
     assert "0/9" in written
     assert HIDE_CURSOR not in written
