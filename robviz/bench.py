@@ -283,19 +283,21 @@ def page_seconds(url: str) -> float | None:
 
 
 def bench() -> Measured:
-    """Measure the app and the attack in it."""
+    """Measure the app, three times from its start, and the attack in it."""
     model, images = load_model("photos-robust"), load_dataset("photos", "val")[0].image[None]
     attack, bare = step_seconds(model, images, 40)
     busy = beside_another(timed_step(model, images, predicted(model, images), 100), 15)
     steps = 20
-    app = app_seconds(free_port(), steps)
-    page = "no browser found" if app.page is None else f"{app.page:.1f} s"
+    runs = [app_seconds(free_port(), steps) for _ in range(3)]  # one alone depends on what else the machine did
+    ready, first, whole = (statistics.median(times) for times in zip(*((r.ready, r.first, r.whole) for r in runs)))
+    pages = [run.page for run in runs if run.page is not None]
+    page = f"{statistics.median(pages):.1f} s" if pages else "no browser found"
     rows = [
-        ("server ready", f"{app.ready:.1f} s", "at most 8 s"),
+        ("server ready", f"{ready:.1f} s", "at most 8 s"),
         ("Attack opened in a browser, after its first byte", page, "at most 2 s"),
-        ("first attacked frame", f"{app.first:.2f} s", "at most 0.3 s with fast bfloat16"),
-        (f"{steps} steps at 256 px in the app", f"{app.whole:.2f} s", "at most 1.7 s with fast bfloat16"),
-        ("  bare passes of the plain model over that", f"{(steps + 1) * bare / app.whole:.0%}", ""),
+        ("first attacked frame", f"{first:.2f} s", "at most 0.3 s with fast bfloat16"),
+        (f"{steps} steps at 256 px in the app", f"{whole:.2f} s", "at most 1.7 s with fast bfloat16"),
+        ("  bare passes of the plain model over that", f"{(steps + 1) * bare / whole:.0%}", ""),
         ("one attack step, 256 px", f"{1000 * attack:.0f} ms", ""),
         ("  over a bare forward + input gradient", f"{attack / bare:.2f} x", "at most 1.15 x"),
         (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -24,6 +25,9 @@ from tests.browser import OFFLINE, Windows
 from tests.chromium import find
 from tests.server import PATIENCE, connect
 from tests.small import Bends, PixelwiseLinear
+
+# jsonschema, which nbformat imports, would parse a grammar for seconds, to check addresses that no notebook holds.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 #: The name of a class, in an evaluation that the server shows, that a page would act on.
 HOSTILE = "<img src=x onerror=alert(1)>"

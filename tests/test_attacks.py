@@ -115,6 +115,7 @@ def test_the_reduced_radius_spends_three_three_and_four_tenths_of_the_steps_at_i
     assert spans == [6 + 1, 6 + 1, 8 + 1]  # each stage looks at its starting point as well
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(
     st.sampled_from(sorted(OPTIMISERS)),
@@ -198,6 +199,7 @@ def test_restarts_go_on_from_the_best_and_only_help(bends, batch, attack):
     assert (bends(thrice.images).argmax(1) == thrice.predictions).all()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(
     st.sampled_from(sorted(OPTIMISERS)),

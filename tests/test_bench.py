@@ -49,6 +49,7 @@ def test_an_attack_step_is_one_pass_through_the_model_and_back(bends, batch):
     assert passes == ["forward", "backward"] * 8  # of the start, too
 
 
+@pytest.mark.slow
 def test_a_step_and_a_bare_pass_are_timed_side_by_side():
     sample = load_dataset("photos", "val-128")[0]
     attack, bare = step_seconds(load_model("photos-robust"), sample.image[None], 2)

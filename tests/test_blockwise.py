@@ -127,6 +127,7 @@ def worst_of_tilted() -> float:
     return min(found)
 
 
+@pytest.mark.slow
 def test_the_state_form_finds_the_worst_miou_of_a_set_where_the_static_form_does_not():
     members = (Run("expected-error", "annealed-pgd-near", 12), Run("expected-miou", "annealed-pgd-near", 12))
     static = evaluate(Tilt(), Tilted(), 0.1, SeaSettings("static", members)).rows["worst case"]["miou"]

@@ -196,6 +196,7 @@ def test_a_frame_of_an_attack_copies_little_of_the_page(server, chromium):
         assert page.evaluate("window.copies") - before < 8 * 1000
 
 
+@pytest.mark.long
 def test_a_sweep_draws_a_curve_of_this_picture_and_a_point_opens_its_masks(server, chromium):
     for page in opened(server, chromium, "?view=sweep"):
         page.fill('#sweep-steps input[type="number"]', "1")
@@ -212,6 +213,7 @@ def test_a_sweep_draws_a_curve_of_this_picture_and_a_point_opens_its_masks(serve
         assert len(rows) == 1 + 2 * 9
 
 
+@pytest.mark.long
 def test_a_result_is_shared_as_a_page_that_opens_from_a_disk(server, chromium, tmp_path):
     for page in opened(server, chromium, "?view=attack&steps=2"):
         page.click("#attack")

@@ -294,6 +294,7 @@ def test_the_solved_copy_holds_the_solutions(tmp_path):
             assert cell.source not in sources
 
 
+@pytest.mark.slow
 def test_rendered_pages_hold_live_viewers_and_formulas_and_ask_nobody(tmp_path):
     widget = {
         "image/png": "aGVsbG8=",

@@ -156,6 +156,7 @@ def test_the_time_left_follows_the_attacks_of_this_session(monkeypatch):
     assert [str(seconds) for seconds in left[:2]] == ["nan", "nan"]
 
 
+@pytest.mark.slow
 def test_whoever_watches_hears_of_every_step_and_may_end_it(tmp_path):
     seen: list[Standing] = []
 

@@ -94,6 +94,7 @@ def test_apart_it_goes_the_same_way_and_the_process_ends(healed, sample, tmp_pat
     assert (tmp_path / "photos-onestep.safetensors").exists()
 
 
+@pytest.mark.long
 def test_closing_or_stopping_ends_the_process_at_once(sample, tmp_path):
     endless = replace(RECIPE, iterations=10_000)
     before = children()
@@ -107,6 +108,7 @@ def test_closing_or_stopping_ends_the_process_at_once(sample, tmp_path):
     assert children() <= before
 
 
+@pytest.mark.long
 def test_a_process_that_is_killed_is_one_sentence_here(sample, tmp_path):
     before = children()
     run = train_in_subprocess(replace(RECIPE, iterations=10_000), sample, tmp_path, rounds=2)

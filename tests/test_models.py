@@ -19,6 +19,7 @@ def write(state, path, **options):
     save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path, **options)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_may_be_wrapped_and_lie_in_a_file(tmp_path):
     model = build("upernet-convnext-small-cvst", 3)
     state = {"state_dict": {f"module.{key}": value + 1 for key, value in model.state_dict().items()}}
@@ -27,6 +28,7 @@ def test_a_checkpoint_may_be_wrapped_and_lie_in_a_file(tmp_path):
     assert all(value.equal(model.state_dict()[key] + 1) for key, value in filled.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_checkpoint_in_the_old_format_opens_too(tmp_path):
     model = build("upernet-convnext-small-cvst", 3)
     torch.save(model.state_dict(), tmp_path / "old.pth", **OLD)
@@ -104,6 +106,7 @@ def test_of_raw_and_averaged_weights_it_is_said_which_were_taken_and_how_to_take
     assert same(loaded(both, averaged=False), weights[0])
 
 
+@pytest.mark.slow
 def test_averaged_weights_alone_are_taken_and_said(weights):
     averaged = {"n_averaged": torch.tensor(9), **{f"module.{name}": value for name, value in weights[1].items()}}
     for source in (averaged, {"ema_state_dict": weights[1]}, {"averaged": averaged}):
@@ -318,6 +321,7 @@ def test_the_figures_in_the_card_are_those_of_the_weights(name):
         assert value == pytest.approx(model.card.metrics["photographs"][key], abs=0.005)
 
 
+@pytest.mark.slow
 def test_a_saved_model_opens_again_with_the_same_answers(tmp_path):
     model = load_model("photos-clean")
     path = save_checkpoint(model, model.card, tmp_path)

@@ -64,6 +64,7 @@ def test_words_of_anyone_are_text():
     assert len(re.findall("<script", text)) == len(re.findall("</script>", text)) == 3
 
 
+@pytest.mark.slow
 def test_the_policy_allows_the_scripts_and_the_style_of_the_page_and_no_request(attacked):
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', attacked)[1]
     parts = re.findall(r"<script>(.*?)</script>|<style>(.*?)</style>", attacked, re.DOTALL)
@@ -159,6 +160,7 @@ def test_an_evaluation_holds_all_pictures_the_worst_first_and_its_command(evalua
     ]
 
 
+@pytest.mark.slow
 def test_a_page_that_is_full_says_how_many_of_how_many_it_shows():
     for limited in (
         folder_page(SHIPPED / "photos-clean", limit=3),

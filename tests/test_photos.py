@@ -32,6 +32,7 @@ def test_the_photographs_show_every_class():
     assert len(PHOTOS) >= 12
 
 
+@pytest.mark.slow
 def test_lone_objects_label_the_whole_picture_and_stay_the_same():
     objects = robviz.load_dataset("photos-objects", "train")
     samples = [objects[i] for i in range(40)]
@@ -41,6 +42,7 @@ def test_lone_objects_label_the_whole_picture_and_stay_the_same():
     assert not objects[7].image.equal(robviz.load_dataset("photos-objects", "val")[7].image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_composites_hold_every_class_and_only_valid_values(split):
     dataset = robviz.load_dataset("photos", split)

@@ -38,6 +38,7 @@ def test_what_is_written_under_a_key_is_read_there_in_another_process_too(writte
         assert {begun_anew.read(key) for key in written} <= {None}
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=80)
 @given(RECORDS, st.data())
 def test_a_damaged_record_is_dropped_and_never_read_as_another(values, data):

@@ -198,6 +198,7 @@ WRAPPED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRAPPED)
 @pytest.mark.parametrize("prepare", [False, True])
 def test_a_wrapped_module_has_the_figures_of_the_module(name, prepare):

@@ -76,6 +76,7 @@ def test_the_smallest_radius_of_a_linear_model_is_found(smallest):
     assert least * (1 - 1e-5) <= found.eps <= 1.5 * least
 
 
+@pytest.mark.slow
 def test_the_search_streams_model_by_model_and_its_radius_only_shrinks(smallest):
     names = [list(frame.smallest) for frame in smallest]
     assert names[0] == ["bends"]
