@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent.parent / "docs" / "assets" / "views"
 STATES = {
     "overview": ("", "#landing [data-painted]"),
     "attack": ("#attack", '#view [data-final="true"]'),
-    "losses": ("#sea-run", "#sea button:has-text('js.')"),
+    "losses": ("#sea-run", "#sea table:not(:has(.rv-state:has-text('step'))) button:has-text('js.')"),
     "sweep": ("#sweep-run", '#sweep [aria-label^="photos-robust at 12/255"]'),
     "compare": ("#two-run", "#transfer .rv-note:has-text('photos-robust takes')"),
     "explain": ("#why-attack", "#why .rv-note:has-text('Click a pixel')"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -111,6 +112,8 @@ def main(evaluations: Path | None = None, options: ServeOptions = ON_THIS_MACHIN
         options: Who may reach the app; by default this machine alone.
     """
     stop_on_terminate()
+    # gradio asks matplotlib for its backend at each event; to find one, the first would wait for an import of pyplot.
+    os.environ.setdefault("MPLBACKEND", "agg")
     app = build_app(options, evaluations).queue(max_size=QUEUE)
     head = f"<style>{STYLE}{OWN_STYLE}{thumbnails_style()}</style><script>{SCRIPT}robviz.takePictures();</script>"
     with suppress(KeyboardInterrupt):  # also while it begins to serve, where gradio does not expect it

@@ -8,8 +8,6 @@ from typing import Any
 from unittest.mock import patch
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import: nothing leaves the machine
-# gradio asks matplotlib for its backend at each event; to find one, it would import all of pyplot in the event loop.
-os.environ.setdefault("MPLBACKEND", "agg")
 
 _file_of = inspect.getfile
 
