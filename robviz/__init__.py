@@ -19,7 +19,7 @@ __version__ = "0.1.0"
 # Torch's threads spin while they wait for each other, by default for so long that a step takes 40 times as long when
 # another process is busy. GNU's OpenMP reads this variable when torch is imported; other OpenMP libraries ignore it.
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 _FUNCTIONS = {"load_model": "robviz.models", "load_dataset": "robviz.datasets"}
 #: public name -> module, imported on first use

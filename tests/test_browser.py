@@ -326,6 +326,19 @@ def test_the_address_alone_restores_the_setting_in_another_browser(server, chrom
         assert again.input_value("#model input").startswith("photos-robust")
 
 
+def test_an_address_opens_its_view_alone_and_the_overview_comes_later_at_its_radius(server, chromium):
+    page = chromium.new_page()
+    page.add_init_script(
+        """new MutationObserver(() => { if (document.querySelector("#landing")) window.sawOverview = true; })
+        .observe(document, { childList: true, subtree: true });"""
+    )
+    for page in watched(page, f"{server[0]}/?eps=8", there=OPENED["attack"]):
+        assert not page.evaluate("Boolean(window.sawOverview)")
+        open_tab(page, "Overview")
+        page.wait_for_selector(OPENED[""])
+        page.wait_for_function("() => document.querySelector('#landing .rv-radius b').innerText === '8'")
+
+
 def test_a_forged_address_is_refused_in_one_sentence_and_the_page_works(server, chromium):
     url = f"{server[0]}/?view=attack&model=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E"
     for page in watched(chromium.new_page(), url, there="text=model must be one of"):

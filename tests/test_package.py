@@ -204,7 +204,7 @@ def test_the_readme_names_the_fewest_steps_that_reach_the_papers_figure():
 
 @pytest.mark.parametrize(
     ("own", "found"),
-    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+    [({}, "5000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
     ids=["none", "spin count", "wait policy"],
 )
 def test_threads_wait_briefly_unless_the_user_has_set_how_they_wait(own, found):

@@ -125,6 +125,16 @@ def test_a_photo_its_package_no_longer_carries_is_left_out_with_a_warning(monkey
         photos.present_photos.cache_clear()
 
 
+def test_what_is_done_to_a_sample_stays_with_it():
+    before = photos.load("photographs")[0]
+    changed = photos.load("photographs")[0]
+    changed.image.zero_()
+    changed.labels.fill_(1)
+    again = photos.load("photographs")[0]
+    assert torch.equal(again.image, before.image)
+    assert torch.equal(again.labels, before.labels)
+
+
 def test_the_committed_mask_is_what_the_outline_draws():
     from robviz.datasets.photos_masks.draw import draw
 

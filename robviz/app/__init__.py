@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import os
-import threading
 from contextlib import suppress
 from pathlib import Path
 
-from robviz.app._gradio import gr
+from robviz.app._gradio import built_once, gr
 from robviz.app.bar import build_bar, facts_of, thumbnails_style
 from robviz.app.evaluations import Evaluations
 from robviz.app.page import Page
 from robviz.app.serving import ON_THIS_MACHINE, QUEUE, ServeOptions, launch_arguments, stop_on_terminate
 from robviz.app.views import attack, compare, evaluate, explain, failures, models, overview, sea, sweep, training
-from robviz.interactive.scenario import cached_model
+from robviz.interactive.scenario import Scenario, cached_model
 from robviz.viewer import SCRIPT, STYLE
 
 #: The views in the order of their tabs: title, and what builds it. To add one, write its file and add its row.
@@ -31,8 +32,6 @@ VIEWS = (
 )
 #: Views that write to the server's disk or compute for minutes: not for strangers.
 PRIVATE_VIEWS = (training, evaluate)
-#: Those of the first view.
-FIRST_MODELS = ("photos-clean", "photos-robust")
 LEAD = (
     "See a segmentation model break: no pixel value changes by more than ε, too little to notice, "
     "and yet the mask falls apart."
@@ -75,7 +74,11 @@ def build_app(options: ServeOptions = ON_THIS_MACHINE, evaluations: Path | None 
     views = [(title, view) for title, view in VIEWS if not (options.is_public and view in PRIVATE_VIEWS)]
     titles = {view.KEY: title for title, view in views}
     first = next(iter(titles))
-    with gr.Blocks(title="robviz", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as demo:
+    with (
+        built_once(),
+        gr.Blocks(title="robviz", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as demo,
+    ):
+        demo.queue(max_size=QUEUE)
         gr.HTML(HEAD, elem_id="head", apply_default_css=False)
         bar = build_bar()
         view_key = gr.Textbox(first, visible="hidden", elem_id="view-key")
@@ -89,19 +92,13 @@ def build_app(options: ServeOptions = ON_THIS_MACHINE, evaluations: Path | None 
                     view.build(page)
         for key, tab in opened.items():
             tab.select(None, None, page.view, js=f"() => '{key}'", api_visibility="private")
-        page.follow()
         page.at_every_change(facts_of, [bar.model, bar.photo], bar.facts)
-        page.at_load(page.listed, None, page.menus)
+        page.once_shown(page.listed, None, page.menus)
+        page.follow()
         demo.unload(page.leave)
         page.keep_quiet(demo)
     result: gr.Blocks = demo
     return result
-
-
-def open_first_models() -> None:
-    """Open the models of the first view, so that the first visitor waits less for them."""
-    for name in FIRST_MODELS:
-        cached_model(name)
 
 
 def main(evaluations: Path | None = None, options: ServeOptions = ON_THIS_MACHINE) -> None:
@@ -112,13 +109,17 @@ def main(evaluations: Path | None = None, options: ServeOptions = ON_THIS_MACHIN
         options: Who may reach the app; by default this machine alone.
     """
     stop_on_terminate()
+    gc.disable()  # until the page is served: hardly anything is garbage before, and each search takes longer
     # gradio asks matplotlib for its backend at each event; to find one, the first would wait for an import of pyplot.
     os.environ.setdefault("MPLBACKEND", "agg")
-    app = build_app(options, evaluations).queue(max_size=QUEUE)
-    head = f"<style>{STYLE}{OWN_STYLE}{thumbnails_style()}</style><script>{SCRIPT}robviz.takePictures();</script>"
+    app = build_app(options, evaluations)
+    script = f"{SCRIPT}robviz.openView({json.dumps(list(Scenario().values()))});robviz.takePictures();"
+    head = f"<style>{STYLE}{OWN_STYLE}{thumbnails_style()}</style><script>{script}</script>"
     with suppress(KeyboardInterrupt):  # also while it begins to serve, where gradio does not expect it
+        cached_model(Scenario().model)  # with the libraries of models, whose import would make a first page wait
         app.launch(prevent_thread_lock=True, head=head, theme=THEME, **launch_arguments(options))
-        threading.Thread(target=open_first_models, daemon=True).start()  # after the page is served: it takes seconds
+        gc.freeze()
+        gc.enable()
         app.block_thread()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import patch
 
@@ -24,5 +25,12 @@ def file_of(thing: Any) -> str:
 
 with patch("inspect.getfile", file_of):
     import gradio as gr
+    from gradio.routes import App
 
-__all__ = ["gr"]
+
+def built_once() -> AbstractContextManager[Any]:
+    """Keep gradio from making a server of a page at each step of building it: all but that of `launch` are lost."""
+    return patch.object(App, "create_app", return_value=None)
+
+
+__all__ = ["built_once", "gr"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -40,6 +41,7 @@ def app(
     no_upload: Annotated[bool, Option("--no-upload", help="Refuse every file from visitors.")] = False,
 ) -> None:
     """Start the app in the browser. By default, only this machine can reach it."""
+    gc.disable()  # as `main` does, which enables it again
     from robviz.app import main
     from robviz.app.serving import ServeOptions, logins_in, require_free
 

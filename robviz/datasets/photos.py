@@ -148,6 +148,16 @@ class Photos(Dataset):
         return class_weights()
 
 
+@lru_cache
+def small_photo(name: str) -> tuple[Image.Image, np.ndarray]:
+    """Return a photograph whose longer side has 256 pixels, and its mask; both stay in memory."""
+    image, mask = Image.fromarray(read_photo(name)), Image.fromarray(read_mask(name))
+    scale = LONGER_SIDE / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    labels = np.asarray(mask.resize(size, Image.Resampling.NEAREST))
+    return image.resize(size, Image.Resampling.LANCZOS), labels
+
+
 class Photographs(Photos):
     """Open the photographs, longer side 256 pixels, in the order of `PHOTOS`."""
 
@@ -161,11 +171,7 @@ class Photographs(Photos):
 
     def __getitem__(self, index: int) -> Sample:
         name = self.names[index]
-        image, mask = Image.fromarray(read_photo(name)), Image.fromarray(read_mask(name))
-        scale = LONGER_SIDE / max(image.size)
-        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        labels = np.asarray(mask.resize(size, Image.Resampling.NEAREST))
-        return to_sample(name, image.resize(size, Image.Resampling.LANCZOS), labels)
+        return to_sample(name, *small_photo(name))
 
 
 # ------------------------------------------------------------------------------------------ the composites

@@ -22,6 +22,8 @@ export function overview(element, data) {
   const view = landing(element, data);
   const photo = /** @type {HTMLInputElement | null} */ (document.querySelector("#photo input:checked"));
   if (photo) view.follow(photo.value);
+  const eps = /** @type {HTMLInputElement | null} */ (document.querySelector('#eps input[type="number"]'));
+  if (eps) view.aim(Number(eps.value));
   return view;
 }
 
@@ -33,8 +35,7 @@ export function followPhoto(photo) {
 /** @param {number} eps in 1/255 */
 export function followEps(eps) {
   const view = firstView();
-  if (!view || view.isPlaying || document.activeElement === view.range) return;
-  view.show(clamp(eps, 0, view.last));
+  if (view && document.activeElement !== view.range) view.aim(eps);
 }
 
 /**
@@ -55,6 +56,19 @@ function write(selector, value) {
  */
 export function download(id) {
   /** @type {HTMLElement | null} */ (document.querySelector(`#${id} a, a#${id}, button#${id}`))?.click();
+}
+
+/**
+ * Begin with the view that the address names: gradio would draw the first one before it, to throw it away.
+ * The server sets the rest, and the view as well, should gradio keep its parts elsewhere one day.
+ * @param {string[]} fields of a setting, which alone mean an attack
+ */
+export function openView(fields) {
+  const asked = new URLSearchParams(location.search);
+  const view = asked.get("view") ?? (fields.some((field) => asked.has(field)) ? "attack" : undefined);
+  const parts = window.gradio_config?.components ?? [];
+  const tabs = parts.find(({ type }) => type === "tabs");
+  if (tabs && parts.some(({ type, props }) => type === "tabitem" && props.id === view)) tabs.props.selected = view;
 }
 
 /** Let pictures be dropped or pasted anywhere. */

@@ -37,6 +37,8 @@ class Landing {
   /** @type {Loaded | null} */
   current = null;
   isPlaying = false;
+  /** Where playing ends. */
+  target = PLAYED.to;
   /** @type {ReturnType<typeof setTimeout>[]} */
   timers = [];
   motion = motion((eps) => this.show(eps));
@@ -126,9 +128,18 @@ class Landing {
       this.settle();
       return;
     }
-    if (this.state.eps >= PLAYED.to) this.show(0);
-    this.isPlaying = this.glide(PLAYED.to, PLAYED.milliseconds, () => this.stop());
+    if (this.state.eps >= this.target) this.show(0);
+    this.isPlaying = this.glide(this.target, PLAYED.milliseconds, () => {
+      this.stop();
+      this.show(this.target); // which may be another one by now
+    });
     if (this.isPlaying) this.play.textContent = "❚❚";
+  }
+
+  /** @param {number} eps in 1/255, at which the view rests from now on */
+  aim(eps) {
+    this.target = clamp(eps, 0, this.last) || PLAYED.to;
+    if (!this.isPlaying) this.show(clamp(eps, 0, this.last));
   }
 
   /** The place of the nearest radius at which the masks are known. */
