@@ -2,7 +2,6 @@
 // The app's page around the views: pictures that are dropped or pasted, the theme, and the bar that all views share.
 
 import { landing } from "./landing.js";
-import { clamp } from "./viewport.js";
 
 /** @import { LandingData } from "./payloads.js" */
 
