@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -26,6 +27,8 @@ from tests.chromium import find
 from tests.server import PATIENCE, connect
 from tests.small import Bends, PixelwiseLinear
 
+gc.disable()  # until all tests are collected: imports leave hardly any garbage, and each search for it takes longer
+
 # jsonschema, which nbformat imports, would parse a grammar for seconds, to check addresses that no notebook holds.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
@@ -38,6 +41,12 @@ def place_of(items: list[pytest.Item]) -> tuple[bool, bool, int]:
     drives_browser = any("chromium" in item.fixturenames for item in items)
     runs_notebook = any(item.get_closest_marker("notebook") for item in items)
     return drives_browser, not runs_notebook, -len(items)
+
+
+def pytest_collection_finish() -> None:
+    """Search for garbage again, but not among what the imports left."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
