@@ -332,7 +332,7 @@ def test_an_address_opens_its_view_alone_and_the_overview_comes_later_at_its_rad
         """new MutationObserver(() => { if (document.querySelector("#landing")) window.sawOverview = true; })
         .observe(document, { childList: true, subtree: true });"""
     )
-    for opened_page in watched(page, f"{server[0]}/?eps=8", there=OPENED["attack"]):
+    for _ in watched(page, f"{server[0]}/?eps=8", there=OPENED["attack"]):
         assert not page.evaluate("Boolean(window.sawOverview)")
         open_tab(page, "Overview")
         page.wait_for_selector(OPENED[""])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import signal
 import subprocess
@@ -190,6 +191,26 @@ def test_logins_are_read_from_a_file(tmp_path):
         logins_in(tmp_path / "logins")
     with pytest.raises(InputError, match="cannot read the logins"):
         logins_in(tmp_path / "nowhere")
+
+
+@pytest.mark.slow
+def test_garbage_is_searched_for_again_once_the_app_serves(monkeypatch):
+    import robviz.app
+
+    searches = []
+
+    class Served:
+        def launch(self, **arguments) -> None:
+            searches.append(gc.isenabled())
+
+        def block_thread(self) -> None:
+            searches.append(gc.isenabled())
+
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.setattr(robviz.app, "stop_on_terminate", lambda: None)
+    monkeypatch.setattr(robviz.app, "build_app", lambda options, evaluations: Served())
+    robviz.app.main()
+    assert searches == [False, True]
 
 
 # ------------------------------------------------------------------------------------------ what its views offer

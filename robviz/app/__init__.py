@@ -109,17 +109,19 @@ def main(evaluations: Path | None = None, options: ServeOptions = ON_THIS_MACHIN
         options: Who may reach the app; by default this machine alone.
     """
     stop_on_terminate()
-    gc.disable()  # until the page is served: hardly anything is garbage before, and each search takes longer
     # gradio asks matplotlib for its backend at each event; to find one, the first would wait for an import of pyplot.
     os.environ.setdefault("MPLBACKEND", "agg")
-    app = build_app(options, evaluations)
-    script = f"{SCRIPT}robviz.openView({json.dumps(list(Scenario().values()))});robviz.takePictures();"
-    head = f"<style>{STYLE}{OWN_STYLE}{thumbnails_style()}</style><script>{script}</script>"
     with suppress(KeyboardInterrupt):  # also while it begins to serve, where gradio does not expect it
-        cached_model(Scenario().model)  # with the libraries of models, whose import would make a first page wait
-        app.launch(prevent_thread_lock=True, head=head, theme=THEME, **launch_arguments(options))
-        gc.freeze()
-        gc.enable()
+        gc.disable()  # hardly anything is garbage before a page is served, and each search for it takes longer
+        try:
+            app = build_app(options, evaluations)
+            cached_model(Scenario().model)  # with the libraries of models: a first page would wait for their import
+            script = f"{SCRIPT}robviz.openView({json.dumps(list(Scenario().values()))});robviz.takePictures();"
+            head = f"<style>{STYLE}{OWN_STYLE}{thumbnails_style()}</style><script>{script}</script>"
+            app.launch(prevent_thread_lock=True, head=head, theme=THEME, **launch_arguments(options))
+        finally:
+            gc.freeze()
+            gc.enable()
         app.block_thread()
 
 

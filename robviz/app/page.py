@@ -118,11 +118,12 @@ class Page:
             work.forget(request)
 
     def on_open(self, handler: Callable[..., Any], inputs: Any, outputs: Any) -> Any:
-        """Call a handler when a page opens; returns the event, or None outside a page.
+        """Call a handler when a page opens, and return the event.
 
         It waits in the queue, as gradio shows no error of what does not.
         """
-        return Context.root_block and Context.root_block.load(handler, inputs, outputs, **UNSEEN)
+        assert Context.root_block is not None
+        return Context.root_block.load(handler, inputs, outputs, **UNSEEN)
 
     def once_shown(self, handler: Callable[..., Any], inputs: Any, outputs: Any) -> None:
         """Call a handler when a page has opened and shows its subject: what takes a while, and nobody waits for."""

@@ -41,9 +41,12 @@ def app(
     no_upload: Annotated[bool, Option("--no-upload", help="Refuse every file from visitors.")] = False,
 ) -> None:
     """Start the app in the browser. By default, only this machine can reach it."""
-    gc.disable()  # as `main` does, which enables it again
-    from robviz.app import main
-    from robviz.app.serving import ServeOptions, logins_in, require_free
+    gc.disable()  # imports leave hardly any garbage, and each search for it takes longer
+    try:
+        from robviz.app import main
+        from robviz.app.serving import ServeOptions, logins_in, require_free
+    finally:
+        gc.enable()
 
     options = ServeOptions(
         host=host,
