@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Torch's threads spin while they wait for each other, by default for so long that a step takes 40 times as long when
-# another process is busy; with this number of turns, about three times as long, and a few percent longer where none is.
+# another process is busy; with this number of turns, about three times as long, and as long as before where none is.
 # GNU's OpenMP reads the variable when torch is imported; other OpenMP libraries ignore it.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")

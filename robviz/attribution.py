@@ -17,8 +17,8 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy
 import torch
-from scipy import ndimage
 from torch import Tensor, nn
 
 from robviz.attacks import check_finite, check_images, checked_logits, frozen, image_generator, last_of
@@ -64,7 +64,7 @@ def region_at(predictions: Tensor | np.ndarray, y: int, x: int) -> np.ndarray:
     check_pixel(labels.shape, y, x)
     if labels[y, x] == VOID:
         raise InputError(f"pixel ({y}, {x}) is void and has no class; choose another one")
-    parts, _ = ndimage.label(labels == labels[y, x])
+    parts, _ = scipy.ndimage.label(labels == labels[y, x])
     result: np.ndarray = parts == parts[y, x]
     return result
 
@@ -101,7 +101,7 @@ class Question:
         Colours stay; objects and perturbations vanish.
         """
         sigma = max(self.image.shape[2:]) / 16
-        smooth = ndimage.gaussian_filter(self.image.cpu().numpy(), (0, 0, sigma, sigma), mode="nearest")
+        smooth = scipy.ndimage.gaussian_filter(self.image.cpu().numpy(), (0, 0, sigma, sigma), mode="nearest")
         return torch.from_numpy(smooth).to(self.image)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+import scipy
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from robviz.types import VOID, InputError
@@ -186,8 +186,8 @@ def size_counts(predictions: Tensor, labels: Tensor, num_classes: int) -> tuple[
     intersection, union = (torch.zeros(len(labels), len(SIZE_NAMES), dtype=torch.int64) for _ in range(2))
     for i, (p, y) in enumerate(zip(predictions.cpu().numpy(), labels.cpu().numpy())):
         for k in np.unique(y[y != VOID]).tolist():
-            objects, count = ndimage.label(y == k)
-            nearest = ndimage.distance_transform_edt(objects == 0, return_distances=False, return_indices=True)
+            objects, count = scipy.ndimage.label(y == k)
+            nearest = scipy.ndimage.distance_transform_edt(objects == 0, return_distances=False, return_indices=True)
             said = (p == k) & (y != VOID)
             area = np.bincount(objects.ravel(), minlength=count + 1)[1:]
             hits = np.bincount(objects[said & (objects > 0)], minlength=count + 1)[1:]

@@ -23,9 +23,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import scipy
 import torch
 from PIL import Image, ImageDraw, ImageOps
-from scipy import ndimage
 
 from robviz.types import VOID, Dataset, Sample
 
@@ -194,7 +194,7 @@ def cut_out(name: str) -> list[Cutout]:
     image, mask = read_photo(name), read_mask(name)
     found = []
     for label in range(1, len(CLASSES)):
-        parts, count = ndimage.label(mask == label)
+        parts, count = scipy.ndimage.label(mask == label)
         regions = [parts == i for i in range(1, count + 1)] if CLASSES[label] == "coin" else [mask == label]
         for region in regions:
             if region.sum() < 100:

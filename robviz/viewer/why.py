@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from robviz.attribution import Contrast, TopLogits
 from robviz.files.images import attribution_overlay, overlay, png_url
@@ -16,7 +16,7 @@ def outlined(image: np.ndarray, region: np.ndarray | None) -> np.ndarray:
     """Draw the edge of a region (H, W) in white on a picture (H, W, 3)."""
     if region is None:
         return image
-    return np.where((region & ~ndimage.binary_erosion(region))[..., None], np.array(255, np.uint8), image)
+    return np.where((region & ~scipy.ndimage.binary_erosion(region))[..., None], np.array(255, np.uint8), image)
 
 
 def why_data(

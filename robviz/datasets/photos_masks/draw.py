@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import scipy
 from PIL import Image
-from scipy import ndimage
 from skimage.color import rgb2lab
 from skimage.draw import polygon2mask
 from skimage.filters import gaussian
@@ -41,13 +41,13 @@ def refine(image: np.ndarray, outline: np.ndarray, band: int, beta: float) -> np
         return outline
     seeds = np.zeros(outline.shape, int)
     # The picture's border is not an outline: an object that it cuts keeps its pixels there.
-    seeds[ndimage.binary_erosion(outline, disk(band), border_value=1)] = 1
-    seeds[~ndimage.binary_dilation(outline, disk(band))] = 2
+    seeds[scipy.ndimage.binary_erosion(outline, disk(band), border_value=1)] = 1
+    seeds[~scipy.ndimage.binary_dilation(outline, disk(band))] = 2
     if not (seeds == 1).any() or not (seeds == 2).any():
         raise InputError(f"band {band} leaves no seed; use a smaller one for this outline")
     colour = rgb2lab(gaussian(image, 0.7, channel_axis=-1)) / 100
     inside = random_walker(colour, seeds, beta=beta, mode="cg_j", prob_tol=0.1, channel_axis=-1) == 1
-    result: np.ndarray = ndimage.binary_opening(ndimage.binary_fill_holes(inside), disk(1)) | (seeds == 1)
+    result: np.ndarray = scipy.ndimage.binary_opening(scipy.ndimage.binary_fill_holes(inside), disk(1)) | (seeds == 1)
     return result
 
 
