@@ -326,14 +326,23 @@ def test_the_address_alone_restores_the_setting_in_another_browser(server, chrom
         assert again.input_value("#model input").startswith("photos-robust")
 
 
+#: Whether a part of a row lies within it.
+IN_SIGHT = """selector => {
+    const part = document.querySelector(selector).closest("label");
+    const [its, all] = [part, part.parentElement].map(one => one.getBoundingClientRect());
+    return its.left >= all.left && its.right <= all.right;
+}"""
+
+
 def test_an_address_opens_its_view_alone_and_the_overview_comes_later_at_its_radius(server, chromium):
     page = chromium.new_page()
     page.add_init_script(
         """new MutationObserver(() => { if (document.querySelector("#landing")) window.sawOverview = true; })
         .observe(document, { childList: true, subtree: true });"""
     )
-    for _ in watched(page, f"{server[0]}/?eps=8", there=OPENED["attack"]):
+    for _ in watched(page, f"{server[0]}/?photo=tower&eps=8", there=OPENED["attack"]):
         assert not page.evaluate("Boolean(window.sawOverview)")
+        page.wait_for_function(IN_SIGHT, arg="#photo input[value=tower]")
         open_tab(page, "Overview")
         page.wait_for_selector(OPENED[""])
         page.wait_for_function("() => document.querySelector('#landing .rv-radius b').innerText === '8'")

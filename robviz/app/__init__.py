@@ -44,6 +44,7 @@ HEAD = (
 TO_ADDRESS = "query => { history.replaceState(null, '', query ? '?' + query : location.pathname); }"
 #: Blue that is readable with white on it, and told apart from the orange of attacks without colour vision.
 THEME = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
+    color_accent="#0072b2",
     button_primary_background_fill="#0072b2",
     button_primary_background_fill_dark="#0072b2",
     button_primary_background_fill_hover="#005a8e",

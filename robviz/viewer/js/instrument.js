@@ -29,6 +29,19 @@ export function overview(element, data) {
 /** @param {string} photo */
 export function followPhoto(photo) {
   firstView()?.follow(photo);
+  bringIntoRow(document.querySelector(`#photo input[value="${CSS.escape(photo)}"]`)?.closest("label"));
+}
+
+/**
+ * Scroll a row sideways, and nothing else, until one of its parts is in its middle, if it is not all in sight.
+ * @param {HTMLElement | null | undefined} part
+ */
+function bringIntoRow(part) {
+  const row = part?.parentElement;
+  if (!row) return;
+  const [its, all] = [part.getBoundingClientRect(), row.getBoundingClientRect()];
+  if (its.left >= all.left && its.right <= all.right) return;
+  row.scrollLeft += (its.left + its.right - all.left - all.right) / 2;
 }
 
 /** @param {number} eps in 1/255 */
