@@ -334,18 +334,11 @@ IN_SIGHT = """selector => {
 }"""
 
 
-def test_an_address_opens_its_view_alone_and_the_overview_comes_later_at_its_radius(server, chromium):
-    page = chromium.new_page()
-    page.add_init_script(
-        """new MutationObserver(() => { if (document.querySelector("#landing")) window.sawOverview = true; })
-        .observe(document, { childList: true, subtree: true });"""
-    )
-    for _ in watched(page, f"{server[0]}/?photo=tower&eps=8", there=OPENED["attack"]):
-        assert not page.evaluate("Boolean(window.sawOverview)")
+def test_the_picture_and_radius_of_an_address_are_in_sight_and_those_of_the_overview(server, chromium):
+    for page in opened(server, chromium, "?photo=tower&eps=8&view=attack"):
         page.wait_for_function(IN_SIGHT, arg="#photo input[value=tower]")
         open_tab(page, "Overview")
-        page.wait_for_selector(OPENED[""])
-        page.wait_for_function("() => document.querySelector('#landing .rv-radius b').innerText === '8'")
+        page.wait_for_function("() => document.querySelector('#landing .rv-radius b')?.innerText === '8'")
 
 
 def test_a_forged_address_is_refused_in_one_sentence_and_the_page_works(server, chromium):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -93,9 +92,9 @@ def build_app(options: ServeOptions = ON_THIS_MACHINE, evaluations: Path | None 
                     view.build(page)
         for key, tab in opened.items():
             tab.select(None, None, page.view, js=f"() => '{key}'", api_visibility="private")
-        page.at_every_change(facts_of, [bar.model, bar.photo], bar.facts)
-        page.once_shown(page.listed, None, page.menus)
         page.follow()
+        page.at_every_change(facts_of, [bar.model, bar.photo], bar.facts)
+        page.at_load(page.listed, None, page.menus)
         demo.unload(page.leave)
         page.keep_quiet(demo)
     result: gr.Blocks = demo
@@ -117,8 +116,8 @@ def main(evaluations: Path | None = None, options: ServeOptions = ON_THIS_MACHIN
         try:
             app = build_app(options, evaluations)
             cached_model(Scenario().model)  # with the libraries of models: a first page would wait for their import
-            script = f"{SCRIPT}robviz.openView({json.dumps(list(Scenario().values()))});robviz.takePictures();"
-            head = f"<style>{STYLE}{OWN_STYLE}{thumbnails_style()}</style><script>{script}</script>"
+            style = f"<style>{STYLE}{OWN_STYLE}{thumbnails_style()}</style>"
+            head = f"{style}<script>{SCRIPT}robviz.takePictures();</script>"
             app.launch(prevent_thread_lock=True, head=head, theme=THEME, **launch_arguments(options))
         finally:
             gc.freeze()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,11 +53,6 @@ def subject_key(photo: str, upload: str | None, model: str) -> tuple[str, ...]:
     return (photo, upload or "", model) if photo == UPLOAD else (photo, model)
 
 
-def united(parts: Iterable[Iterable[Any]]) -> list[Any]:
-    """Return the widgets of several lists, each of them once."""
-    return list(dict.fromkeys(itertools.chain.from_iterable(parts)))
-
-
 @dataclass
 class Page:
     """Hold what the views of one app share.
@@ -71,7 +65,6 @@ class Page:
         address: What belongs behind the `?` of the address.
         tabs: The row of tabs.
         titles: key -> title of each view, in the order of the tabs.
-        told: Returns the values of widgets that the address of a request holds.
         reports: The menu of evaluations, which Failures renders and Evaluate extends.
     """
 
@@ -86,9 +79,6 @@ class Page:
     looks: dict[str, Look] = field(default_factory=dict)
     results: dict[str, Kept] = field(default_factory=dict)
     menus: list[gr.Dropdown] = field(default_factory=list)
-    open_only: list[tuple[str, Callable[..., Any], Sequence[Any], Any]] = field(default_factory=list)
-    later: list[tuple[Callable[..., Any], Any, Any]] = field(default_factory=list)
-    told: Callable[[gr.Request], dict[Any, Any]] = field(default=lambda request: {})
     reports: gr.Dropdown = field(init=False)
 
     def __post_init__(self) -> None:
@@ -117,27 +107,25 @@ class Page:
         for work in self.works:
             work.forget(request)
 
-    def on_open(self, handler: Callable[..., Any], inputs: Any, outputs: Any) -> Any:
-        """Call a handler when a page opens, and return the event.
-
-        It waits in the queue, as gradio shows no error of what does not.
-        """
-        assert Context.root_block is not None
-        return Context.root_block.load(handler, inputs, outputs, **UNSEEN)
-
-    def once_shown(self, handler: Callable[..., Any], inputs: Any, outputs: Any) -> None:
-        """Call a handler when a page has opened and shows its subject: what takes a while, and nobody waits for."""
-        self.later.append((handler, inputs, outputs))
+    def at_load(self, handler: Callable[..., Any], inputs: Any, outputs: Any) -> None:
+        """Call a handler when a page opens: what takes a while, so that the server starts without it."""
+        if root := Context.root_block:
+            root.load(handler, inputs, outputs, **UNSEEN)
 
     def at_every_change(self, handler: Callable[..., Any], inputs: Sequence[Any], output: Any) -> None:
         """Call a handler when a page opens and whenever one of the inputs changes, whoever changed it."""
-        self.once_shown(handler, list(inputs), output)
+        self.at_load(handler, list(inputs), output)
         changes = [one.change for one in inputs]
         gr.on(changes, handler, list(inputs), output, **EARLY)
 
     def while_open(self, key: str, handler: Callable[..., Any], inputs: Sequence[Any], output: Any) -> None:
         """Call a handler when a view opens, and whenever one of the inputs changes meanwhile."""
-        self.open_only.append((key, handler, inputs, output))
+
+        def answer(view: str, *values: Any) -> Any:
+            return handler(*values) if view == key else gr.skip()
+
+        changes = [one.change for one in (self.view, *inputs)]
+        gr.on(changes, answer, [self.view, *inputs], output, **EARLY)
 
     def keep_quiet(self, demo: gr.Blocks) -> None:
         """Let events whose progress is hidden say so to one invisible part alone; call it once, after all views.
@@ -201,9 +189,9 @@ class Page:
         return work
 
     def follow(self) -> None:
-        """Keep the open view at its subject, from the start and whenever either changes; call it after all parts."""
-        parts, bar = self.looks, self.bar
-        inputs = united(look.inputs for look in parts.values())
+        """Show the subject in the open view, whenever view or subject change; call it once, after all views."""
+        parts = self.looks
+        inputs = [self.view, *(one for look in parts.values() for one in look.inputs)]
         outputs = [one for look in parts.values() for one in look.outputs]
 
         def shown(look: Look, values: Sequence[Any], is_open: bool, request: gr.Request) -> list[Any]:
@@ -212,43 +200,23 @@ class Page:
             found = look.show(*values)
             return list(found) if isinstance(found, tuple) else [found]
 
-        def look_at(*arguments: Any, told: Mapping[Any, Any] | None = None) -> Any:
-            *values, request = arguments
-            now = {**dict(zip([self.view, *inputs], values, strict=True)), **(told or {})}
+        def look_at(*arguments: Any) -> Any:
+            view, *values, request = arguments
+            updates: list[Any] = []
             with in_words():
-                updates = (
-                    shown(look, [now[one] for one in look.inputs], key == now[self.view], request)
-                    for key, look in parts.items()
-                )
-                return list(itertools.chain.from_iterable(updates))
+                for key, look in parts.items():
+                    mine, values = values[: len(look.inputs)], values[len(look.inputs) :]
+                    updates += shown(look, mine, key == view, request)
+            return updates
 
-        def look_at_address(*arguments: Any) -> Any:
-            return look_at(*arguments, told=self.told(arguments[-1]))
-
-        names = [f"value{number}" for number in range(1 + len(inputs))]
-        # Need not wait until the widgets are set.
-        shown_first = self.on_open(taking(names, look_at_address), [self.view, *inputs], outputs)
-        for handler, its_inputs, its_outputs in self.later:
-            shown_first.then(handler, its_inputs, its_outputs, **EARLY)
-        look = (taking(names, look_at), [self.view, *inputs], outputs)
-        gr.on([self.view.change, bar.photo.input, bar.model.input], *look, trigger_mode="always_last", **UNSEEN)
-        bar.upload.upload(lambda: UPLOAD, None, bar.photo, **UNSEEN).then(*look, **UNSEEN)
-        self._tell_while_open()
-
-    def _tell_while_open(self) -> None:
-        """Call what was given to `while_open`, in one event for all views."""
-        parts = self.open_only
-        inputs = united(its_inputs for _, _, its_inputs, _ in parts)
-
-        def tell(view: str, *values: Any) -> list[Any]:
-            now = dict(zip(inputs, values, strict=True))
-            return [
-                handler(*(now[one] for one in its_inputs)) if key == view else gr.skip()
-                for key, handler, its_inputs, _ in parts
-            ]
-
-        changes = [one.change for one in (self.view, *inputs)]
-        gr.on(changes, tell, [self.view, *inputs], [output for *_, output in parts], **EARLY)
+        names = [f"value{number}" for number in range(len(inputs))]
+        bar = self.bar
+        events = [self.view.change, bar.photo.input, bar.model.input]
+        common: dict[str, Any] = {"trigger_mode": "always_last", **UNSEEN}
+        gr.on(events, taking(names, look_at), inputs, outputs, **common)
+        bar.upload.upload(lambda: UPLOAD, None, bar.photo, **UNSEEN).then(
+            taking(names, look_at), inputs, outputs, **UNSEEN
+        )
 
     # --------------------------------------------------------------------------------------------------- sharing
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import astuple, replace
 from typing import Any
 
@@ -314,26 +314,19 @@ class Attack:
         curve = attack_curve(found.shown.curve, found.shown.steps, found.shown.losses)
         return [view, gr.Plot(curve, visible=True), *widgets_of(found.setting)]
 
-    def told(self, request: gr.Request) -> tuple[str, Scenario] | None:
-        """Return view and setting of an address; None for one that holds neither."""
-        values = dict(request.query_params)
-        if not {*Scenario().values(), "view"} & values.keys():
-            return None
-        setting = Scenario.parse(values)
-        view = values.get("view", KEY if setting != Scenario() else next(iter(self.page.titles)))
-        if view not in self.page.titles:
-            raise InputError(f"view must be one of {', '.join(self.page.titles)}; got {view[:40]!r}")
-        return view, setting
-
     @refusing
     def restore(self, request: gr.Request) -> list[Any]:
         """Put view and widgets as the address says."""
-        found = self.told(request)
-        if found is None:
+        values = dict(request.query_params)
+        if not {*Scenario().values(), "view"} & values.keys():
             return [gr.skip()] * 12
-        view, setting = found
+        first = next(iter(self.page.titles))
+        setting = Scenario.parse(values)
+        view = values.get("view", KEY if setting != Scenario() else first)
+        if view not in self.page.titles:
+            raise InputError(f"view must be one of {', '.join(self.page.titles)}; got {view[:40]!r}")
         widgets = widgets_of(setting) if setting != Scenario() else [gr.skip()] * 10
-        return [gr.Tabs(selected=view), view, *widgets]
+        return [gr.Tabs(selected=view), view, *widgets]  # the view that opens shows the picture
 
 
 def build(page: Page) -> None:
@@ -440,13 +433,5 @@ def build(page: Page) -> None:
     )
     save_button.click(view.save, None, [saved, verdict], api_name="save")
     open_button.upload(view.reopen, open_button, [shown, curve, *widgets], api_name="reopen")
-    page.on_open(view.restore, None, [page.tabs, page.view, *widgets])
-
-    def told(request: gr.Request) -> dict[Any, Any]:
-        with suppress(InputError):  # which `restore` says
-            if found := view.told(request):
-                return {page.view: found[0], **dict(zip(widgets, astuple(found[1]), strict=True))}
-        return {}
-
-    page.told = told
-    page.once_shown(estimate, [bar.photo, bar.model, steps], seconds)
+    page.at_load(view.restore, None, [page.tabs, page.view, *widgets])
+    page.at_load(estimate, [bar.photo, bar.model, steps], seconds)

@@ -5,7 +5,7 @@ import { ensemble } from "./ensemble.js";
 import { failures } from "./failures.js";
 import { gallery } from "./gallery.js";
 import { heatmap } from "./heatmap.js";
-import { download, followEps, followPhoto, openView, overview, switchTheme, takePictures } from "./instrument.js";
+import { download, followEps, followPhoto, overview, switchTheme, takePictures } from "./instrument.js";
 import { losses } from "./losses.js";
 import { matrix } from "./matrix.js";
 import { awaited, mounted } from "./mount.js";
@@ -25,7 +25,6 @@ window.robviz = {
   heatmap: mounted(heatmap),
   losses: mounted(losses),
   matrix: mounted(matrix),
-  openView,
   overview: mounted(overview),
   switchTheme,
   sweep: awaited(sweep),

@@ -70,19 +70,6 @@ export function download(id) {
   /** @type {HTMLElement | null} */ (document.querySelector(`#${id} a, a#${id}, button#${id}`))?.click();
 }
 
-/**
- * Begin with the view that the address names: gradio would draw the first one before it, to throw it away.
- * The server sets the rest, and the view as well, should gradio keep its parts elsewhere one day.
- * @param {string[]} fields of a setting, which alone mean an attack
- */
-export function openView(fields) {
-  const asked = new URLSearchParams(location.search);
-  const view = asked.get("view") ?? (fields.some((field) => asked.has(field)) ? "attack" : undefined);
-  const parts = window.gradio_config?.components ?? [];
-  const tabs = parts.find(({ type }) => type === "tabs");
-  if (tabs && parts.some(({ type, props }) => type === "tabitem" && props.id === view)) tabs.props.selected = view;
-}
-
 /** Let pictures be dropped or pasted anywhere. */
 export function takePictures() {
   document.addEventListener("dragover", (event) => {
