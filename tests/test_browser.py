@@ -334,11 +334,9 @@ IN_SIGHT = """selector => {
 }"""
 
 
-def test_the_picture_and_radius_of_an_address_are_in_sight_and_those_of_the_overview(server, chromium):
-    for page in opened(server, chromium, "?photo=tower&eps=8&view=attack"):
+def test_the_picture_of_an_address_is_in_sight(server, chromium):
+    for page in opened(server, chromium, "?photo=tower&view=attack"):
         page.wait_for_function(IN_SIGHT, arg="#photo input[value=tower]")
-        open_tab(page, "Overview")
-        page.wait_for_function("() => document.querySelector('#landing .rv-radius b')?.innerText === '8'")
 
 
 def test_a_forged_address_is_refused_in_one_sentence_and_the_page_works(server, chromium):
