@@ -19,6 +19,7 @@ SCREENSHOTS = Path(__file__).parent.parent / "screenshots"
 #: view -> an element that is there once it has opened; the first view is the one without a name.
 OPENED = {
     "": "#landing [data-painted]:visible",
+    "overview": "#landing [data-painted]:visible",
     "attack": "#view .rv[data-final]:visible",
     "losses": "#sea .rv:visible",
     "sweep": "#sweep .rv:visible",

@@ -339,6 +339,11 @@ def test_the_picture_of_an_address_is_in_sight(server, chromium):
         page.wait_for_function(IN_SIGHT, arg="#photo input[value=tower]")
 
 
+def test_the_overview_comes_to_rest_at_the_radius_of_an_address(server, chromium):
+    for page in opened(server, chromium, "?view=overview&eps=8"):
+        page.wait_for_function("() => document.querySelector('#landing .rv-radius b')?.innerText === '8'")
+
+
 def test_a_forged_address_is_refused_in_one_sentence_and_the_page_works(server, chromium):
     url = f"{server[0]}/?view=attack&model=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E"
     for page in watched(chromium.new_page(), url, there="text=model must be one of"):

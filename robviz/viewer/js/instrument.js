@@ -5,9 +5,9 @@ import { landing } from "./landing.js";
 
 /** @import { LandingData } from "./payloads.js" */
 
-/** @returns {ReturnType<typeof landing> | undefined} the first view, once it is there */
+/** @returns {ReturnType<typeof landing> | undefined} the first view, once it is there, painted or not */
 function firstView() {
-  const host = document.querySelector("#landing [data-painted]");
+  const host = document.querySelector("#landing .rv-landing")?.parentElement;
   return /** @type {{ robviz?: ReturnType<typeof landing> } | null} */ (host)?.robviz;
 }
 
