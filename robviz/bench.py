@@ -414,8 +414,8 @@ def selection_seconds(attacks: int = 3, images: int = 2000, classes: int = 151) 
 
 #: A step on other forms of a model over one on the plain model in float32, and what is expected of the ratio.
 STEP_AIMS = {
-    "small": {"prepared fp32": "at most 0.78 x", "bf16": "", "prepared bf16": "at most 0.60 x with AMX"},
-    "large": {"prepared fp32": "", "bf16": "at most 0.40 x with AMX", "prepared bf16": "at most 0.32 x with AMX"},
+    "small": {"prepared fp32": "at most 0.78 x", "bf16": "", "prepared bf16": "at most 0.60 x"},
+    "large": {"prepared fp32": "at most 0.78 x", "bf16": "", "prepared bf16": "at most 0.35 x"},
 }
 
 

@@ -6,6 +6,7 @@ from robviz.models.adapters import adapt
 from robviz.models.architectures import ARCHITECTURES, architecture_of, build, load_backbone, load_checkpoint
 from robviz.models.card import Card, card_of, fingerprint
 from robviz.models.own import keep_own, open_own
+from robviz.models.prepared import prepared
 from robviz.models.zoo import (
     add_model,
     added_models,
@@ -38,6 +39,7 @@ __all__ = [
     "load_checkpoint",
     "load_model",
     "open_own",
+    "prepared",
     "remove_model",
     "save_checkpoint",
     "shipped_models",

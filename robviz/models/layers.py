@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain
 
 import torch
@@ -22,7 +23,13 @@ class ConvNormAct(nn.Sequential):
             nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
         )
 
+    def over(self, maps: Sequence[Tensor], align_corners: bool = False) -> Tensor:
+        """Apply to maps of several sizes, resized to the size of the first and stacked by channel."""
+        first, *others = maps
+        result: Tensor = self(torch.cat([first, *(resize(x, first.shape[2:], align_corners) for x in others)], 1))
+        return result
 
-def resize(x: Tensor, size: torch.Size) -> Tensor:
+
+def resize(x: Tensor, size: torch.Size, align_corners: bool = False) -> Tensor:
     """Resize (B, C, h, w) to a height and width by bilinear interpolation."""
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=align_corners)

@@ -28,11 +28,15 @@ class InBfloat16(nn.Module):
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Return True if the hardware multiplies bfloat16 faster than float32: GPUs that support it, CPUs with AMX."""
+    """Return True if the hardware multiplies bfloat16 faster than float32.
+
+    GPUs that support it do, and CPUs with AMX or the instructions AVX512-BF16.
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    has_amx: Callable[[], bool] = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    return device.type == "cpu" and has_amx()
+    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # older versions of PyTorch have neither
+    checks: list[Callable[[], bool]] = [getattr(torch.cpu, name, lambda: False) for name in names]
+    return device.type == "cpu" and any(check() for check in checks)
 
 
 def chosen_precision(precision: str, device: torch.device) -> str:
@@ -40,8 +44,9 @@ def chosen_precision(precision: str, device: torch.device) -> str:
 
     Args:
         precision: `fp32`, `bf16`, or `auto`, which takes bf16 where the hardware multiplies it faster than float32:
-            on GPUs that support it and on CPUs with AMX. The environment variable `ROBVIZ_PRECISION` (`fp32` or
-            `bf16`) overrides the choice of `auto`, so that a run or a test shows on one machine what another would do.
+            on GPUs that support it and on CPUs with AMX or AVX512-BF16. The environment variable `ROBVIZ_PRECISION`
+            (`fp32` or `bf16`) overrides the choice of `auto`, so that a run or a test shows on one machine what another
+            would do.
         device: The model's device.
 
     Returns:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robviz.models.layers import ConvNormAct
+from robviz.models.layers import ConvNormAct, resize
 
 STRIDE = 8
 _AFTER_THE_STEM = (
@@ -25,9 +24,8 @@ PUBLISHED_KEYS = ((r"^layer0\.0\.", "backbone.conv1."), (r"^layer0\.1\.", "backb
 PUBLISHED_DEEPSTEM_KEYS = ((r"^layer0\.7\.", "backbone.bn1."), (r"^layer0\.", "backbone.conv1."), *_AFTER_THE_STEM)
 
 
-def resize(x: Tensor, size: torch.Size) -> Tensor:
-    """Resize so that the corner pixels stay where they are, unlike in the other architectures."""
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+#: Resizing leaves the corner pixels where they are, unlike in the other architectures.
+ALIGN_CORNERS = True
 
 
 def classifier(inputs: int, channels: int, num_classes: int) -> nn.Sequential:
@@ -57,14 +55,15 @@ class PSPNet(nn.Module):
         # Features sit on every eighth pixel from the first; with one on the last, the grids meet in the corners.
         padded = F.pad(images, (0, (1 - width) % STRIDE, 0, (1 - height) % STRIDE))
         middle, coarsest = self.backbone(padded)
-        pooled = [
-            resize(conv(F.adaptive_avg_pool2d(coarsest, scale)), coarsest.shape[2:])
-            for scale, conv in zip(self.POOL_SCALES, self.pools)
-        ]
-        logits = resize(self.head(torch.cat([coarsest, *pooled], 1)), padded.shape[2:])[:, :, :height, :width]
+        pooled = [conv(F.adaptive_avg_pool2d(coarsest, scale)) for scale, conv in zip(self.POOL_SCALES, self.pools)]
+        conv, dropout, to_logits = self.head
+        assert isinstance(conv, ConvNormAct)
+        logits = to_logits(dropout(conv.over([coarsest, *pooled], ALIGN_CORNERS)))
+        logits = resize(logits, padded.shape[2:], ALIGN_CORNERS)[:, :, :height, :width]
         if not self.training:
             return logits
-        return logits, resize(self.auxiliary(middle), padded.shape[2:])[:, :, :height, :width]
+        auxiliary = resize(self.auxiliary(middle), padded.shape[2:], ALIGN_CORNERS)
+        return logits, auxiliary[:, :, :height, :width]
 
 
 def resnet50(timm_name: str, num_classes: int) -> PSPNet:

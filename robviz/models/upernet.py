@@ -121,18 +121,13 @@ class UPerNetHead(nn.Module):
     def forward(self, features: list[Tensor]) -> Tensor:
         """Return logits (B, K, H / 4, W / 4) from the features of the four stages, finest first."""
         coarsest = features[-1]
-        pooled = [
-            resize(conv(F.adaptive_avg_pool2d(coarsest, scale)), coarsest.shape[2:])
-            for scale, conv in zip(self.POOL_SCALES, self.pools)
-        ]
+        pooled = [conv(F.adaptive_avg_pool2d(coarsest, scale)) for scale, conv in zip(self.POOL_SCALES, self.pools)]
         levels = [lateral(x) for lateral, x in zip(self.laterals, features)]
-        levels.append(self.bottleneck(torch.cat([coarsest, *pooled], 1)))
+        levels.append(self.bottleneck.over([coarsest, *pooled]))
         for i in range(len(levels) - 1, 0, -1):
             levels[i - 1] = levels[i - 1] + resize(levels[i], levels[i - 1].shape[2:])
         levels = [conv(x) for conv, x in zip(self.smooth, levels)] + levels[-1:]
-        finest = levels[0].shape[2:]
-        fused = self.fuse(torch.cat([levels[0], *(resize(x, finest) for x in levels[1:])], 1))
-        result: Tensor = self.classifier(self.dropout(fused))
+        result: Tensor = self.classifier(self.dropout(self.fuse.over(levels)))
         return result
 
 
