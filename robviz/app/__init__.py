@@ -13,7 +13,8 @@ from robviz.app.evaluations import Evaluations
 from robviz.app.page import Page
 from robviz.app.serving import ON_THIS_MACHINE, QUEUE, ServeOptions, launch_arguments, stop_on_terminate
 from robviz.app.views import attack, compare, evaluate, explain, failures, models, overview, sea, sweep, training
-from robviz.interactive.scenario import Scenario, cached_model
+from robviz.interactive.scenario import Scenario
+from robviz.models.devices import release_threads
 from robviz.viewer import SCRIPT, STYLE
 
 #: The views in the order of their tabs: title, and what builds it. To add one, write its file and add its row.
@@ -115,9 +116,11 @@ def main(evaluations: Path | None = None, options: ServeOptions = ON_THIS_MACHIN
         gc.disable()  # hardly anything is garbage before a page is served, and each search for it takes longer
         try:
             app = build_app(options, evaluations)
-            cached_model(Scenario().model)  # with the libraries of models: a first page would wait for their import
+            # A first page would wait for the imports of the libraries of models, and for torch's first computations.
+            attack.clean_view(Scenario())
             style = f"<style>{STYLE}{OWN_STYLE}{thumbnails_style()}</style>"
             head = f"{style}<script>{SCRIPT}robviz.takePictures();</script>"
+            release_threads()  # from here on, other threads compute
             app.launch(prevent_thread_lock=True, head=head, theme=THEME, **launch_arguments(options))
         finally:
             gc.freeze()

@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.context import Context
+from gradio.events import Dependency
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
@@ -65,7 +66,10 @@ class Page:
         address: What belongs behind the `?` of the address.
         tabs: The row of tabs.
         titles: key -> title of each view, in the order of the tabs.
+        after_looks: What wires the other handlers of an opened view; the page calls handlers of one event in the order
+            in which they were wired, and a view's picture comes first.
         reports: The menu of evaluations, which Failures renders and Evaluate extends.
+        looked: The event that shows the subject, once it is wired: what takes a while comes `then`.
     """
 
     options: ServeOptions
@@ -78,8 +82,10 @@ class Page:
     works: list[Work] = field(default_factory=list)
     looks: dict[str, Look] = field(default_factory=dict)
     results: dict[str, Kept] = field(default_factory=dict)
+    after_looks: list[Callable[[], Any]] = field(default_factory=list)
     menus: list[gr.Dropdown] = field(default_factory=list)
     reports: gr.Dropdown = field(init=False)
+    looked: Dependency = field(init=False)
 
     def __post_init__(self) -> None:
         self.menus.append(self.bar.model)
@@ -125,7 +131,7 @@ class Page:
             return handler(*values) if view == key else gr.skip()
 
         changes = [one.change for one in (self.view, *inputs)]
-        gr.on(changes, answer, [self.view, *inputs], output, **EARLY)
+        self.after_looks.append(lambda: gr.on(changes, answer, [self.view, *inputs], output, **EARLY))
 
     def keep_quiet(self, demo: gr.Blocks) -> None:
         """Let events whose progress is hidden say so to one invisible part alone; call it once, after all views.
@@ -213,10 +219,12 @@ class Page:
         bar = self.bar
         events = [self.view.change, bar.photo.input, bar.model.input]
         common: dict[str, Any] = {"trigger_mode": "always_last", **UNSEEN}
-        gr.on(events, taking(names, look_at), inputs, outputs, **common)
+        self.looked = gr.on(events, taking(names, look_at), inputs, outputs, **common)
         bar.upload.upload(lambda: UPLOAD, None, bar.photo, **UNSEEN).then(
             taking(names, look_at), inputs, outputs, **UNSEEN
         )
+        for wire in self.after_looks:
+            wire()
 
     # --------------------------------------------------------------------------------------------------- sharing
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
+from robviz.models.devices import release_threads
 from robviz.types import InputError
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,10 @@ class Kept(OrderedDict[str, Any]):
 
 @contextmanager
 def in_words() -> Iterator[None]:
-    """Turn a wrong input into a sentence for the visitor, and anything else into a traceback in the server's log."""
+    """Turn a wrong input into a sentence for the visitor, and anything else into a traceback in the server's log.
+
+    In the end, the server's thread gives back the threads that torch has started for it.
+    """
     try:
         yield
     except InputError as error:
@@ -67,6 +71,8 @@ def in_words() -> Iterator[None]:
     except Exception as error:
         logger.exception("a request failed")
         raise gr.Error("Something went wrong in robviz. The server's log says more.", print_exception=False) from error
+    finally:
+        release_threads()
 
 
 def refusing(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -186,6 +192,7 @@ def streamed(
             for shown in steps(*values, Visit(session_of(request), stopped.is_set)):
                 if work.is_left(request, subject):
                     return
+                release_threads()  # another thread may make the next step
                 yield shown
 
     return taking(names, handler)

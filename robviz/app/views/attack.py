@@ -82,6 +82,8 @@ const shown = robviz.losses(element.firstChild, data);
 const chosen = document.querySelector('#loss input:checked');
 if (chosen) shown.show(chosen.value);
 """
+#: A step is measured after that, as it keeps all cores busy.
+WHEN_PAINTED = "() => new Promise(done => (window.requestIdleCallback ?? setTimeout)(() => done()))"
 SHOW_LOSS = "name => document.querySelector('#loss-card [data-loss]')?.robviz.show(name)"
 
 
@@ -401,16 +403,8 @@ def build(page: Page) -> None:
     ticket.change(streamed(work, view.live, subject, names_of(view.attack)), inputs, outputs, **live)
 
     changes = [one.change for one in widgets] + [page.view.change]
-    gr.on(
-        changes,
-        view.link,
-        [*inputs, page.view],
-        [page.address, cell],
-        api_name="link",
-        trigger_mode="multiple",
-        show_progress="hidden",
-        queue=False,
-    )
+    links: dict[str, Any] = {"api_name": "link", "trigger_mode": "multiple", "show_progress": "hidden", "queue": False}
+    page.after_looks.append(lambda: gr.on(changes, view.link, [*inputs, page.view], [page.address, cell], **links))
     gr.on([loss.change], None, loss, None, js=SHOW_LOSS, api_visibility="private")
     bar.model.input(targets, bar.model, target, **UNSEEN)
     preset.input(PRESETS.__getitem__, preset, [loss, how, steps], **UNSEEN)
@@ -434,4 +428,13 @@ def build(page: Page) -> None:
     save_button.click(view.save, None, [saved, verdict], api_name="save")
     open_button.upload(view.reopen, open_button, [shown, curve, *widgets], api_name="reopen")
     page.at_load(view.restore, None, [page.tabs, page.view, *widgets])
-    page.at_load(estimate, [bar.photo, bar.model, steps], seconds)
+
+    def estimate_here(view: str, *values: Any) -> Any:
+        return estimate(*values) if view == KEY else gr.skip()
+
+    here = [page.view, bar.photo, bar.model, steps]
+    page.after_looks.append(
+        lambda: page.looked.then(None, js=WHEN_PAINTED, api_visibility="private").then(
+            estimate_here, here, seconds, **UNSEEN
+        )
+    )
