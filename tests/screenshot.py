@@ -17,7 +17,7 @@ STATES = {
     "losses": ("#sea-run", "#sea table:not(:has(.rv-state:has-text('step'))) button:has-text('js.')"),
     "sweep": ("#sweep-run", '#sweep [aria-label^="photos-robust at 12/255"]'),
     "compare": ("#two-run", "#transfer .rv-note:has-text('photos-robust takes')"),
-    "explain": ("#why-attack", "#why .rv-note:has-text('Click a pixel')"),
+    "explain": ("#why-attack", "#why .rv-note:has-text('in either picture')"),
     "train": ("", "#heal img"),
     "evaluate": ("", "#evaluate-status progress"),
     "failures": ("", "#failure .rv-note:has-text('under')"),

@@ -8,7 +8,6 @@ from typing import Any
 
 import gradio as gr
 from gradio.context import Context
-from gradio.events import Dependency
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
@@ -36,6 +35,8 @@ from robviz.types import InputError
 #: "multiple", as two handlers of one event that are "always_last" would start each other for ever: gradio repeats the
 #: whole event for each of them.
 EARLY: dict[str, Any] = {**UNSEEN, **AT_ONCE, "trigger_mode": "multiple"}
+#: A step is measured after that, as it keeps all cores busy.
+WHEN_PAINTED = "() => new Promise(done => (window.requestIdleCallback ?? setTimeout)(() => done()))"
 
 
 @dataclass
@@ -66,10 +67,10 @@ class Page:
         address: What belongs behind the `?` of the address.
         tabs: The row of tabs.
         titles: key -> title of each view, in the order of the tabs.
-        after_looks: What wires the other handlers of an opened view; the page calls handlers of one event in the order
-            in which they were wired, and a view's picture comes first.
+        after_looks: What wires more handlers of a view that opens; those of one event are called in the order in which
+            they were wired, and the picture comes first.
+        when_painted: Handler, inputs and output of what waits until the subject is on the screen.
         reports: The menu of evaluations, which Failures renders and Evaluate extends.
-        looked: The event that shows the subject, once it is wired: what takes a while comes `then`.
     """
 
     options: ServeOptions
@@ -83,9 +84,9 @@ class Page:
     looks: dict[str, Look] = field(default_factory=dict)
     results: dict[str, Kept] = field(default_factory=dict)
     after_looks: list[Callable[[], Any]] = field(default_factory=list)
+    when_painted: list[tuple[Callable[..., Any], list[Any], Any]] = field(default_factory=list)
     menus: list[gr.Dropdown] = field(default_factory=list)
     reports: gr.Dropdown = field(init=False)
-    looked: Dependency = field(init=False)
 
     def __post_init__(self) -> None:
         self.menus.append(self.bar.model)
@@ -125,13 +126,15 @@ class Page:
         gr.on(changes, handler, list(inputs), output, **EARLY)
 
     def while_open(self, key: str, handler: Callable[..., Any], inputs: Sequence[Any], output: Any) -> None:
-        """Call a handler when a view opens, and whenever one of the inputs changes meanwhile."""
+        """Call a handler once a view has shown its subject, and whenever one of the view's own inputs changes."""
 
         def answer(view: str, *values: Any) -> Any:
             return handler(*values) if view == key else gr.skip()
 
-        changes = [one.change for one in (self.view, *inputs)]
-        self.after_looks.append(lambda: gr.on(changes, answer, [self.view, *inputs], output, **EARLY))
+        arguments = answer, [self.view, *inputs], output
+        changes = [one.change for one in inputs if one not in (self.bar.photo, self.bar.model)]
+        gr.on(changes, *arguments, **EARLY)
+        self.when_painted.append(arguments)
 
     def keep_quiet(self, demo: gr.Blocks) -> None:
         """Let events whose progress is hidden say so to one invisible part alone; call it once, after all views.
@@ -219,10 +222,12 @@ class Page:
         bar = self.bar
         events = [self.view.change, bar.photo.input, bar.model.input]
         common: dict[str, Any] = {"trigger_mode": "always_last", **UNSEEN}
-        self.looked = gr.on(events, taking(names, look_at), inputs, outputs, **common)
-        bar.upload.upload(lambda: UPLOAD, None, bar.photo, **UNSEEN).then(
-            taking(names, look_at), inputs, outputs, **UNSEEN
-        )
+        look = gr.on(events, taking(names, look_at), inputs, outputs, **common)
+        upload = bar.upload.upload(lambda: UPLOAD, None, bar.photo, **UNSEEN)
+        for event in (look, upload.then(taking(names, look_at), inputs, outputs, **UNSEEN)):
+            painted = event.then(None, js=WHEN_PAINTED, api_visibility="private")
+            for arguments in self.when_painted:
+                painted.then(*arguments, **UNSEEN)
         for wire in self.after_looks:
             wire()
 

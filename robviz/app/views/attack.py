@@ -82,8 +82,6 @@ const shown = robviz.losses(element.firstChild, data);
 const chosen = document.querySelector('#loss input:checked');
 if (chosen) shown.show(chosen.value);
 """
-#: A step is measured after that, as it keeps all cores busy.
-WHEN_PAINTED = "() => new Promise(done => (window.requestIdleCallback ?? setTimeout)(() => done()))"
 SHOW_LOSS = "name => document.querySelector('#loss-card [data-loss]')?.robviz.show(name)"
 
 
@@ -416,25 +414,9 @@ def build(page: Page) -> None:
         trigger_mode="always_last",
         **UNSEEN,
     )
-    gr.on(
-        [bar.photo.change, bar.model.change, steps.change],
-        estimate,
-        [bar.photo, bar.model, steps],
-        seconds,
-        api_name="estimate",
-        trigger_mode="multiple",
-        **AT_ONCE,
-    )
     save_button.click(view.save, None, [saved, verdict], api_name="save")
-    open_button.upload(view.reopen, open_button, [shown, curve, *widgets], api_name="reopen")
+    timed = [bar.photo, bar.model, steps]
+    page.while_open(KEY, estimate, timed, seconds)
+    reopened = open_button.upload(view.reopen, open_button, [shown, curve, *widgets], api_name="reopen")
+    reopened.then(estimate, timed, seconds, api_name="estimate", **AT_ONCE)
     page.at_load(view.restore, None, [page.tabs, page.view, *widgets])
-
-    def estimate_here(view: str, *values: Any) -> Any:
-        return estimate(*values) if view == KEY else gr.skip()
-
-    here = [page.view, bar.photo, bar.model, steps]
-    page.after_looks.append(
-        lambda: page.looked.then(None, js=WHEN_PAINTED, api_visibility="private").then(
-            estimate_here, here, seconds, **UNSEEN
-        )
-    )
