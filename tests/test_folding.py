@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from robviz.models import build, prepared
 from robviz.models.folding import (
     InFloat32,
     PadsInside,
@@ -26,11 +27,12 @@ def noise(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=SEED)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("kernel", [1, 3, 5])
 @pytest.mark.parametrize(("small", "large"), [((3, 4), (7, 9)), ((1, 1), (5, 5)), ((6, 6), (4, 4)), ((5, 8), (5, 8))])
-def test_a_convolution_before_resizing_is_the_one_after_it(small, large, kernel, align_corners):
-    x, weight = noise(2, 3, *small), noise(5, 3, kernel, kernel)
+def test_a_convolution_before_resizing_is_the_one_after_it(small, large, kernel, align_corners, dtype):
+    x, weight = noise(2, 3, *small).to(dtype), noise(5, 3, kernel, kernel).to(dtype)
     taps = weight.permute(2, 1, 3, 0).reshape(kernel, 3, -1)
     late = conv_of_resized(x, taps, torch.Size(large), align_corners)
     early = F.conv2d(resize(x, torch.Size(large), align_corners), weight, padding=kernel // 2)
@@ -118,3 +120,15 @@ def test_a_model_that_mixes_a_weight_with_other_types_keeps_its_weights():
     model = ReadsAWeight().eval()
     assert for_bfloat16(model, noise(1, 3, 4, 4)) is model
     assert model.conv.weight.dtype == torch.float32
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["upernet-efficientnet-lite0", "upernet-convnext-small-cvst", "pspnet-50"])
+def test_the_architectures_predict_the_same_at_any_size(name):
+    model = build(name, 4).eval().requires_grad_(False)
+    ready = prepared(model)
+    for size in ((64, 96), (65, 131)):
+        images = torch.rand(2, 3, *size, generator=SEED)
+        expected = model(images)
+        torch.testing.assert_close(ready(images), expected, atol=1e-4 * expected.abs().max().item(), rtol=1e-4)
+    assert any(isinstance(module, ResizesLast) for module in ready.modules())

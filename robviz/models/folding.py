@@ -105,7 +105,8 @@ def neighbours(small: int, large: int, kernel: int, align_corners: bool) -> Tens
     The result (large, kernel, small) holds the weights of the positions before the resizing: 0 beyond the ends.
     """
     with torch.inference_mode(False), torch.autocast("cpu", enabled=False):
-        resized = resize(torch.eye(small)[None, :, None], torch.Size((1, large)), align_corners)
+        unit = torch.eye(small, dtype=torch.float32)
+        resized = resize(unit[None, :, None], torch.Size((1, large)), align_corners)
         margin = kernel // 2
         padded = F.pad(resized[0, :, 0].T, (0, 0, margin, margin))
         return torch.stack([padded[tap : tap + large] for tap in range(kernel)], 1)
@@ -128,8 +129,8 @@ def conv_of_resized(x: Tensor, taps: Tensor, size: torch.Size, align_corners: bo
     """
     (batch, channels, h, w), (height, width) = x.shape, size
     kernel, outputs = taps.shape[0], taps.shape[2] // taps.shape[0]
-    rows = neighbours(h, height, kernel, align_corners).reshape(height, kernel * h)
-    columns = neighbours(w, width, kernel, align_corners).transpose(1, 2).reshape(width, w * kernel)
+    rows = neighbours(h, height, kernel, align_corners).to(x.dtype).reshape(height, kernel * h)
+    columns = neighbours(w, width, kernel, align_corners).to(x.dtype).transpose(1, 2).reshape(width, w * kernel)
     pixels = x.permute(0, 2, 3, 1).reshape(1, batch * h * w, channels)
     mixed = torch.bmm(pixels.expand(kernel, -1, -1), taps).view(kernel, batch, h, -1)
     mixed = mixed.transpose(0, 1).reshape(batch, kernel * h, -1)
