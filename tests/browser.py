@@ -103,8 +103,8 @@ def watched(page, url: str, there: str | None = None) -> Iterator:
     yield page
     if not page.is_closed():
         page.close()
-    assert foreign == []
-    assert errors == []
+    assert foreign == [], foreign
+    assert errors == [], errors
 
 
 def opened(server, chromium, query: str = "", width: int = 1440, height: int = 900) -> Iterator:

@@ -49,6 +49,7 @@ THEME = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospac
     button_primary_background_fill_dark="#0072b2",
     button_primary_background_fill_hover="#005a8e",
     button_primary_background_fill_hover_dark="#005a8e",
+    button_secondary_background_fill_hover_dark="#005a8e",
     checkbox_label_background_fill_selected="#0072b2",
     checkbox_label_background_fill_selected_dark="#0072b2",
     checkbox_background_color_selected="#0072b2",

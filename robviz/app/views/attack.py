@@ -15,6 +15,7 @@ import torch
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
+from robviz.app.bar import model_choices
 from robviz.app.page import Page, subject_key
 from robviz.app.plots import attack_curve
 from robviz.app.work import (
@@ -167,8 +168,10 @@ def estimate(photo: str, model: str, steps: int) -> str:
 
 def widgets_of(setting: Scenario) -> list[Any]:
     """Return updates of photo, model, eps, loss, steps, seed, attack, target, region and where."""
-    photo, model, eps, loss, steps, seed, how, target, region, where = astuple(setting)
-    return [photo, model, eps, loss, steps, seed, how, targets(model, target or ANY), region, where]
+    photo, name, eps, loss, steps, seed, how, target, region, where = astuple(setting)
+    # With its choices: the model may have come since the page was built, and gradio refuses what is none of them.
+    model = gr.Dropdown(choices=model_choices(), value=name)
+    return [photo, model, eps, loss, steps, seed, how, targets(name, target or ANY), region, where]
 
 
 def address_of(setting: Scenario, view: str, first: str) -> str:
