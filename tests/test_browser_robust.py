@@ -48,7 +48,7 @@ def test_a_training_streams_its_rounds_and_its_model_is_kept_in_every_menu(serve
         page.locator("#why-attack").click()
         page.wait_for_function("document.querySelector('#why .rv-note').textContent.includes('Click a pixel')")
         page.reload()
-        page.wait_for_selector(OPENED["explain"])  # a menu that was opened before closes as its models arrive
+        page.wait_for_selector("#model input")
         choose_model(page, "my-model")
     assert trainings(server[1]) == []
 

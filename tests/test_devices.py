@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,8 +19,9 @@ def threads():
     return len(os.listdir("/proc/self/task"))
 
 def compute():
+    torch.set_num_threads(3)
     for _ in range(2):
-        (torch.rand(400, 400) @ torch.rand(400, 400)).sum()
+        torch.rand(1_000_000).exp()
         found.append(threads())
         release_threads()
         found.append(threads())
@@ -33,18 +34,14 @@ print(len(openmp_pauses()), *found)
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the threads of a process as Linux lists them")
 def test_a_thread_that_has_computed_gives_its_team_back_and_may_compute_again():
-    done = subprocess.run(
-        [sys.executable, "-c", COMPUTES],
-        env={**os.environ, "OMP_NUM_THREADS": "3"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    code = [sys.executable, "-c", COMPUTES]
+    done = subprocess.run(code, capture_output=True, text=True, check=True)
     libraries, busy, after, again, at_last = map(int, done.stdout.split())
-    if not libraries:
-        pytest.skip("torch does not compute with GNU's OpenMP here")
-    assert busy > after
+    if any(Path(torch.__file__).parents[1].glob("torch*/**/libgomp*.so*")):
+        assert libraries > 0
+    assert busy - after == (2 if libraries else 0)  # other libraries keep their teams
     assert (again, at_last) == (busy, after)
 
 

@@ -47,8 +47,8 @@ def release_threads() -> None:
     """End the OpenMP threads that torch has started for this thread of Python; its next operation starts them again.
 
     GNU's OpenMP keeps a team of threads for each thread that has ever computed. Once all teams together are larger than
-    the number of cores, it hardly lets a thread spin before it sleeps, and an attack in a thread of a server takes 1.6
-    times as long as alone. Does nothing where torch uses another library.
+    the number of cores, it hardly lets a thread spin before it sleeps, and an attack in a thread of a server takes far
+    longer than alone. Does nothing where torch uses another library.
     """
     hard = 2  # of OpenMP's `omp_pause_resource_t`
     for pause in openmp_pauses():

@@ -207,7 +207,7 @@ class InFloat32(nn.Module):
 
 
 def is_slow_in_bfloat16(layer: nn.Module) -> bool:
-    """Return True for strided depthwise convolutions: on a CPU, their gradient in bfloat16 takes ten times as long."""
+    """Return True for strided depthwise convolutions: on a CPU, their gradient in bfloat16 takes far longer."""
     return isinstance(layer, nn.Conv2d) and 1 < layer.groups == layer.in_channels and max(layer.stride) > 1
 
 

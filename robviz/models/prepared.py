@@ -32,16 +32,22 @@ class Prepared(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, K, H, W) in float32; the first call folds the network."""
+        model = (
+            self.model
+        )  # read before, and written after the mark: threads may come here at once, and none folds twice
         if not self.is_folded:
-            model, example = folded(self.model, images.detach()[:1]), images.detach()[:1]
-            on_cpu = self.precision == "bf16" and images.device.type == "cpu"
-            self.model, self.is_folded = for_bfloat16(model, example) if on_cpu else model, True
+            example = images.detach()[:1]
+            model = folded(model, example)
+            if self.precision == "bf16" and images.device.type == "cpu":
+                model = for_bfloat16(model, example)
+            self.is_folded = True
+            self.model = model
         images = images.contiguous(memory_format=torch.channels_last)
         if self.precision == "fp32":
-            logits: Tensor = self.model(images)
+            logits: Tensor = model(images)
             return logits
         with torch.autocast(images.device.type, torch.bfloat16):
-            logits = self.model(images)
+            logits = model(images)
         return logits.float()
 
 
