@@ -1,6 +1,8 @@
-"""Start the app: the same as `robviz app`."""
+"""Start the app: `robviz app`, with the same options."""
 
-from robviz.app import main
+import sys
+
+from robviz.cli import main
 
 if __name__ == "__main__":
-    main()
+    main(["app", *sys.argv[1:]])

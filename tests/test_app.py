@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -182,6 +184,20 @@ def test_a_forged_value_is_refused_and_the_next_attack_works(client):
             attack(client, **changes)
         assert "Traceback" not in str(refused.value)
     assert attack(client, steps=1)["is_final"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts wakings as Linux lists them")
+def test_a_server_with_nothing_to_do_sleeps(server):
+    tasks = Path(f"/proc/{server[1].pid}/task")
+
+    def wakings() -> int:
+        texts = [status.read_text(encoding="utf-8") for status in tasks.glob("*/status")]
+        return sum(int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)", text, re.MULTILINE)[1]) for text in texts)
+
+    wait_until_idle(server[1])
+    before, started = wakings(), time.monotonic()
+    time.sleep(1)
+    assert 0 < (wakings() - before) / (time.monotonic() - started) < 400  # a second; gradio's own queue: 880
 
 
 def steps_made(job) -> int:

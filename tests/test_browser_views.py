@@ -94,6 +94,19 @@ def test_everything_to_attack_with_is_in_sight_at_once(server, chromium):
         assert is_in_view(page, "#attack")
 
 
+def test_on_a_phone_stop_takes_the_place_of_attack_while_one_runs(server, chromium):
+    for page in opened(server, chromium, "?view=attack&eps=0&steps=300", 390, 844):  # at 0 it does not end early
+        page.click("#attack")
+        page.wait_for_function("parseInt(document.querySelector('#view [data-score=step] b').innerText) > 0")
+        assert is_in_view(page, "#stop")
+        keep(page, "phone_running")
+        page.click("#stop")
+        page.wait_for_selector('#view [data-final="true"]')
+        assert "Stopped" in page.inner_text("#view")
+        page.wait_for_function("getComputedStyle(document.querySelector('#stop')).position !== 'fixed'")
+        assert is_in_view(page, "#attack")
+
+
 @pytest.mark.long
 def test_a_model_of_other_classes_says_what_picture_it_needs(server, chromium):
     for page in opened(server, chromium, "?view=attack"):

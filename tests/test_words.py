@@ -107,6 +107,11 @@ def test_a_port_in_use_gets_a_sentence_and_the_next_free_one():
         require_free("127.0.0.1", 70000)
 
 
+def test_the_file_that_starts_the_app_takes_the_options_of_the_command():
+    done = subprocess.run([sys.executable, "app.py", "--port", "70000"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.strip()) == (1, "robviz: the port must lie in 0 .. 65535, got 70000")
+
+
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("x", encoding="utf-8")
     for place in (tmp_path / "file", tmp_path / "file/below"):

@@ -11,7 +11,7 @@ from robviz.app._gradio import built_once, gr
 from robviz.app.bar import build_bar, facts_of, thumbnails_style
 from robviz.app.evaluations import Evaluations
 from robviz.app.page import Page
-from robviz.app.serving import ON_THIS_MACHINE, QUEUE, ServeOptions, launch_arguments, stop_on_terminate
+from robviz.app.serving import ON_THIS_MACHINE, QUEUE, QUEUE_SECONDS, ServeOptions, launch_arguments, stop_on_terminate
 from robviz.app.views import attack, compare, evaluate, explain, failures, models, overview, sea, sweep, training
 from robviz.interactive.scenario import Scenario
 from robviz.models.devices import release_threads
@@ -81,6 +81,7 @@ def build_app(options: ServeOptions = ON_THIS_MACHINE, evaluations: Path | None 
         gr.Blocks(title="robviz", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as demo,
     ):
         demo.queue(max_size=QUEUE)
+        demo._queue.sleep_when_free = QUEUE_SECONDS
         gr.HTML(HEAD, elem_id="head", apply_default_css=False)
         bar = build_bar()
         view_key = gr.Textbox(first, visible="hidden", elem_id="view-key")
@@ -127,7 +128,3 @@ def main(evaluations: Path | None = None, options: ServeOptions = ON_THIS_MACHIN
             gc.freeze()
             gc.enable()
         app.block_thread()
-
-
-if __name__ == "__main__":
-    main()

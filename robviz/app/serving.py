@@ -32,6 +32,8 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 #: How many events may wait for their turn.
 QUEUE = 64
+#: Between two looks for work, in seconds. gradio's own millisecond wakes a core all the time, also that of an attack.
+QUEUE_SECONDS = 0.01
 #: The largest request, in bytes; an upload is a little larger than its file.
 UPLOAD_LIMIT, MOST_BYTES = "30mb", 32 * 2**20
 #: How many may look at a public server at a time, unless `max_visitors` says otherwise.

@@ -229,7 +229,7 @@ def in_turn(line: gr.Component) -> dict[str, Any]:
 
     line: where the visitor reads the place in the queue, a `queue_line`.
     """
-    shown = {"show_progress": "full", "show_progress_on": [line]}
+    shown = {"show_progress": "minimal", "show_progress_on": [line]}  # "full" animates a sign, even one that is gone
     return {"concurrency_limit": 1, "concurrency_id": "in turn", **shown}
 
 

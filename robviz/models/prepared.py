@@ -32,9 +32,8 @@ class Prepared(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, K, H, W) in float32; the first call folds the network."""
-        model = (
-            self.model
-        )  # read before, and written after the mark: threads may come here at once, and none folds twice
+        # Read before and written after the mark: threads may come here at once, and none folds twice.
+        model = self.model
         if not self.is_folded:
             example = images.detach()[:1]
             model = folded(model, example)
