@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -28,11 +29,28 @@ def is_in_view(page, selector: str) -> bool:
     return box is not None and box["y"] >= 0 and box["y"] + box["height"] <= size["height"]
 
 
+#: On a phone: what lies over the bar at the bottom, wherever the page is scrolled to.
+OVER_THE_BAR = """() => {
+    const bar = document.querySelector('#bar-eps'), found = new Set();
+    if (getComputedStyle(bar).position !== 'fixed') return [];
+    for (let top = 0; top < document.documentElement.scrollHeight; top += 30) {
+        window.scrollTo(0, top);
+        const box = bar.getBoundingClientRect();
+        for (const x of [0.1, 0.3, 0.5]) for (const y of [0.2, 0.5, 0.8]) {
+            const seen = document.elementFromPoint(box.left + x * box.width, box.top + y * box.height);
+            if (!bar.contains(seen)) found.add(seen.textContent.trim());
+        }
+    }
+    window.scrollTo(0, 0);
+    return [...found];
+}"""
+
+
 @pytest.fixture(scope="module", params=[("light", 1440, 900), ("dark", 390, 844)], ids=["light", "dark phone"])
 def tour(request, server, chromium):
-    """All views opened one after the other, in a theme and a size: how wide each was, and what axe-core found."""
+    """All views opened one after the other, in a theme and a size: what each was like, and what axe-core found."""
     theme, width, height = request.param
-    widths, found = {}, {}
+    widths, covers, found = {}, {}, {}
     for page in opened(server, chromium, f"?__theme={theme}", width, height):
         if AXE.is_file():
             page.add_script_tag(path=str(AXE))
@@ -41,17 +59,22 @@ def tour(request, server, chromium):
             page.wait_for_selector(OPENED.get(view.KEY, "#views [role=tabpanel]:visible >> nth=0"))
             keep(page, f"view-{view.KEY}-{theme}")
             widths[title] = page.evaluate("document.documentElement.scrollWidth")
+            covers[title] = page.evaluate(OVER_THE_BAR)
             report = page.evaluate("() => window.axe?.run(document, { resultTypes: ['violations'] })")
             found |= {f"{title}: {one['id']}": one for one in (report or {"violations": []})["violations"]}
         address = page.evaluate("location.search")
-    return width, widths, found, address
+    return SimpleNamespace(width=width, widths=widths, covers=covers, found=found, address=address)
 
 
 @pytest.mark.long
 def test_every_view_fits_its_window_and_the_address_names_it(tour):
-    width, widths, _, address = tour
-    assert {title: wide for title, wide in widths.items() if wide > width} == {}
-    assert "view=models" in address
+    assert {title: wide for title, wide in tour.widths.items() if wide > tour.width} == {}
+    assert "view=models" in tour.address
+
+
+@pytest.mark.long
+def test_nothing_lies_over_the_bar_of_a_phone(tour):
+    assert {title: texts for title, texts in tour.covers.items() if texts} == {}
 
 
 @pytest.mark.long
@@ -60,7 +83,7 @@ def test_no_view_breaks_a_serious_rule_of_accessibility(tour):
         pytest.skip("axe-core is not here: `npm ci` brings it")
     serious = {
         name: [node["failureSummary"] + str(node["target"]) for node in one["nodes"]][:5]
-        for name, one in tour[2].items()
+        for name, one in tour.found.items()
         if one["impact"] in ("serious", "critical")
     }
     assert serious == {}, json.dumps(serious, indent=1)
