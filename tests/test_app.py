@@ -197,7 +197,7 @@ def test_a_server_with_nothing_to_do_sleeps(server):
     wait_until_idle(server[1])
     before, started = wakings(), time.monotonic()
     time.sleep(1)
-    assert 0 < (wakings() - before) / (time.monotonic() - started) < 400  # a second; gradio's own queue: about a thousand
+    assert 0 < (wakings() - before) / (time.monotonic() - started) < 400  # a second; gradio's own queue: a thousand
 
 
 def steps_made(job) -> int:
