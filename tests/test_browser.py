@@ -339,6 +339,17 @@ def test_the_picture_of_an_address_is_in_sight(server, chromium):
         page.wait_for_function(IN_SIGHT, arg="#photo input[value=tower]")
 
 
+def test_the_overview_decodes_no_photographs_while_another_view_is_open(server, chromium):
+    for page in opened(server, chromium, "?photo=coffee&view=attack&eps=8"):
+        page.wait_for_timeout(3000)
+        assert landing(page, "v.loaded.size") <= 2
+        open_tab(page, "Overview")
+        page.wait_for_function("() => document.querySelector('#landing [data-painted]').robviz.current")
+        assert landing(page, "v.data.photos[v.state.photo].name") == "coffee"
+        assert page.inner_text("#landing .rv-radius b") == "8"
+        keep(page, "overview-opened")
+
+
 def test_the_overview_comes_to_rest_at_the_radius_of_an_address(server, chromium):
     for page in opened(server, chromium, "?view=overview&eps=8"):
         page.wait_for_function("() => document.querySelector('#landing .rv-radius b')?.innerText === '8'")

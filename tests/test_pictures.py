@@ -7,7 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from robviz.files.images import largest_change, quantise, read_picture, to_bytes, to_tensor
+from robviz.datasets import load_dataset
+from robviz.files.images import (
+    change_png_url,
+    changed,
+    largest_change,
+    png_url,
+    quantise,
+    read_picture,
+    to_bytes,
+    to_tensor,
+)
+from robviz.notebook.widget import decode_url
 
 
 def save(tmp_path, image, name="x.png", **options):
@@ -78,6 +89,24 @@ def test_the_8_bit_picture_stays_within_the_budget(levels):
     attacked = (image + eps * torch.randn_like(image).sign()).clamp(0, 1)
     picture = quantise(attacked, image, eps)
     assert largest_change(picture, to_bytes(image)) == int(levels)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**31), st.sampled_from([0, 4, 255]))
+def test_a_picture_and_its_change_give_the_attacked_picture_again(seed, levels):
+    generator = np.random.default_rng(seed)
+    image = generator.integers(0, 256, (5, 7, 3), np.uint8)
+    change = generator.integers(-levels, levels + 1, image.shape)
+    attacked = (image + change).clip(0, 255).astype(np.uint8)
+    encoded = decode_url(change_png_url(image, attacked))
+    assert np.array_equal(changed(image, encoded), attacked)
+
+
+def test_the_change_takes_half_the_room_of_the_attacked_picture():
+    image = to_bytes(load_dataset("photos", "photographs")[0].image)
+    noise = np.random.default_rng(0).choice([-8, -3, 0, 3, 8], image.shape)
+    attacked = (image + noise).clip(0, 255).astype(np.uint8)
+    assert len(change_png_url(image, attacked)) < 0.5 * len(png_url(attacked))
 
 
 def test_an_8_bit_picture_survives_the_round_trip():

@@ -12,7 +12,7 @@ from PIL import Image
 from robviz.app.plots import attack_curve
 from robviz.attacks import AttackSpec
 from robviz.datasets import load_dataset
-from robviz.files.images import overlay, to_tensor
+from robviz.files.images import changed, overlay, to_tensor
 from robviz.interactive.comparison import Comparison, Scores, Snapshot, Subject, compare_steps
 from robviz.models import card_of, load_model
 from robviz.notebook.widget import Explorer, Viewer, show, still
@@ -60,7 +60,9 @@ def test_every_picture_reaches_the_browser_exactly_and_void_as_255(shown):
     pictures = viewer_data(shown, ("a", "b"), PALETTE, "")["pictures"]
     assert decoded(pictures["reference"]).min() == 0
     assert np.array_equal(decoded(pictures["reference"]) == 255, shown.reference == -1)
-    for name in set(pictures) - {"reference"}:
+    attacked = changed(shown.image, decoded(pictures["change"]))
+    assert np.array_equal(attacked, shown.attacked)
+    for name in set(pictures) - {"reference", "change"}:
         assert np.array_equal(decoded(pictures[name]), getattr(shown, name)), name
 
 

@@ -20,6 +20,7 @@ from robviz.app.work import (
     Controls,
     Kept,
     Work,
+    by_name,
     in_turn,
     in_words,
     names_of,
@@ -183,14 +184,18 @@ class Page:
         def subject(*values: Any) -> tuple[Any, ...]:
             return (*subject_key(*values[:3]), *(values[place] for place in places))
 
-        def expect(*arguments: Any) -> None:
+        def expect(*arguments: Any) -> list[bool]:
             *values, request = arguments
             work.restart(request, subject(*values))
+            return [True] * len(values)  # as a validator: no value keeps the work from the queue
 
+        for one in inputs:
+            if isinstance(one, gr.Dropdown | gr.Radio):
+                by_name(one)  # what gradio refuses before the queue, nobody reads in words
         names = [f"value{number}" for number in range(len(inputs))]
         turn = in_turn(controls.line) if waits else {"concurrency_limit": None, "show_progress": "hidden"}
-        begun = {"trigger_mode": "multiple", "api_name": name, **turn}
-        controls.go.click(taking(names, expect), inputs, None, api_name=f"expect_{name}", **AT_ONCE)
+        # gradio calls the validator when work asks for its place in the queue: a request of its own would cost time.
+        begun = {"trigger_mode": "multiple", "api_name": name, "validator": taking(names, expect), **turn}
         controls.go.click(streamed(work, steps, subject, names_of(steps)), inputs, list(outputs), **begun)
         controls.stop.click(work.stop, None, None, api_name=f"stop_{name}", **AT_ONCE)
         if show is not None:

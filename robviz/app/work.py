@@ -107,10 +107,10 @@ def taking(names: Sequence[str], handler: Callable[..., Any]) -> Callable[..., A
 class Work:
     """Hold the stop signals of one view's long work, from the click that begins it until it ends.
 
-    `expect` or `restart` hears of the click, `stop` of the other button; `begin` gives the signal that the work asks at
-    every step. Work is about a subject: what the visitor has chosen to see. Once another one is shown, `is_left`
-    returns True, and the work ends without a result. Requests may arrive late and in another order than the clicks:
-    that is why a request to show what the work is about changes nothing.
+    `expect` or `restart` hears of work that asks for its place in the queue, `stop` of the other button; `begin` gives
+    the signal that the work asks at every step. Work is about a subject: what the visitor has chosen to see. Once
+    another one is shown, `is_left` returns True, and the work ends without a result. Requests may arrive late and in
+    another order than the clicks: that is why a request to show what the work is about changes nothing.
     """
 
     def __init__(self) -> None:
@@ -158,7 +158,7 @@ class Work:
     def begin(self, request: gr.Request, subject: Any = None) -> Iterator[threading.Event]:
         """Give the stop signal of work that begins here."""
         session = session_of(request)
-        if not self.waiting.get(session):  # nobody clicked: a program asks
+        if not self.waiting.get(session):  # nobody clicked: it follows another event
             self.expect(request, subject)
         stopped = self.running[session] = self.waiting[session].popleft()
         if not self.waiting[session]:
@@ -262,3 +262,15 @@ def as_it_came(component: Any) -> Any:
     """
     component.preprocess = lambda payload: payload
     return component
+
+
+def by_name(menu: Any) -> None:
+    """Let a menu pass on what came, as names or a number: the handler refuses what is none of the choices, in words."""
+    kinds = {type(value) for _, value in menu.choices}
+
+    def names(payload: Any) -> Any:
+        if not getattr(menu, "multiselect", False):
+            return payload if type(payload) in kinds else str(payload)
+        return [str(name) for name in (payload if isinstance(payload, list) else [payload]) if name is not None]
+
+    menu.preprocess = names

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -202,6 +203,25 @@ def png_url(array: np.ndarray, compress_level: int = 1) -> str:
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, "PNG", compress_level=compress_level)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def change_png_url(image: np.ndarray, attacked: np.ndarray) -> str:
+    """Encode what an attack has changed as a data URL of a PNG, half as large as that of the attacked picture.
+
+    image, attacked: (H, W, 3) uint8. The PNG is grey, with H rows of W x 3 bytes: the channels of a pixel side by side,
+    128 for no change. What a byte cannot hold wraps around, as does its sum with the picture: `changed` is exact.
+    """
+    change = attacked - image + np.uint8(128)
+    picture, buffer = Image.fromarray(change.reshape(len(change), -1)), io.BytesIO()
+    picture.putpalette([level for level in range(256) for _ in "rgb"])  # without one, PNG takes differences: of noise
+    picture.save(buffer, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def changed(image: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """Return the attacked picture, (H, W, 3) uint8, from the bytes that `change_png_url` encodes."""
+    result: np.ndarray = image + change.reshape(image.shape) - np.uint8(128)
+    return result
 
 
 def jpeg_url(image: np.ndarray, quality: int, longer_side: int | None = None) -> str:

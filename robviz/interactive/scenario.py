@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -68,9 +68,17 @@ def photos() -> dict[str, Sample]:
     return {sample.name: sample for sample in load_dataset("photos", "photographs")}
 
 
+def check_choice(name: str, value: str, offered: Iterable[str]) -> None:
+    """Raise InputError if a value is none of those that are offered."""
+    names = list(offered)
+    if value not in names:
+        raise InputError(f"{name} must be one of {', '.join(names)}; got {str(value)[:40]!r}")
+
+
 def sample_of(photo: str, upload: str | Path | None, model: nn.Module) -> tuple[Sample, str]:
     """Return the chosen picture with its reference labels, and a note on what they are."""
     if photo != UPLOAD:
+        check_choice("photo", photo, [*photos(), UPLOAD])
         sample = photos()[photo]
         if card_of(model).dataset == "photos":
             return sample, TRUTH_NOTE
@@ -174,8 +182,7 @@ class Scenario:
             "where": [BREAK, CHANGE],
         }
         for name, offered in choices.items():
-            if getattr(self, name) not in offered:
-                raise InputError(f"{name} must be one of {', '.join(offered)}; got {str(getattr(self, name))[:40]!r}")
+            check_choice(name, getattr(self, name), offered)
         self.box()
 
     def box(self) -> tuple[int, int, int, int] | None:

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from robviz.attacks import AttackSpec
-from robviz.files.images import VOID_BYTE, overlay
+from robviz.files.images import VOID_BYTE, changed, overlay
 from robviz.interactive.comparison import Comparison, Subject, compare
 from robviz.losses import LOSSES
 from robviz.models import card_of
@@ -40,7 +40,8 @@ LIVE = "application/vnd.robviz.viewer+json"
 
 def still(data: dict[str, Any]) -> charts.Chart:
     """Draw a frame as a still picture: both pictures, both masks with their scores, and a legend of the colours."""
-    pictures = {name: decode_url(data["pictures"][name]) for name in ("image", "attacked", "before", "after")}
+    pictures = {name: decode_url(data["pictures"][name]) for name in ("image", "change", "before", "after")}
+    attacked = changed(pictures["image"], pictures["change"])
     values = {score["name"]: score["value"] for score in data["scores"]}
     rights = values["accuracy"].split(" → ")
     labels = {
@@ -48,9 +49,9 @@ def still(data: dict[str, Any]) -> charts.Chart:
     }
     shown = {
         "picture": pictures["image"],
-        f"attacked, largest change {values['change']}": pictures["attacked"],
+        f"attacked, largest change {values['change']}": attacked,
         f"mask before: {rights[0]} right": overlay(pictures["image"], labels["before"], data["palette"]),
-        f"mask after: {rights[-1]} right": overlay(pictures["attacked"], labels["after"], data["palette"]),
+        f"mask after: {rights[-1]} right": overlay(attacked, labels["after"], data["palette"]),
     }
     chart = charts.pictures(shown, height=2.4)
     present = sorted({int(k) for mask in labels.values() for k in np.unique(mask)} - {VOID})

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from robviz.files.images import index_png_url, png_url
+from robviz.files.images import change_png_url, index_png_url, png_url
 from robviz.interactive.comparison import Comparison
 from robviz.types import Palette
 from robviz.viewer.bundle import script
@@ -64,7 +64,7 @@ def viewer_data(shown: Comparison, classes: tuple[str, ...], palette: Palette, n
     found = "measured on the 8-bit picture shown" if shown.is_final else "so far"
     pictures: Pictures = {
         "image": still(png_url, shown.image),
-        "attacked": png_url(shown.attacked),
+        "change": change_png_url(shown.image, shown.attacked),
         "before": still(index_png_url, shown.before),
         "after": index_png_url(shown.after),
         "reference": still(index_png_url, shown.reference),

@@ -12,7 +12,7 @@ from PIL import Image
 
 from robviz.attacks import AttackSpec
 from robviz.files.decoding import decoded
-from robviz.files.images import LONGER_SIDE, VOID_BYTE, index_png_url, jpeg_url, overlay, png_url
+from robviz.files.images import LONGER_SIDE, VOID_BYTE, change_png_url, index_png_url, jpeg_url, overlay, png_url
 from robviz.models import available
 from robviz.results.failures import broken_pairs
 from robviz.types import VOID, InputError, Palette
@@ -110,7 +110,7 @@ def attacked_entry(folder: Path, numbers: dict[str, Any], row: int, classes: tup
     view: ViewerData = {
         "pictures": {
             "image": png_url(image),
-            "attacked": png_url(attacked),
+            "change": change_png_url(image, attacked),
             "before": index_png_url(before),
             "after": index_png_url(after),
             "reference": index_png_url(reference),

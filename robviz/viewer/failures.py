@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from robviz.files.images import index_png_url, jpeg_url, largest_change, overlay, png_url, to_bytes
+from robviz.files.images import change_png_url, index_png_url, jpeg_url, largest_change, overlay, png_url, to_bytes
 from robviz.interactive.comparison import scores
 from robviz.results.failures import Failures, flip_matrix
 from robviz.results.images import ImageStore
@@ -124,7 +124,7 @@ def failure_data(found: Failures, dataset: Dataset, row: int) -> ViewerData:
     change = f"{255 * found.plan['eps']:g}/255 at most"
     if kept.has("pictures", key):
         attacked = kept.read("pictures", key)
-        pictures["attacked"] = png_url(attacked)
+        pictures["change"] = change_png_url(image, attacked)
         change = f"{largest_change(attacked, image)}/255"
         note += " The attacked picture is rounded to 8 bits."
     else:

@@ -10,9 +10,12 @@ from typing import TypedDict
 
 
 class SomePictures(TypedDict, total=False):
-    """Pictures that not every frame has: PNG; confidence is grey, in 1/255."""
+    """Pictures that not every frame has: PNG; confidence is grey, in 1/255.
 
-    attacked: str
+    change: what makes the attacked picture of the picture, see `files.images.change_png_url`.
+    """
+
+    change: str
     confidence_before: str
     confidence_after: str
 

@@ -40,7 +40,7 @@ def evaluation_page(
             assert found.flips is not None
             (card,) = gallery_data(found, dataset, rows.loc[[row]], 0, 1, {})["cards"]
             view = failure_data(found, dataset, row)
-            if "attacked" not in view["pictures"]:
+            if "change" not in view["pictures"]:
                 image = to_bytes(dataset[found.rows.loc[row, "index"]].image)
                 view["pictures"]["image"] = jpeg_url(image, JPEG_QUALITY)
             flips = found.flips[found.flips["row"] == row][["row", "label", "seen_as", "pixels"]]

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
+  changed,
   confidenceMap,
   errorMap,
   FATES,
@@ -103,6 +104,13 @@ test("the error map dims what is right and marks what is wrong", () => {
   const [right, wrong] = colours(errorMap({ image: plain(2, 1, [100, 100, 100]), ...masks }));
   assert.deepEqual(right, [45, 45, 45]);
   assert.ok(wrong[0] > wrong[2] && wrong[0] > right[0]);
+});
+
+test("a picture and its change make the attacked picture, also where a byte wraps around", () => {
+  const image = { width: 2, height: 1, data: Uint8ClampedArray.of(100, 0, 255, 255, 10, 20, 30, 255) };
+  const attacked = changed(image, Uint8Array.of(128, 132, 120, 127, 129, 98));
+  assert.deepEqual([...attacked.data], [100, 4, 247, 255, 9, 21, 0, 255]);
+  assert.deepEqual([...changed(image, Uint8Array.of(28, 127, 129, 128, 128, 128)).data.slice(0, 3)], [0, 255, 0]);
 });
 
 test("no perturbation is middle grey, and a larger one is amplified and clipped", () => {

@@ -48,6 +48,7 @@ from robviz.interactive.scenario import (
     UPLOAD,
     Scenario,
     cached_model,
+    check_choice,
     scenario_steps,
     seconds_a_step,
     subject_for,
@@ -219,9 +220,9 @@ class Attack:
     ) -> Iterator[tuple[ViewerData, Any]]:
         """Stream one attack and keep its result."""
         for view, shown in attack_views(setting, upload, is_stopped, start):
-            if not shown.is_final:
-                yield view, gr.skip()
-        self.keep(session, setting, upload, shown)
+            if shown.is_final:
+                self.keep(session, setting, upload, shown)
+            yield view, gr.skip()  # the picture first: the page loads plotly for its first curve
         yield view, gr.Plot(attack_curve(shown.curve, shown.steps, shown.losses), visible=bool(shown.curve))
 
     def keep(self, session: str, setting: Scenario, upload: str | None, shown: Comparison) -> None:
@@ -326,8 +327,7 @@ class Attack:
         first = next(iter(self.page.titles))
         setting = Scenario.parse(values)
         view = values.get("view", KEY if setting != Scenario() else first)
-        if view not in self.page.titles:
-            raise InputError(f"view must be one of {', '.join(self.page.titles)}; got {view[:40]!r}")
+        check_choice("view", view, self.page.titles)
         widgets = widgets_of(setting) if setting != Scenario() else [gr.skip()] * 10
         return [gr.Tabs(selected=view), view, *widgets]  # the view that opens shows the picture
 

@@ -17,7 +17,7 @@ from robviz.app.work import Visit, controls
 from robviz.datasets import DATASETS, inventory, load_dataset
 from robviz.files.paths import cache_folder
 from robviz.interactive.evaluation import EvaluationProgress, evaluation_steps
-from robviz.interactive.scenario import MAX_EPS, MAX_STEPS, cached_model
+from robviz.interactive.scenario import MAX_EPS, MAX_STEPS, cached_model, check_choice
 from robviz.sea import SETTINGS
 from robviz.types import Dataset, InputError
 
@@ -42,8 +42,7 @@ def dataset_of(chosen: str, folder: str) -> Dataset:
         if not (folder or "").strip():
             raise InputError("no folder was given yet; write the path of a folder with a dataset.yaml")
         return load_dataset(Path(folder.strip()))
-    if chosen not in splits_here():
-        raise InputError(f"the dataset must be one of {', '.join(splits_here())}; got {str(chosen)[:40]!r}")
+    check_choice("the dataset", chosen, splits_here())
     name, _, split = chosen.partition(", ")
     return load_dataset(name, split)
 
@@ -102,8 +101,7 @@ def build(page: Page) -> None:
         visit: Visit,
     ) -> Iterator[tuple[Any, ...]]:
         """Stream the evaluation; Stop keeps its records, and the same values go on with it."""
-        if ensemble not in ENSEMBLES:
-            raise InputError(f"the ensemble must be one of {', '.join(ENSEMBLES)}; got {str(ensemble)[:40]!r}")
+        check_choice("the ensemble", ensemble, ENSEMBLES)
         if None in (eps, steps, images) or not (0 <= eps <= MAX_EPS and 1 <= images <= MOST_IMAGES):
             raise InputError(f"expected ε in 0 .. {MAX_EPS} and 1 .. {MOST_IMAGES} images, got {eps} and {images}")
         same = [gr.skip()] * 3

@@ -20,7 +20,7 @@ from robviz.attribution import METHODS, Contrast, check_pixel, estimate, region_
 from robviz.attribution import contrast_steps as contrast_steps
 from robviz.files.images import to_tensor
 from robviz.interactive.comparison import Comparison, clean_comparison, compare
-from robviz.interactive.scenario import MAX_EPS, cached_model, subject_for
+from robviz.interactive.scenario import MAX_EPS, cached_model, check_choice, subject_for
 from robviz.models import card_named
 from robviz.types import InputError
 from robviz.viewer.payloads import WhyData
@@ -93,7 +93,8 @@ def asked(quick: QuickAttack, x: int | None, y: int | None, label: int, where: s
     if x is None or y is None:
         raise InputError("no pixel was chosen yet; click one, or give its x and y")
     check_pixel(shown.before.shape, y, x)
-    if not WHAT_IT_WAS <= label < len(classes):
+    check_choice("where", where, REGIONS)
+    if label not in range(WHAT_IT_WAS, len(classes)):
         raise InputError(f"there is no class number {label}; choose one of the list")
     images = torch.stack([to_tensor(Image.fromarray(image)) for image in (shown.image, shown.attacked)])
     target = int(shown.before[y, x]) if label == WHAT_IT_WAS else label

@@ -11,10 +11,9 @@ from robviz.app.page import Page
 from robviz.app.work import FRAME_SECONDS, Visit, controls, drawn, refusing
 from robviz.interactive.comparison import clean_comparison
 from robviz.interactive.ensemble import NOT_ATTACKED, ensemble_steps
-from robviz.interactive.scenario import MAX_STEPS, Scenario, seconds_a_step, subject_for
+from robviz.interactive.scenario import MAX_STEPS, Scenario, check_choice, seconds_a_step, subject_for
 from robviz.results.plan import SeaSettings
 from robviz.sea import SETTINGS
-from robviz.types import InputError
 from robviz.viewer.ensemble import ensemble_data
 from robviz.viewer.payloads import EnsembleData
 from robviz.viewer.sharing import ensemble_page
@@ -26,8 +25,7 @@ ENSEMBLES = [name for name in SETTINGS if name != "quick"]
 
 def settings_of(ensemble: str, steps: int) -> SeaSettings:
     """Return an ensemble by its name and steps. Raises InputError for what the widgets do not offer."""
-    if ensemble not in ENSEMBLES:
-        raise InputError(f"the ensemble must be one of {', '.join(ENSEMBLES)}; got {str(ensemble)[:40]!r}")
+    check_choice("the ensemble", ensemble, ENSEMBLES)
     return SETTINGS[ensemble].with_steps(int(steps))
 
 

@@ -13,7 +13,7 @@ from robviz.app.page import Page
 from robviz.app.work import FRAME_SECONDS, Visit, controls, drawn, refusing
 from robviz.attacks import last_of
 from robviz.interactive.comparison import Subject
-from robviz.interactive.scenario import MAX_STEPS, Scenario, seconds_a_step, subject_for
+from robviz.interactive.scenario import MAX_STEPS, Scenario, check_choice, seconds_a_step, subject_for
 from robviz.interactive.sweep import RADII_255, Sweep, sweep_steps
 from robviz.interactive.yardsticks import LUCK, SHARE, with_luck, with_smallest
 from robviz.losses import LOSSES
@@ -34,8 +34,8 @@ def names_of(model: str, others: list[str]) -> list[str]:
     """Return the models to attack, each once. Raises InputError for too many or unknown ones."""
     names = list(dict.fromkeys([model, *(others or [])]))
     known = available(offline=True)
-    if unknown := [name for name in names if name not in known]:
-        raise InputError(f"model must be one of {', '.join(known)}; got {str(unknown[0])[:40]!r}")
+    for name in names:
+        check_choice("model", name, known)
     if len(names) > MOST_MODELS:
         raise InputError(f"a sweep takes at most {MOST_MODELS} models, got {len(names)}; remove some")
     return names

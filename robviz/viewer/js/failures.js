@@ -70,7 +70,7 @@ function worstPictures(data) {
   const narrowed = make("p", { className: "rv-narrowed", hidden: true });
   const all = data.gallery;
   const shown = viewer(view, data.views[all.cards[0].row]);
-  shown.ready.then(() => shown.setPanes("attacked" in data.views[all.cards[0].row].pictures ? PANES : PANES - 1));
+  shown.ready.then(() => shown.setPanes("change" in data.views[all.cards[0].row].pictures ? PANES : PANES - 1));
   const list = gallery(cards, all, (what) => {
     if ("row" in what) shown.update(data.views[what.row]);
   });

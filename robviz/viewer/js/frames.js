@@ -1,10 +1,11 @@
 // @ts-check
 // A frame as it is on screen: what Python sent, with its pictures decoded.
 
-import { decode, numbers } from "./pixels.js";
+import { changed, decode, numbers } from "./pixels.js";
 
 /** @import { ViewerData } from "./payloads.js" */
 /** @import { Decoded } from "./layers.js" */
+/** @import { Raster } from "./pixels.js" */
 
 /**
  * masks: those on the way of the attack, step by step. final: the mask of its end. isPast: another step's is shown.
@@ -16,7 +17,9 @@ import { decode, numbers } from "./pixels.js";
  * @property {boolean} isPast
  */
 
-const NUMBERS = ["before", "after", "reference", "confidence_before", "confidence_after"];
+/** @type {(keyof Decoded)[]} */
+const STILL = ["image", "before", "reference", "confidence_before"];
+const NUMBERS = ["before", "after", "reference", "change", "confidence_before", "confidence_after"];
 
 /**
  * Decode a frame; a picture that the one before has too is taken from it.
@@ -34,8 +37,29 @@ export async function decoded(data, old) {
   });
   /** @type {Decoded} */
   const pictures = Object.fromEntries(await Promise.all(entries));
+  if (pictures.change) pictures.attacked = attackedOf(pictures.image, pictures.change, old);
   const masks = data.trail ? strips(numbers(await decode(data.trail.masks)), data.trail.steps.length) : [];
   return { data, pictures, masks, final: pictures.after, isPast: false };
+}
+
+/**
+ * Say whether a frame shows the same picture and model as the one before it.
+ * @param {Frame} old
+ * @param {Frame} next
+ */
+export function goesOn(old, next) {
+  const isSame = STILL.every((name) => old.pictures[name] === next.pictures[name]);
+  return isSame && String(old.data.palette) === String(next.data.palette);
+}
+
+/**
+ * @param {Raster} image
+ * @param {Uint8Array} change
+ * @param {Frame | null} old
+ */
+function attackedOf(image, change, old) {
+  const known = old?.pictures;
+  return known?.attacked && known.image === image && known.change === change ? known.attacked : changed(image, change);
 }
 
 /**

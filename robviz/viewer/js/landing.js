@@ -86,21 +86,25 @@ class Landing {
     listenTo(this);
     this.resizes = new ResizeObserver(([{ contentRect }]) => {
       this.chart.resize(contentRect.width);
-      this.plot();
-      this.show(this.state.eps);
+      this.choose(this.state.photo);
     });
     this.resizes.observe(scrub);
     this.isGone = false;
     this.ready = this.begin();
   }
 
-  /** Show the first photograph and play; decode the others one after the other. */
+  /** Show the first photograph and play; decode the others one after the other, unless another view is open. */
   async begin() {
     await this.choose(0);
     if (this.isGone) return;
     this.element.dataset.painted = String(Math.round(performance.now())); // milliseconds since the page was asked for
-    this.playOrPause();
-    this.timers = this.data.photos.map((_, i) => setTimeout(() => this.load(i), 800 * i));
+    if (this.isSeen()) this.playOrPause();
+    this.timers = this.data.photos.map((_, i) => setTimeout(() => this.isSeen() && this.load(i), 800 * i));
+  }
+
+  /** Whether its view is open; what nobody sees is not worth the time that an attack could have. */
+  isSeen() {
+    return this.root.checkVisibility();
   }
 
   // ---------------------------------------------------------------------------------------------- motion
@@ -179,6 +183,7 @@ class Landing {
   /** @param {number} i */
   async choose(i) {
     this.state.photo = i;
+    if (!this.isSeen()) return; // it is painted when its view opens
     const found = await this.load(i);
     if (this.state.photo !== i) return;
     this.current = found;

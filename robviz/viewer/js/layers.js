@@ -12,14 +12,15 @@ import { confidenceMap, errorMap, perturbation, tint } from "./pixels.js";
  * @property {Uint8Array} before
  * @property {Uint8Array} after
  * @property {Uint8Array} reference
- * @property {Raster} [attacked]
+ * @property {Uint8Array} [change]
+ * @property {Raster} [attacked] the picture with the change
  * @property {Uint8Array} [confidence_before]
  * @property {Uint8Array} [confidence_after]
  */
 
 /**
  * What a layer is painted from besides the pictures that stay.
- * @typedef {"mask" | "gain" | "after"} Need
+ * @typedef {"mask" | "gain" | "after" | "attacked"} Need
  */
 
 /**
@@ -61,7 +62,7 @@ export const LAYERS = {
     side: "attacked",
     source: "attacked",
     paint: (p) => p.attacked,
-    needs: [],
+    needs: ["attacked"],
     wipe: ["image", "attacked"],
   },
   errors: { label: "what broke", source: "reference", paint: errorMap, needs: ["after"], wipe: ["image", "errors"] },
@@ -70,7 +71,7 @@ export const LAYERS = {
     side: "perturbation",
     source: "attacked",
     paint: (p, { gain }) => perturbation(p.image, p.attacked, gain),
-    needs: ["gain"],
+    needs: ["gain", "attacked"],
     wipe: ["image", "perturbation"],
   },
   reference: {
@@ -93,7 +94,7 @@ export const LAYERS = {
     side: "after",
     source: "confidence_after",
     paint: (p) => confidenceMap(p.confidence_after, p.image),
-    needs: [],
+    needs: ["attacked"],
     wipe: ["confidence_before", "confidence_after"],
   },
 };

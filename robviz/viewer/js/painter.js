@@ -42,11 +42,12 @@ export class Painter {
 
   /**
    * Colour anew what depends on something that has changed; without a need, everything.
-   * @param {Need} [need]
+   * @param {Need[]} changed
    */
-  forget(need) {
+  forget(...changed) {
     for (const layer of [...this.painted.keys()]) {
-      if (!need || LAYERS[layer].needs.includes(need)) this.painted.delete(layer);
+      const isStale = LAYERS[layer].needs.some((need) => changed.includes(need));
+      if (isStale || !changed.length) this.painted.delete(layer);
     }
     this.redraw();
   }

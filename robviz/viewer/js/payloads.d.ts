@@ -6,7 +6,7 @@ export interface Pictures {
   before: string;
   after: string;
   reference: string;
-  attacked?: string;
+  change?: string;
   confidence_before?: string;
   confidence_after?: string;
 }

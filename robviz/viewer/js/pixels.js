@@ -26,7 +26,9 @@ export const VOID = 255;
  */
 export async function decode(url) {
   const comma = url.indexOf(",");
-  const bytes = Uint8Array.from(atob(url.slice(comma + 1)), (letter) => letter.charCodeAt(0));
+  const letters = atob(url.slice(comma + 1));
+  const bytes = new Uint8Array(letters.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = letters.charCodeAt(i);
   const blob = new Blob([bytes], { type: url.slice(5, url.indexOf(";")) });
   const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
   const { width, height } = bitmap;
@@ -46,6 +48,18 @@ export function numbers({ width, height, data }) {
   const values = new Uint8Array(width * height);
   for (let i = 0; i < values.length; i++) values[i] = data[4 * i];
   return values;
+}
+
+/**
+ * Add a change to a picture: three bytes a pixel, 128 for none. Sums beyond a byte wrap around, as in Python.
+ * @param {Raster} image
+ * @param {Uint8Array} change
+ * @returns {Raster}
+ */
+export function changed({ width, height, data }, change) {
+  const sums = new Uint8Array(data);
+  for (let i = 0; i < change.length; i++) sums[i + Math.floor(i / 3)] += change[i] - 128;
+  return { width, height, data: new Uint8ClampedArray(sums.buffer) };
 }
 
 /**

@@ -2,7 +2,7 @@
 // The linked viewer: a picture before and after an attack, in panes that zoom and point together.
 
 import { make } from "./dom.js";
-import { atStep, decoded } from "./frames.js";
+import { atStep, decoded, goesOn } from "./frames.js";
 import { helpDialog, onKey } from "./keys.js";
 import { LAYERS } from "./layers.js";
 import { classLegend, confidenceLegend, fateLegend, reading, scoreRow } from "./legend.js";
@@ -12,6 +12,7 @@ import { timeline, toolbar } from "./tools.js";
 import { bounded, boxBetween, clamp, nearestPixel, pixelAt, WHOLE } from "./viewport.js";
 
 /** @import { Frame } from "./frames.js" */
+/** @import { Need } from "./layers.js" */
 /** @import { ViewerData } from "./payloads.js" */
 /** @import { Blend } from "./pixels.js" */
 /** @import { Pixel, View } from "./viewport.js" */
@@ -34,6 +35,8 @@ import { bounded, boxBetween, clamp, nearestPixel, pixelAt, WHOLE } from "./view
  */
 
 const MOST_PANES = 6;
+/** What differs between two frames of one attack. @type {Need[]} */
+const CHANGING = ["after", "attacked"];
 
 /** @returns {View & Choices} */
 function untouched() {
@@ -119,7 +122,7 @@ export class LinkedViewer {
     const before = this.shown;
     this.shown = frame;
     if (String(before?.data.classes) !== String(data.classes)) this.state.hidden = new Set();
-    this.painter.forget();
+    this.painter.forget(...(before && goesOn(before, frame) ? CHANGING : []));
     for (const pane of this.state.panes) pane.offerLayers();
     this.grid.style.setProperty("--ratio", String(width / height));
     const old = before?.pictures.image;
