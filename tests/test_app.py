@@ -186,18 +186,22 @@ def test_a_forged_value_is_refused_and_the_next_attack_works(client):
     assert attack(client, steps=1)["is_final"]
 
 
-@pytest.mark.parametrize("forged", ["<b>../x", ["a"], {"a": 1}, 777])
-def test_what_a_menu_does_not_offer_is_refused_in_a_sentence_in_every_view(client, forged):
+MENUS, NUMBERS = ("Dropdown", "Radio"), ("Slider", "Number")
+FORGED = [(MENUS, value) for value in ("<b>../x", ["a"], {"a": 1}, 777)]
+FORGED += [(NUMBERS, value) for value in ("<b>", ["a"], None, -1, 10**12)]
+
+
+@pytest.mark.parametrize(("kinds", "forged"), FORGED)
+def test_what_no_widget_offers_is_refused_in_a_sentence_in_every_view(client, kinds, forged):
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    names = ["/attack", "/sea", "/sweep", "/transfer", "/quick_attack", "/point", "/explain", "/estimate"]
-    for name in names:
+    for name in ("/attack", "/sea", "/sweep", "/transfer", "/quick_attack", "/point", "/explain", "/estimate"):
         parameters = endpoints[name]["parameters"]
         values = {one["parameter_name"]: one.get("parameter_default") for one in parameters}
         values |= {key: value for key, value in {"steps": 1, "x": 100, "y": 100}.items() if key in values}
-        for menu in [one["parameter_name"] for one in parameters if one["component"] in ("Dropdown", "Radio")]:
+        for widget in [one["parameter_name"] for one in parameters if one["component"] in kinds]:
             with pytest.raises(AppError) as refused:
-                client.predict(*(values | {menu: forged}).values(), api_name=name)
-            assert "went wrong" not in str(refused.value), f"{name}, {menu}"
+                client.predict(*(values | {widget: forged}).values(), api_name=name)
+            assert "went wrong" not in str(refused.value), f"{name}, {widget}"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts wakings as Linux lists them")

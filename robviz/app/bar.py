@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import gradio as gr
 from PIL import Image
 
-from robviz.app.work import as_it_came
 from robviz.files.images import to_bytes
 from robviz.interactive.scenario import MAX_EPS, UPLOAD, Scenario, photos
 from robviz.models import Card, available, card_named
@@ -121,6 +120,6 @@ def build_bar() -> Bar:
         with gr.Column(scale=3, min_width=220, elem_id="bar-model"):
             model = gr.Dropdown(model_choices(), value=start.model, label="Model", elem_id="model")
         with gr.Column(scale=2, min_width=200, elem_id="bar-eps"):
-            eps = as_it_came(gr.Slider(0, MAX_EPS, start.eps_255, step=0.25, label="ε, in 1/255", elem_id="eps"))
+            eps = gr.Slider(0, MAX_EPS, start.eps_255, step=0.25, label="ε, in 1/255", elem_id="eps")
     facts = gr.Markdown(facts_of(start.model, start.photo), elem_id="facts")
     return Bar(photo, upload, model, eps, facts)

@@ -20,7 +20,6 @@ from robviz.app.work import (
     Controls,
     Kept,
     Work,
-    by_name,
     in_turn,
     in_words,
     names_of,
@@ -28,6 +27,7 @@ from robviz.app.work import (
     session_of,
     streamed,
     taking,
+    unchecked,
 )
 from robviz.interactive.scenario import UPLOAD
 from robviz.types import InputError
@@ -190,8 +190,7 @@ class Page:
             return [True] * len(values)  # as a validator: no value keeps the work from the queue
 
         for one in inputs:
-            if isinstance(one, gr.Dropdown | gr.Radio):
-                by_name(one)  # what gradio refuses before the queue, nobody reads in words
+            unchecked(one)  # what gradio refuses before the queue, nobody reads in words
         names = [f"value{number}" for number in range(len(inputs))]
         turn = in_turn(controls.line) if waits else {"concurrency_limit": None, "show_progress": "hidden"}
         # gradio calls the validator when work asks for its place in the queue: a request of its own would cost time.

@@ -255,22 +255,19 @@ def drawn(view: str, elem_id: str, value: Mapping[str, Any] | None = None) -> gr
     return drawn_by(f"{opened} watch('value', () => shown.update(props.value));", elem_id, value)
 
 
-def as_it_came(component: Any) -> Any:
-    """Let a slider or number field pass its value on unchanged: the handler refuses an emptied field, in words.
+def unchecked(part: Any) -> None:
+    """Let a menu or a number pass on what came, None for no number: its handler refuses in words what it cannot use.
 
     Not a subclass: gradio writes a stub file beside the source of every subclass of its components.
     """
-    component.preprocess = lambda payload: payload
-    return component
+    if type(part) in (gr.Slider, gr.Number):
+        part.preprocess = lambda value: value if isinstance(value, int | float) else None
+    elif type(part) in (gr.Dropdown, gr.Radio):
+        kinds = {type(value) for _, value in part.choices}
 
+        def chosen(value: Any) -> Any:
+            if not getattr(part, "multiselect", False):
+                return value if type(value) in kinds else str(value)
+            return [str(name) for name in (value if isinstance(value, list) else [value]) if name is not None]
 
-def by_name(menu: Any) -> None:
-    """Let a menu pass on what came, as names or a number: the handler refuses what is none of the choices, in words."""
-    kinds = {type(value) for _, value in menu.choices}
-
-    def names(payload: Any) -> Any:
-        if not getattr(menu, "multiselect", False):
-            return payload if type(payload) in kinds else str(payload)
-        return [str(name) for name in (payload if isinstance(payload, list) else [payload]) if name is not None]
-
-    menu.preprocess = names
+        part.preprocess = chosen

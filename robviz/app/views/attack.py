@@ -25,7 +25,6 @@ from robviz.app.work import (
     Controls,
     Kept,
     Visit,
-    as_it_came,
     drawn_by,
     drawn_once,
     in_turn,
@@ -342,7 +341,7 @@ def build(page: Page) -> None:
                 stop_button = gr.Button("Stop", variant="stop", elem_id="stop", min_width=60)
             is_live = gr.Checkbox(False, label="Live: go on as ε or loss change", elem_id="live")
             line = queue_line("queue")
-            steps = as_it_came(gr.Slider(1, MAX_STEPS, start.steps, step=1, label="Steps", elem_id="steps"))
+            steps = gr.Slider(1, MAX_STEPS, start.steps, step=1, label="Steps", elem_id="steps")
             loss = gr.Radio(list(LOSSES), value=start.loss, label="Loss", elem_id="loss", elem_classes="rv-segments")
             drawn_once(LOSS_CARD, "loss-card", losses_data(start.loss))
             preset = gr.Radio(
@@ -357,7 +356,7 @@ def build(page: Page) -> None:
                     label=f"Target class (with {', '.join(TARGETED)})",
                     elem_id="target",
                 )
-                seed = as_it_came(gr.Number(0, precision=0, minimum=0, label="Seed", elem_id="seed"))
+                seed = gr.Number(0, precision=0, minimum=0, label="Seed", elem_id="seed")
         with gr.Column(scale=4, min_width=320, elem_classes="rv-result"):
             shown = drawn_by(LISTENING, "view")
             with gr.Row(elem_id="where-row"):

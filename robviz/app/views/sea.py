@@ -23,10 +23,12 @@ KEY, STEPS, ENSEMBLE = "losses", 30, "paper"
 ENSEMBLES = [name for name in SETTINGS if name != "quick"]
 
 
-def settings_of(ensemble: str, steps: int) -> SeaSettings:
-    """Return an ensemble by its name and steps. Raises InputError for what the widgets do not offer."""
+def setting_of(photo: str, model: str, eps: float, ensemble: str, steps: int) -> tuple[Scenario, SeaSettings]:
+    """Return the setting and its ensemble. Raises InputError for what the widgets do not offer."""
+    setting = Scenario(photo, model, eps, steps=steps)
+    setting.check()
     check_choice("the ensemble", ensemble, ENSEMBLES)
-    return SETTINGS[ensemble].with_steps(int(steps))
+    return setting, SETTINGS[ensemble].with_steps(int(steps))
 
 
 def names_of(settings: SeaSettings) -> list[str]:
@@ -36,8 +38,7 @@ def names_of(settings: SeaSettings) -> list[str]:
 
 def show(photo: str, upload: str | None, model: str, eps: float, ensemble: str, steps: int) -> EnsembleData:
     """Show the unattacked picture, and the attacks that wait."""
-    setting, settings = Scenario(photo, model, eps, steps=steps), settings_of(ensemble, steps)
-    setting.check()
+    setting, settings = setting_of(photo, model, eps, ensemble, steps)
     subject, note = subject_for(photo, upload, model)
     shown = {NOT_ATTACKED: clean_comparison(subject, setting.spec())}
     return ensemble_data(shown, subject.card, names_of(settings), f"{note} Press Run all.")
@@ -46,8 +47,7 @@ def show(photo: str, upload: str | None, model: str, eps: float, ensemble: str, 
 @refusing
 def seconds_of(photo: str, model: str, ensemble: str, steps: int) -> str:
     """Say how long the ensemble will take, from a step measured on this machine."""
-    Scenario(photo, model, steps=steps).check()
-    attacks = len(settings_of(ensemble, steps).runs)
+    attacks = len(setting_of(photo, model, 0, ensemble, steps)[1].runs)
     step = seconds_a_step(photo, model)
     each = max(1, round(steps * step))
     return f"{attacks} attacks, each about {each} s on this machine, where a step takes {1000 * step:.0f} ms."
@@ -69,8 +69,7 @@ def build(page: Page) -> None:
         photo: str, upload: str | None, model: str, eps: float, ensemble: str, steps: int, visit: Visit
     ) -> Iterator[EnsembleData]:
         """Stream the ensemble; Stop keeps the best so far."""
-        setting, settings = Scenario(photo, model, eps, steps=steps), settings_of(ensemble, steps)
-        setting.check()
+        setting, settings = setting_of(photo, model, eps, ensemble, steps)
         subject, note = subject_for(photo, upload, model)
         radius, is_stopped = setting.spec().eps, visit.is_stopped
         frames = ensemble_steps(subject, radius, settings, frame_seconds=FRAME_SECONDS, is_stopped=is_stopped)
