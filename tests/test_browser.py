@@ -339,10 +339,12 @@ def test_the_picture_of_an_address_is_in_sight(server, chromium):
         page.wait_for_function(IN_SIGHT, arg="#photo input[value=tower]")
 
 
-def test_the_overview_decodes_no_photographs_while_another_view_is_open(server, chromium):
-    for page in opened(server, chromium, "?photo=coffee&view=attack&eps=8"):
+def test_the_overview_rests_while_another_view_is_open(server, chromium):
+    url = f"{server[0]}/?photo=coffee&view=attack&eps=8"
+    for page in watched(chromium.new_page(1440, 900, motion=True), url):
         page.wait_for_timeout(3000)
         assert landing(page, "v.loaded.size") <= 2
+        assert not landing(page, "v.isPlaying")
         open_tab(page, "Overview")
         page.wait_for_function("() => document.querySelector('#landing [data-painted]').robviz.current")
         assert landing(page, "v.data.photos[v.state.photo].name") == "coffee"

@@ -85,6 +85,10 @@ class Landing {
     element.replaceChildren(this.root);
     listenTo(this);
     this.resizes = new ResizeObserver(([{ contentRect }]) => {
+      if (!this.isSeen() && this.isPlaying) {
+        this.stop();
+        this.show(this.target);
+      }
       this.chart.resize(contentRect.width);
       this.choose(this.state.photo);
     });
