@@ -8,7 +8,13 @@ from robviz.viewer.landing import landing_data
 
 KEY = "overview"
 #: Photograph and radius are those of the bar; what is chosen here is chosen there.
-LANDING = "robviz.overview(element.firstChild, data);"
+#: The tab is open until the address is read: where that asks for another view, it leaves the first second to that one.
+LANDING = """
+const begin = () => robviz.overview(element.firstChild, data);
+const asked = new URLSearchParams(location.search).get("view") ?? "overview";
+if (asked === "overview") begin();
+else setTimeout(begin, 1000);
+"""
 
 
 def build(page: Page) -> None:
