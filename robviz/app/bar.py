@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from typing import Any, NamedTuple
 
 import gradio as gr
-from PIL import Image
 
-from robviz.files.images import to_bytes
+from robviz.files.images import jpeg_url, to_bytes
 from robviz.interactive.scenario import MAX_EPS, UPLOAD, Scenario, photos
 from robviz.models import Card, available, card_named
 
@@ -90,20 +87,12 @@ def facts_of(model: str, photo: str) -> str:
     return sentence
 
 
-def thumbnail(image: Any) -> str:
-    """Return a small JPEG of (3, H, W) in [0, 1] as a data URL."""
-    small = Image.fromarray(to_bytes(image))
-    small.thumbnail((THUMB_PIXELS, THUMB_PIXELS))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
 def thumbnails_style() -> str:
     """Return the style that shows each choice of the picture as its thumbnail."""
+    urls = [jpeg_url(to_bytes(sample.image), 80, THUMB_PIXELS) for sample in photos().values()]
     rules = [
-        f'#photo label:nth-of-type({number}) {{ background-image: url("{thumbnail(sample.image)}"); }}'
-        for number, sample in enumerate(photos().values(), 1)
+        f'#photo label:nth-of-type({number}) {{ background-image: url("{url}"); }}'
+        for number, url in enumerate(urls, 1)
     ]
     return "\n".join(rules)
 

@@ -7,6 +7,7 @@ import io
 import math
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -198,11 +199,16 @@ def attribution_overlay(image: np.ndarray, attribution: np.ndarray, scale: float
 VOID_BYTE = 255  # void in an index PNG
 
 
+def data_url(picture: Image.Image, kind: str, **options: Any) -> str:
+    """Write a picture as a data URL. kind: PNG or JPEG. options: of Pillow's `save`."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
 def png_url(array: np.ndarray, compress_level: int = 1) -> str:
     """Encode (H, W, 3) or (H, W) uint8 as a data URL of a PNG; lossy formats would drown the perturbation."""
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "PNG", compress_level=compress_level)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_url(Image.fromarray(array), "PNG", compress_level=compress_level)
 
 
 def change_png_url(image: np.ndarray, attacked: np.ndarray) -> str:
@@ -212,10 +218,9 @@ def change_png_url(image: np.ndarray, attacked: np.ndarray) -> str:
     128 for no change. What a byte cannot hold wraps around, as does its sum with the picture: `changed` is exact.
     """
     change = attacked - image + np.uint8(128)
-    picture, buffer = Image.fromarray(change.reshape(len(change), -1)), io.BytesIO()
+    picture = Image.fromarray(change.reshape(len(change), -1))
     picture.putpalette([level for level in range(256) for _ in "rgb"])  # without one, PNG takes differences: of noise
-    picture.save(buffer, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_url(picture, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
 
 
 def changed(image: np.ndarray, change: np.ndarray) -> np.ndarray:
@@ -226,11 +231,10 @@ def changed(image: np.ndarray, change: np.ndarray) -> np.ndarray:
 
 def jpeg_url(image: np.ndarray, quality: int, longer_side: int | None = None) -> str:
     """Encode (H, W, 3) uint8 as a data URL of a JPEG, shrunk to a longer side; enough where nothing is measured."""
-    small, buffer = Image.fromarray(image), io.BytesIO()
+    small = Image.fromarray(image)
     if longer_side is not None:
         small.thumbnail((longer_side, longer_side))
-    small.save(buffer, "JPEG", quality=quality)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_url(small, "JPEG", quality=quality)
 
 
 def index_png_url(labels: np.ndarray) -> str:

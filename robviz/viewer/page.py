@@ -20,6 +20,7 @@ from typing import Any
 from PIL import Image
 
 from robviz.files.atomic import writable, write_atomically
+from robviz.files.images import data_url
 from robviz.types import InputError
 from robviz.viewer import HERE, SCRIPT, STYLE
 from robviz.viewer.bundle import MODULES, script
@@ -154,10 +155,8 @@ def smaller(url: str) -> str:
     """Compress the PNG of a data URL as well as it goes, without a change of any pixel; others stay."""
     if not url.startswith(PNG):
         return url
-    buffer = io.BytesIO()
     with Image.open(io.BytesIO(base64.b64decode(url.removeprefix(PNG)))) as image:
-        image.save(buffer, "PNG", optimize=True)
-    return min(url, PNG + base64.b64encode(buffer.getvalue()).decode(), key=len)
+        return min(url, data_url(image, "PNG", optimize=True), key=len)
 
 
 def save_page(text: str, path: str | Path) -> None:
