@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 p
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& echo $$p && break; done)
 
-.PHONY: app notebooks test test-all test-fast lint format lint-js format-js bench failures screenshot clean gif docs course space
+.PHONY: app notebooks test test-all test-fast test-oldest lint format lint-js format-js bench failures screenshot clean gif docs course space
 
 app: $(VENV)/.app-ready
 	$(BIN)/robviz app --port $(PORT)
@@ -26,8 +26,18 @@ test-all: $(VENV)/.test-ready $(if $(shell command -v npm),node_modules/.ready)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 # Without browser, notebooks and whatever takes more than a second: what to run while editing.
+QUICK := $(SIDE_BY_SIDE) -m "not (app or browser or notebook or slow or long)"
 test-fast: $(VENV)/.test-ready
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not (app or browser or notebook or slow or long)"
+	$(BIN)/python -m pytest $(QUICK)
+
+# The same with the oldest release of everything that pyproject.toml allows: what to run when a range changes. Old
+# releases warn of newer ones that they use, so warnings are no errors here.
+OLDEST := $(VENV)/oldest
+test-oldest: $(VENV)/.test-ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(OLDEST)
+	$(BIN)/uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct --editable '.[test]'
+	$(OLDEST)/bin/python -m pytest $(QUICK) -o filterwarnings=default
 
 lint: $(VENV)/.test-ready lint-js
 	$(BIN)/ruff check .

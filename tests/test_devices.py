@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
 from pathlib import Path
@@ -39,7 +40,8 @@ def test_a_thread_that_has_computed_gives_its_team_back_and_may_compute_again():
     code = [sys.executable, "-c", COMPUTES]
     done = subprocess.run(code, capture_output=True, text=True, check=True)
     libraries, busy, after, again, at_last = map(int, done.stdout.split())
-    if any(Path(torch.__file__).parents[1].glob("torch*/**/libgomp*.so*")):
+    shipped = Path(torch.__file__).parents[1].glob("torch*/**/libgomp*.so*")
+    if any(hasattr(ctypes.CDLL(str(path)), "omp_pause_resource_all") for path in shipped):  # not with torch 2.5
         assert libraries > 0
     assert busy - after == (2 if libraries else 0)  # other libraries keep their teams
     assert (again, at_last) == (busy, after)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
+from robviz import attacks
 from robviz.losses import LOSSES
-from robviz.paper.strength import FIRST_AND_LAST, expected_error_between, measure, repeat
+from robviz.models import adapt
+from robviz.paper.strength import FIRST_AND_LAST, curves_on, expected_error_between, margin, measure, repeat
 from robviz.paper.strength_tables import released_blocks, released_temperatures, seeds
 from robviz.results.confusion import Confusion
 from robviz.results.plan import Run, SeaSettings
 from robviz.results.report import Report
+from robviz.types import VOID
 from tests.small import Bends, Noise
 
 MAKE = Path(__file__).parent.parent / "docs" / "assets" / "make_strength.py"
@@ -101,6 +105,32 @@ def test_an_ensemble_is_repeated_with_several_seeds_and_finished_evaluations_are
     again = repeat(model, Noise(), 8 / 255, settings, tmp_path / "work", tmp_path, seeds=(4, 5), limit=2)
     assert again == found
     assert passes == []
+
+
+def test_curves_count_what_single_attacks_leave_after_each_step(tmp_path):
+    before, runs = dict(LOSSES), (Run("error-1-to-1", "pgd", 3), Run("js", "pgd", 2))
+    model = adapt(Bends().eval(), Noise.classes, mean=(0, 0, 0), std=(1, 1, 1), name="bends")
+    path = curves_on(model, Noise(), 1, 0.5 / 255, tmp_path, runs, seeds=(4, 5))
+    assert before == LOSSES
+    found = json.loads(path.read_text())
+    assert (path.name, found["image"]) == ("bends.image1.0.5.json", Noise()[1].name)
+    assert [(c["loss"], c["seed"], len(c["left"])) for c in found["curves"]] == [
+        ("error-1-to-1", 4, 4),
+        ("error-1-to-1", 5, 4),
+        ("js", 4, 3),
+        ("js", 5, 3),
+    ]
+    sample, spent = Noise()[1], found["curves"][0]
+    frames = attacks.pgd(model, sample.image[None], sample.labels[None], 0.5 / 255, steps=2, loss="js", seed=4)
+    assert found["curves"][2]["left"][-1] == (frames.predictions == sample.labels).sum()
+    assert 0 < spent["left"][-1] <= spent["left"][0] <= found["labelled"]
+
+
+def test_a_margin_is_the_largest_lead_of_a_label():
+    logits = torch.tensor([[[3.0, 1.0, 9.0]], [[1.0, 4.0, 0.0]], [[0.5, 2.0, 0.0]]])
+    labels = torch.tensor([[0, 1, VOID]])
+    assert margin(lambda images: logits[None], torch.zeros(3, 1, 3), labels) == 2
+    assert margin(lambda images: logits[None], torch.zeros(3, 1, 3), torch.tensor([[2, 2, 1]])) == 0
 
 
 @pytest.fixture(scope="module")

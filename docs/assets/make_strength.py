@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,16 @@ MEMBERS = (
     ("expected-error", "#e69f00", "s"),
     ("expected-miou", "#000000", "D"),
 )
+#: Six lines, each with a colour and a style that are told apart without colour vision.
+SIX = (
+    ("#0072b2", "-o"),
+    ("#e69f00", "-s"),
+    ("#000000", "--D"),
+    ("#009e73", "--^"),
+    ("#cc79a7", ":v"),
+    ("#d55e00", ":x"),
+)
+LOSS_NAMES = {"error-1-to-1": "expected-error at τ = 1"}
 
 
 def figure_of(width: float, height: float) -> Figure:
@@ -66,6 +77,30 @@ def steps() -> Figure:
     for panel in panels[-1]:
         panel.set_xlabel("gradient steps per image")
     return with_legend(figure, list(panels.flat))
+
+
+def curves() -> Figure:
+    """Draw how many pixels of one image single attacks leave, by step: a line for each attack and seed."""
+    found = json.loads((REPORTS / "curves" / "photos-onestep.image0.8.json").read_text(encoding="utf-8"))
+    figure = figure_of(8.5, 4.2)
+    panel = figure.subplots()
+    attacks: dict[str, list[list[int]]] = {}
+    for curve in found["curves"]:
+        loss = LOSS_NAMES.get(curve["loss"], curve["loss"])
+        attacks.setdefault(f"{loss}, {curve['attack']}", []).append(curve["left"])
+    for (label, lines), (colour, marker) in zip(attacks.items(), SIX):
+        for line in lines:
+            panel.plot(line, marker, color=colour, label=label, markersize=4, markevery=10, linewidth=1)
+    panel.set_yscale("symlog", linthresh=1)
+    panel.set_yticks([0, 1, 10, 100, 1000, 10000], ["0", "1", "10", "100", "1,000", "10,000"])
+    panel.set_ylim(-0.2, 1.3 * found["labelled"])
+    panel.set_xlabel("gradient steps")
+    panel.set_ylabel(f"correct pixels, of {found['labelled']:,}")
+    panel.set_title(f"{found['model']}, {found['image']}, {found['eps']:g}/255", fontsize=10)
+    panel.grid(alpha=0.3)
+    handles = {label: line for line, label in zip(*panel.get_legend_handles_labels())}
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper")
+    return figure
 
 
 def title_of(found: Confusion) -> str:
@@ -153,6 +188,7 @@ def winners() -> Figure:
 
 PICTURES: dict[str, Callable[[], Figure]] = {
     "steps": steps,
+    "curves": curves,
     "targets": targets,
     "classes": classes,
     "winners": winners,

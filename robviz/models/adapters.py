@@ -177,7 +177,7 @@ def opened(path: Path) -> nn.Module:
             return torch.export.load(path).module()
         result: nn.Module = torch.jit.load(path, map_location="cpu")
         return result
-    except (RuntimeError, BadZipFile) as error:
+    except (RuntimeError, BadZipFile, KeyError) as error:
         kind = "torch.export" if path.suffix == ".pt2" else "TorchScript"
         raise InputError(
             f"{path} is not a {kind} file: {str(error).splitlines()[0]}; "

@@ -1,25 +1,32 @@
 """Measure what `docs/strength.md` shows: the parts of STRONG, and how much random starts change.
 
 `measure` runs the ablation of one model and radius; its variants are losses and ensembles that are available only here.
-`repeat` runs an ensemble with several seeds.
+`repeat` runs an ensemble with several seeds, `curves_on` single attacks on one image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
+from robviz.attacks import attack_steps
+from robviz.files.atomic import write_atomically
 from robviz.losses import LOSSES, SHARPEST, Loss
+from robviz.models import card_of, fingerprint
 from robviz.results.confusion import confusion_of
 from robviz.results.plan import Blockwise, Run, SeaSettings
 from robviz.results.report import Report
 from robviz.sea import STRONG, evaluate
-from robviz.types import Dataset
+from robviz.types import VOID, Dataset
 
 STEPS = 100  # of each run of the ablation
 IMAGES = 16
@@ -113,6 +120,15 @@ MIOU: dict[str, SeaSettings] = {
 #: Every ensemble of the ablation.
 ENSEMBLES: dict[str, SeaSettings] = {"accuracy": ACCURACY, "temperatures": SCHEDULES, **MIOU}
 
+#: Both members of `strong` for the accuracy, each part of the second one replaced, and the paper's strongest.
+CROSSED = (
+    *ALONE,
+    Run("error-1-to-1", "annealed-pgd-near", STEPS),
+    Run("mask-ce", "annealed-pgd-near", STEPS),
+    Run("expected-error", "red-eps-apgd", STEPS),
+    Run("mask-ce", "red-eps-apgd", STEPS),
+)
+
 
 @contextmanager
 def with_variants() -> Iterator[None]:
@@ -201,3 +217,54 @@ def repeat(
             confusion_of(work / name, dataset).save(reports / "confusion" / file)
         found.append(report)
     return found
+
+
+def margin(model: nn.Module, image: Tensor, labels: Tensor) -> float:
+    """Return the largest lead of the label's logit over the others, among the pixels of one image; 0 if none."""
+    with torch.inference_mode():
+        logits: Tensor = model(image[None])[0].movedim(0, -1)[labels != VOID]
+    own = labels[labels != VOID][:, None]
+    rivals = logits.scatter(1, own, -math.inf).amax(1)
+    return max(0.0, (logits.gather(1, own)[:, 0] - rivals).max().item())
+
+
+def curves_on(
+    model: nn.Module,
+    dataset: Dataset,
+    index: int,
+    eps: float,
+    out: Path,
+    runs: Sequence[Run] = CROSSED,
+    seeds: tuple[int, ...] = (0, 1, 2),
+) -> Path:
+    """Count the correct pixels that single attacks leave on one image, after each step.
+
+    Args:
+        model: A model with a card.
+        dataset: Labelled pictures in its classes.
+        index: The number of the image.
+        eps: The radius, in [0, 1].
+        out: Folder of the result, `<model>.image<index>.<radius>.json`.
+        runs: The attacks. One that leaves no correct pixel ends early.
+        seeds: The seeds of their random starts.
+
+    Returns:
+        The file: model, weights, image, the number of its labelled pixels, the radius in 1/255, and for each run and
+        seed `left`, the correct pixels of the attack's result at the start and after each step, and `margin`, the
+        largest margin in logits of those that are left in the end.
+    """
+    sample = dataset[index]
+    labelled = int((sample.labels != VOID).sum())
+    curves = []
+    with with_variants():
+        for run, seed in product(runs, seeds):
+            left, batch = [], (sample.image[None], sample.labels[None])
+            for frame in attack_steps(run.attack, model, *batch, eps, run.steps, run.loss, seed=seed):
+                left.append(round(frame.accuracy.item() * labelled))
+            last = margin(model, frame.images[0], sample.labels)
+            curves.append({"loss": run.loss, "attack": run.attack, "seed": seed, "margin": last, "left": left})
+    name = card_of(model).name
+    found = {"model": name, "weights": fingerprint(model), "image": sample.name, "labelled": labelled, "eps": 255 * eps}
+    path = out / f"{name}.image{index}.{255 * eps:g}.json"
+    write_atomically(path, json.dumps(found | {"curves": curves}) + "\n")
+    return path
