@@ -108,7 +108,7 @@ def tsallis(logits: Tensor, labels: Tensor, class_weights: Tensor | None, progre
     """Compute the Tsallis cross-entropy (1 - p_y^(1 - q)) / (1 - q), where q rises linearly from -2 to 1 over the run.
 
     TsallisPGD (IJCNN 2026). Relative to the plain cross-entropy, which is its limit at q = 1, the gradient of a pixel
-    is scaled by p_y^(1 - q): confident pixels come first, and in the end all pixels count equally.
+    is scaled by p_y^(1 - q): confident pixels come first, and in the end it is plain cross-entropy.
     """
     power = 3 * (1 - progress)  # 1 - q
     log_p = label_log_probability(logits, labels)
@@ -186,16 +186,16 @@ LOSSES: dict[str, Loss] = {
 #: name -> one line about what the loss does, for menus.
 DESCRIPTIONS = {
     "ce": "Cross-entropy: pushes every pixel, and most of all those that are wrong already.",
-    "segpgd": "Cross-entropy that turns from correct to wrong pixels as the attack goes on (SegPGD).",
-    "cospgd": "Cross-entropy weighted by how sure the model still is of the right class (CosPGD).",
+    "segpgd": "Cross-entropy that starts on correct pixels and weights all alike in the end (SegPGD).",
+    "cospgd": "Cross-entropy weighted by how close the logits still are to the right class (CosPGD).",
     "mask-ce": "Cross-entropy of the pixels that are still correct; the others are left alone.",
     "mask-ce-bal": "The same with rare classes weighted more: aims at the mIoU.",
     "js": "Jensen-Shannon divergence: bounded, and weak on pixels that are far from the border.",
     "mask-spherical": "Distance of logits on a sphere, of the correct pixels: blind to how sure the model is.",
-    "tsallis": "A softer cross-entropy whose pull fades on pixels that are already broken.",
+    "tsallis": "Cross-entropy that leaves broken pixels alone at first, and no longer in the end (TsallisPGD).",
     "expected-error": "The expected number of wrong pixels; its temperature falls from 1 to 0.1.",
     "expected-error-soft": "The same from a temperature of 3, which reaches pixels farther from the border.",
-    "expected-miou": "The expected mIoU of the picture; its temperature falls from 1 to 0.1.",
+    "expected-miou": "The expected errors, weighted by what each costs the mIoU; temperature from 1 to 0.1.",
     "expected-miou-soft": "The same from a temperature of 3, which reaches pixels farther from the border.",
 }
 #: The losses that also accept two rows in place of class weights: the gains from leaving and from entering a class.

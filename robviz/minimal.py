@@ -188,7 +188,7 @@ def alma_prox_steps(
 ) -> Generator[MinimalResult, None, None]:
     """Search for the smallest L-infinity perturbation that flips a share of the pixels; yield at every step.
 
-    ALMA prox (Rony, Pesquet and Ben Ayed, "Proximal Splitting Adversarial Attacks for Semantic Segmentation", CVPR
+    ALMA prox (Rony, Pesquet and Ben Ayed, "Proximal Splitting Adversarial Attack for Semantic Segmentation", CVPR
     2023): one augmented Lagrangian term per pixel pushes it over the decision boundary, and a proximal step shrinks the
     perturbation. Nothing is random, and each image is attacked by itself, so the batch changes nothing beyond rounding.
 

@@ -27,7 +27,7 @@ every_notebook = pytest.mark.parametrize("name", NAMES)
 #: What may hold digits in prose: code, formulas, links, tags, references, and places in the paper and the notebook.
 PLACES = re.compile(
     r"`[^`]*`|\$\$[^$]+\$\$|\$[^$]+\$|\[\d\d_\w+\]\([^)]*\)|\]\([^)]*\)|<[^>]*>|## References.*?(?=\n## )"
-    r"|\b(?:Tables?|Figures?|Exercise|[Ss]ections?|[Aa]ppendix|version) \d[\d.]*(?:(?:, | and | to )\d[\d.]*)*",
+    r"|\b(?:Tables?|Figures?|Exercise|[Ss]ections?|[Aa]ppendix|version)\s\d[\d.]*(?:(?:, | and | to )\d[\d.]*)*",
     re.DOTALL,
 )
 

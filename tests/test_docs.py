@@ -6,11 +6,13 @@ import ast
 import importlib
 import inspect
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import robviz
 
@@ -42,6 +44,22 @@ def test_every_link_leads_somewhere(page):
         assert target.exists(), f"{link} leads nowhere"
         if anchor and not anchor.startswith("robviz."):
             assert anchor in anchors(target.read_text(encoding="utf-8")), f"{link} names no heading"
+
+
+def test_the_course_links_the_pages_that_make_course_writes():
+    linked = re.findall(r'<a href="course/(\w+).html">(\w+)</a>', TEXTS[ROOT / "docs/course.md"])
+    names = [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    assert linked == [(name, name) for name in names]
+    assert "use_directory_urls: false" in (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert "robviz course render docs/course\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_animated_picture_is_drawn_from_the_shipped_masks(tmp_path):
+    make = runpy.run_path(str(ROOT / "docs/assets/make_gif.py"))
+    make["main"](tmp_path / "slider.gif")
+    with Image.open(tmp_path / "slider.gif") as drawn, Image.open(ROOT / "docs/assets/slider.gif") as shipped:
+        assert (drawn.size, drawn.n_frames) == (shipped.size, shipped.n_frames)
 
 
 def test_the_readme_can_be_read_to_the_end():

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from robviz.files.paths import bundled_path
-from robviz.interactive.landing import FOLDER, MODELS, samples
+from robviz.interactive.landing import FOLDER, LANDING_MODELS, samples
 from robviz.models import Card
 from robviz.results.records import Records
 
@@ -52,7 +52,7 @@ def frame(
     canvas = FigureCanvasAgg(figure)
     curve = figure.add_axes((0.07, 0.1, 0.9, 0.17))
     for column, (name, (overlays, accuracies)) in enumerate(models.items()):
-        title, accent = MODELS[name]
+        title, accent = LANDING_MODELS[name]
         accuracy = np.interp(eps, radii, accuracies)
         axes = figure.add_axes((0.02 + 0.49 * column, 0.4, 0.47, 0.5))
         axes.imshow(0.45 * photo + 0.55 * blended(radii, overlays, eps), aspect="auto")
@@ -81,9 +81,9 @@ def main(path: Path) -> None:
     """Write the animation as a GIF."""
     radii = json.loads((bundled_path(FOLDER) / "plan.json").read_text(encoding="utf-8"))["eps"]
     photo = samples()[PHOTO].image.mean(0).numpy()[..., None].repeat(3, 2)
-    palette = np.asarray(Card.load(bundled_path("checkpoints") / f"{next(iter(MODELS))}.json").palette) / 255
+    palette = np.asarray(Card.load(bundled_path("checkpoints") / f"{next(iter(LANDING_MODELS))}.json").palette) / 255
     models = {}
-    for name in MODELS:
+    for name in LANDING_MODELS:
         masks, accuracies = masks_and_accuracies(name)
         models[name] = [palette[mask] for mask in masks], accuracies
     drawn = {eps: frame(eps, radii, photo, models) for eps in sorted(set(RADII))}

@@ -57,7 +57,7 @@ def training_curves(
         margin={"l": 50, "r": 50, "t": 16, "b": 44},
         legend={"orientation": "h", "y": 1.15},
         xaxis={"title": "iteration", "range": [0, max(1, iterations)], "gridcolor": GRID},
-        yaxis={"title": "held-out images (%)", "range": [0, 101], "gridcolor": GRID},
+        yaxis={"title": "%", "range": [0, 101], "gridcolor": GRID},
         yaxis2={"title": "loss", "overlaying": "y", "side": "right", "rangemode": "tozero", "showgrid": False},
     )
     return figure

@@ -114,7 +114,9 @@ def evaluate(
     split: Annotated[str, Option(help="Split of the dataset.")] = "val",
     root: Annotated[str | None, Option(metavar="FOLDER", help="Folder that holds the dataset.")] = None,
     eps: Annotated[str, Option(metavar="N", help="Radius of the attacks, in 1/255.")] = "4",
-    settings: Annotated[str, Option(metavar="NAME", help="Ensemble: paper, paper-v1, strong or quick.")] = "paper",
+    settings: Annotated[
+        str, Option(metavar="NAME", help="Ensemble: paper, paper-v1, strong, strong-v1 or quick.")
+    ] = "paper",
     steps: Annotated[
         int | None, Option(metavar="N", help="Average number of steps per attack, instead of the ensemble's own.")
     ] = None,
@@ -128,7 +130,8 @@ def evaluate(
     ] = False,
     limit: Annotated[int | None, Option(metavar="N", help="Use only the first N images.")] = None,
     batch_size: Annotated[
-        int | None, Option(metavar="N", help="Images per batch. Results do not depend on it.", show_default="1")
+        int | None,
+        Option(metavar="N", help="Images per batch. On a CPU, results do not depend on it.", show_default="1"),
     ] = None,
     precision: Annotated[str, Option(metavar="NAME", help="Precision of the gradients: fp32, bf16 or auto.")] = "auto",
     device: Annotated[str | None, Option(help="Device such as cpu, cuda or cuda:1.", show_default="cpu")] = None,

@@ -323,9 +323,6 @@ def adapt(  # noqa: PLR0913 - public and documented
 ) -> nn.Module:
     """Adapt any model to robviz: from images (B, 3, H, W) in [0, 1] to logits (B, K, H, W), with a card.
 
-    A single logit for the foreground becomes two classes with `output=lambda z: torch.cat([torch.zeros_like(z), z],
-    1)`.
-
     A TorchScript or `torch.export` file is a program, so open only files from people you trust: TorchScript runs in its
     own interpreter and contains no pickled Python, but `torch.export.load` also unpickles what the file asks for, which
     may execute anything. The weights inside a function are not visible, so two versions of it can only be distinguished
@@ -341,12 +338,12 @@ def adapt(  # noqa: PLR0913 - public and documented
         dataset: Predict the classes of this dataset.
         class_map: Maps every model class to a dataset class, each by name or index. By default, equal names are mapped,
             with a warning if the dataset has others. The probabilities of classes that are mapped to the same one are
-            added. A class that is mapped to None is dropped. A dataset class to which nothing is mapped is never
+            added. A class that is left out is dropped. A dataset class to which nothing is mapped is never
             predicted: its logit is 30 below the lowest.
         void_index: The channel that predicts void, if there is one; it is dropped, and its pixels go to the best of the
             other classes.
-        output: Selects the logits from the result of the module: a key, or a function. By default, the result itself,
-            or its "logits" or "out".
+        output: Selects the logits from the result of the module: a key, a function, or "binary", which makes two
+            classes of a single logit for the foreground. By default, the result itself, or its "logits" or "out".
         multiple_of: Pad pictures with the mean colour to sides that are multiples of this number, and crop the logits.
         palette: Colours of the resulting classes; by default the dataset's, or generated ones.
         name: The name of the model; by default that of its class or file.

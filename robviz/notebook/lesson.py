@@ -30,7 +30,7 @@ MODES = ("quick", "full")
 RUNTIMES = "runtimes.json"
 #: An explanation of the results of each mode.
 MEANINGS = {
-    "quick": "small models on composed photographs, on a CPU; **not comparable to the paper in absolute terms**",
+    "quick": "small models on photographs and composites, on a CPU; **not comparable to the paper in absolute terms**",
     "full": "published checkpoints and datasets, on a GPU; an interrupted evaluation resumes when the cell runs again",
 }
 #: mode -> the name of a model in charts -> its name. There is no published ordinary model: full mode compares two

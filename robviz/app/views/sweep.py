@@ -27,7 +27,7 @@ KEY, OTHERS, STEPS = "sweep", ["photos-robust"], 10
 MOST_MODELS = 4
 SMALLEST_STEPS = 200  # of the search for the smallest radius, on each model
 LUCK_LABEL = f"Corruptions of the same size: {', '.join(LUCK)}"
-SMALLEST_LABEL = f"Smallest radius that breaks {100 * SHARE:g} % of the pixels"
+SMALLEST_LABEL = f"Smallest radius found that breaks {100 * SHARE:g} % of the pixels"
 
 
 def names_of(model: str, others: list[str]) -> list[str]:
