@@ -39,7 +39,7 @@ from robviz.metrics import worst_case_miou
 from robviz.models import build, load_model
 from robviz.models.precision import InBfloat16, has_fast_bfloat16
 from robviz.models.prepared import prepared
-from robviz.paper.peers import compare
+from robviz.paper.peers import PEERS, compare, official_attack
 from robviz.results.plan import SeaSettings
 from robviz.types import Dataset
 
@@ -627,8 +627,15 @@ def bench_course() -> Measured:
     return Measured(rows)
 
 
-def bench_peers(limit: int = 16, steps: int = 30) -> Measured:
-    """Compare the attacks of other installed libraries with robviz's: what they leave, and what they cost."""
+def bench_peers(official: Path | None = None, limit: int = 16, steps: int = 30) -> Measured:
+    """Compare the attacks of other installed libraries with robviz's: what they leave, and what they cost.
+
+    Args:
+        official: `semseg/utils/attacker.py` of the paper's official code, to compare with it as well.
+        limit: The number of images.
+        steps: Steps of each attack.
+    """
+    attacks = PEERS if official is None else (official_attack(official), *PEERS)
     model, dataset = load_model("photos-robust"), load_dataset("photos", "val-128")
     rows: list[tuple[str, ...]] = []
     for eps in (4, 8):
@@ -641,7 +648,7 @@ def bench_peers(limit: int = 16, steps: int = 30) -> Measured:
                 f"{100 * one.miou:.2f} %",
                 f"{1000 * one.seconds / steps:.0f} ms",
             )
-            for one in compare(model, dataset, eps / 255, steps, limit)
+            for one in compare(model, dataset, eps / 255, steps, limit, attacks)
         ]
     return Measured(rows, ("radius", "library", f"attack, {steps} steps", "accuracy", "mIoU", "an image and step"))
 

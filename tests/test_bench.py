@@ -159,7 +159,7 @@ def test_a_measurement_names_its_machine_and_comes_into_the_documentation(tmp_pa
 
 def test_peers_are_measured_at_two_radii(monkeypatch):
     rows = [Compared("foolbox", "3.3.4", "PGD", 0.5, 0.25, 0.3)]
-    monkeypatch.setattr(bench, "compare", lambda model, dataset, eps, steps, limit: rows)
+    monkeypatch.setattr(bench, "compare", lambda model, dataset, eps, steps, limit, peers: rows)
     found = bench.bench_peers(limit=1, steps=30)
     assert found.rows == [(r, "foolbox 3.3.4", "PGD", "50.00 %", "25.00 %", "10 ms") for r in ("4/255", "8/255")]
 

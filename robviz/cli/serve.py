@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from typer import Argument, Option
 
 from robviz.cli.application import MAINTAIN, SEE, application
+from robviz.types import InputError
 
 
 @application.command(rich_help_panel=SEE)
@@ -69,14 +70,21 @@ def bench(
     out: Annotated[
         Path | None, Option(metavar="FILE", help="Also write the table as JSON, for `robviz tables --write`.")
     ] = None,
+    official: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="For peers: semseg/utils/attacker.py of the paper's official code, as one more."),
+    ] = None,
 ) -> None:
     """Measure how fast the app, attacks, an evaluation, a training or the course run on this machine.
 
-    `peers` compares the attacks of other libraries that are installed: torchattacks, foolbox, adv-lib.
+    `peers` compares the attacks of other libraries that are installed: torchattacks, foolbox, adv-lib,
+    segmentation-robustness-framework.
     """
-    from robviz.bench import BENCHES
+    from robviz.bench import BENCHES, bench_peers
 
-    measured = BENCHES[what]()
+    if official is not None and what != "peers":
+        raise InputError(f"--official is for `robviz bench peers`, got `robviz bench {what}`; leave it out")
+    measured = BENCHES[what]() if official is None else bench_peers(official)
     print(measured)
     if out is not None:
         measured.save(out)

@@ -1,14 +1,19 @@
 """Compare attacks of other libraries with robviz's on the same model, images, radius and number of steps.
 
-The others are optional: whichever is installed is measured. `robviz bench peers` writes the table.
+The others are optional: whichever is installed is measured, and the official code of the paper if its file is given.
+`robviz bench peers` writes the table.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import io
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -19,7 +24,7 @@ from robviz.attacks import AttackSpec, frozen, last_of, predicted, spec_steps
 from robviz.checks import require_within
 from robviz.metrics import accuracy_per_image, counts, miou
 from robviz.norms import project_linf
-from robviz.types import VOID, Dataset
+from robviz.types import VOID, Dataset, InputError
 
 #: From model, images (1, 3, H, W), labels (1, H, W), radius and steps to attacked images.
 Attack = Callable[[nn.Module, Tensor, Tensor, float, int], Tensor]
@@ -63,11 +68,43 @@ def foolbox_pgd(model: nn.Module, images: Tensor, labels: Tensor, eps: float, st
     return result
 
 
-def adv_lib_alma_prox(model: nn.Module, images: Tensor, labels: Tensor, eps: float, steps: int) -> Tensor:
-    """Attack with ALMA prox of adversarial-library, which looks for the smallest change, and clip that to the radius.
+def srf_pgd(model: nn.Module, images: Tensor, labels: Tensor, eps: float, steps: int) -> Tensor:
+    """Attack with PGD of segmentation-robustness-framework and its own step size, 2/255."""
+    from segmentation_robustness_framework.attacks import PGD
 
-    Its attacks with a fixed radius take one label per image.
+    result: Tensor = PGD(model, eps=eps, iters=steps)(images, labels)
+    return result
+
+
+class AsOneImage(nn.Module):
+    """Turn a segmentation into a classification whose cross-entropy with label 0 grows with the mean of the pixels'.
+
+    The signs of its gradients are those of the mean cross-entropy.
     """
+
+    def __init__(self, model: nn.Module, labels: Tensor) -> None:
+        super().__init__()
+        self.model, self.labels = model, labels.where(labels != VOID, IGNORED)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (1, 2): minus the mean cross-entropy, and 0."""
+        loss = cross_entropy(self.model(images), self.labels)
+        return torch.stack([-loss, torch.zeros_like(loss)])[None]
+
+
+def adv_lib_pgd(model: nn.Module, images: Tensor, labels: Tensor, eps: float, steps: int) -> Tensor:
+    """Attack with PGD of adversarial-library and its own step size, eps / 30.
+
+    It takes one label per image, so it sees the pixels through `AsOneImage`.
+    """
+    from adv_lib.attacks import pgd_linf
+
+    result: Tensor = pgd_linf(AsOneImage(model, labels), images, torch.zeros_like(labels[:, 0, 0]), eps, steps=steps)
+    return result
+
+
+def adv_lib_alma_prox(model: nn.Module, images: Tensor, labels: Tensor, eps: float, steps: int) -> Tensor:
+    """Attack with ALMA prox of adversarial-library, which looks for the smallest change, clipped to the radius."""
     from adv_lib.attacks.segmentation import alma_prox
 
     found = alma_prox(model, images, labels.clamp_min(0), masks=labels != VOID, num_steps=steps)
@@ -75,24 +112,71 @@ def adv_lib_alma_prox(model: nn.Module, images: Tensor, labels: Tensor, eps: flo
 
 
 class Peer(NamedTuple):
-    """Describe one attack: the package that has it, the module to import, its name, and how to run it."""
+    """Describe one attack: the package that has it, the module to import, its name, and how to run it.
+
+    Code that is not a package has no module, but a release.
+    """
 
     package: str
     module: str
     name: str
     attack: Attack
+    release: str = ""
 
     @property
     def is_installed(self) -> bool:
-        """Return True if the package can be imported."""
-        return importlib.util.find_spec(self.module) is not None
+        """Return True if the package can be found."""
+        return not self.module or importlib.util.find_spec(self.module) is not None
+
+
+def official_attack(path: Path) -> Peer:
+    """Return the attack of the paper's official code on one of its losses, mask-ce, with the options it is run with.
+
+    Args:
+        path: `semseg/utils/attacker.py` of the official repository. It needs the package autoattack.
+
+    Raises:
+        InputError: If the file is missing, or does not load.
+    """
+    try:
+        spec = importlib.util.spec_from_file_location("robviz_official_attacker", path)
+        assert spec is not None, "not a .py file"
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        attack = module.apgd_largereps
+        release = f"attacker.py {hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
+    except Exception as error:  # whatever the code of others raises
+        raise InputError(
+            f"{path} does not load as semseg/utils/attacker.py of the official code: {type(error).__name__}: {error}"
+        ) from error
+
+    def attacked(model: nn.Module, images: Tensor, labels: Tensor, eps: float, steps: int) -> Tensor:
+        with redirect_stdout(io.StringIO()):  # it logs
+            found = attack(
+                model,
+                images,
+                labels,
+                eps=eps,
+                n_iter=steps,
+                use_rs=True,
+                loss="mask-ce-avg",
+                track_loss="ce-avg",
+                early_stop=True,
+            )
+        result: Tensor = found[0]
+        return result
+
+    return Peer("official code", "", "apgd_largereps, mask-ce-avg", attacked, release)
 
 
 #: To add an attack, write a function like those above and add its row.
 PEERS: tuple[Peer, ...] = (
     Peer("torchattacks", "torchattacks", "PGD, cross-entropy", torchattacks_pgd),
     Peer("foolbox", "foolbox", "PGD, cross-entropy", foolbox_pgd),
+    Peer("adv-lib", "adv_lib", "PGD, cross-entropy", adv_lib_pgd),
     Peer("adv-lib", "adv_lib", "ALMA prox, clipped", adv_lib_alma_prox),
+    Peer("segmentation-robustness-framework", "segmentation_robustness_framework", "PGD, cross-entropy", srf_pgd),
     Peer("robviz", "robviz", "pgd, ce", robviz_attack("pgd", "ce")),
     Peer("robviz", "robviz", "red-eps-apgd, mask-ce", robviz_attack("red-eps-apgd", "mask-ce")),
     Peer("robviz", "robviz", "annealed-pgd-near, expected-error", robviz_attack("annealed-pgd-near", "expected-error")),
@@ -114,7 +198,12 @@ def attacked_alone(peer: Peer, model: nn.Module, images: Tensor, labels: Tensor,
     """Run an attack with seed 0, and leave the model's mode and torch's random numbers as they were."""
     with frozen(model), torch.random.fork_rng():
         torch.manual_seed(0)
-        return peer.attack(model, images, labels, eps, steps)
+        try:
+            return peer.attack(model, images, labels, eps, steps)
+        except ImportError as error:
+            raise InputError(
+                f"{peer.package} is installed without all that it needs ({error}); install that, or uninstall it"
+            ) from error
 
 
 def compare(
@@ -136,7 +225,7 @@ def compare(
         A row for each installed attack, in order.
 
     Raises:
-        InputError: If an attack leaves the radius or [0, 1].
+        InputError: If an attack leaves the radius or [0, 1], or an installed package lacks another one.
     """
     there = [peer for peer in peers if peer.is_installed]
     found, seconds = [], torch.zeros(limit, len(there))
@@ -153,7 +242,7 @@ def compare(
     intersection, union, correct, valid = (torch.cat(part).unflatten(0, (limit, -1)) for part in zip(*found))
     accuracy = accuracy_per_image(correct.double(), valid).mean(0).tolist()
     return [
-        Compared(peer.package, version(peer.package), peer.name, right, miou(i, u), cost)
+        Compared(peer.package, peer.release or version(peer.package), peer.name, right, miou(i, u), cost)
         for peer, right, i, u, cost in zip(
             there, accuracy, intersection.sum(0).unbind(), union.sum(0).unbind(), seconds.mean(0).tolist()
         )
