@@ -81,7 +81,7 @@ def facts_of(model: str, photo: str) -> str:
     scene = SCENES.get(card.dataset.partition("-")[0])
     if scene and photo != UPLOAD:
         sentence += (
-            f" It has learnt {scene}; the mask of this picture has other classes. "
+            f" It has learnt {scene}, and the mask of this picture has other classes: bring your own photo. "
             "Scores compare with its own mask of the unattacked picture."
         )
     return sentence
