@@ -4,9 +4,10 @@ Each attack comes as two functions: `apgd_steps` yields an `AttackResult` at the
 complete and valid, so that you can stop early and keep the best result so far; `apgd` runs it to its end. All share one
 signature, explained at `attack_steps`. `spec_steps` takes the same arguments as one record, an `AttackSpec`.
 
-Internally, an optimiser is a coroutine that attacks one image: it yields the point that it wants evaluated (`Query`)
-and receives what the model says there (`Feedback`). `search` evaluates all images of the batch at once. To add an
-attack, write its optimiser and add its row to `OPTIMISERS`; both functions follow from the row.
+Internally, an optimiser is a coroutine that attacks the images of a batch side by side: it yields the points that it
+wants evaluated (`Query`) and receives what the model says there (`Feedback`). What it does to an image must not depend
+on the others. To add an attack, write its optimiser and add its row to `OPTIMISERS`; both functions follow from the
+row.
 """
 
 from __future__ import annotations
@@ -493,27 +494,44 @@ def trouble_of(task: Task, gradient: Tensor, loss: Tensor, predictions: Tensor) 
 
 
 class Query(NamedTuple):
-    """Name a point that an optimiser wants evaluated."""
+    """Name the points that an optimiser wants evaluated."""
 
-    x: Tensor  # (3, H, W)
-    radius: float  # the point lies within this of the image; beyond eps it is not a candidate
-    step: int  # the number of steps that led to it
-    step_size: float  # of the step that led to it
+    x: Tensor  # (B, 3, H, W)
+    radius: float  # the points lie within this of the images; beyond eps they are not candidates
+    step: int  # the number of steps that led to them
+    step_size: float | Tensor  # of the step that led to them, (B,) if it differs between images
 
 
 class Feedback(NamedTuple):
-    """Store the model's response at that point."""
+    """Store the model's response at those points; of no meaning for images that have nothing left to break."""
 
-    gradient: Tensor  # (3, H, W), of the loss to raise
-    loss: float  # the tracked loss, which a step size may follow
-    survives: float  # to be minimised: pixel accuracy, or the share of pixels not at the target
+    gradient: Tensor  # (B, 3, H, W), of the loss to raise
+    loss: Tensor  # (B,) float64 on the CPU: the tracked loss, which a step size may follow
+    survives: Tensor  # (B,) float64 on the CPU, to be minimised: accuracy, or the share of pixels not at the target
 
 
 Optimiser = Generator[Query, Feedback, Tensor]
-Direction = Callable[[Tensor], Tensor]  # gradient -> a step of norm 1 along it
-Start = Callable[[float], Tensor]  # radius -> a point (3, H, W) within it
-Project = Callable[[Tensor, float], Tensor]  # (point, radius) -> the closest point within it
-OptimiserOf = Callable[[Start, Project, float, int], Optimiser]  # (start, project, eps, steps) -> for one image
+Direction = Callable[[Tensor], Tensor]  # gradients -> steps of norm 1 along them
+Start = Callable[[float], Tensor]  # radius -> points (B, 3, H, W) within it
+Project = Callable[[Tensor, float], Tensor]  # (points, radius) -> the closest points within it
+OptimiserOf = Callable[[Start, Project, float, int], Optimiser]  # (start, project, eps, steps) -> for a batch
+
+
+def per_image(values: Tensor, like: Tensor) -> Tensor:
+    """Return values (B,) as (B, 1, 1, 1), of the type and on the device of a batch."""
+    return values.to(like)[:, None, None, None]
+
+
+def pick(which: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """Take the images (B, 3, H, W) of the first batch where `which`, (B,) bool on the CPU, and of the second elsewhere."""
+    if which.all():
+        return yes
+    return torch.where(which.to(yes.device)[:, None, None, None], yes, no) if which.any() else no
+
+
+def one_by_one(function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
+    """Apply a function to each image of a batch alone: a sum over an image may round differently within a batch."""
+    return torch.stack([function(image) for image in batch])
 
 
 class StepSizeSchedule:
@@ -535,41 +553,42 @@ class StepSizeSchedule:
         return ended
 
 
-def oscillates(losses: list[float], span: int, share: float = 0.75) -> bool:
-    """Return True if the loss rose in at most `share` of the last `span` steps."""
-    rises = sum(after > before for before, after in zip(losses[-span - 1 : -1], losses[-span:]))
-    return rises <= span * share
+def oscillates(losses: list[Tensor], span: int, share: float = 0.75) -> Tensor:
+    """Return (B,) bool: True where the loss, (B,) of each step, rose in at most `share` of the last `span` steps."""
+    last = torch.stack(losses[-span - 1 :])
+    return (last[1:] > last[:-1]).sum(0) <= span * share
 
 
 def apgd_run(
     start: Tensor, project: Project, radius: float, steps: int, made: int = 0, direction: Direction = torch.sign
 ) -> Optimiser:
-    """Run APGD within one radius and return the point where the fewest pixels survive.
+    """Run APGD within one radius and return the points where the fewest pixels survive.
 
     Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks"
     (ICML 2020), Algorithm 1. made: number of steps that the run has made before.
     """
     x = x_before = best = lowest = start
-    gradient, loss, survives = yield Query(x, radius, made, 0)
+    step_size = torch.zeros(len(start), dtype=torch.float64)
+    gradient, loss, survives = yield Query(x, radius, made, step_size)
     best_gradient, losses, best_loss, least = gradient, [loss], loss, survives
-    best_loss_at_check, halved_at_check = best_loss, True
-    step_size, checks = 2 * radius, StepSizeSchedule(steps)
+    best_loss_at_check, halved_at_check = best_loss, torch.ones_like(step_size, dtype=torch.bool)
+    step_size, checks = torch.full_like(step_size, 2 * radius), StepSizeSchedule(steps)
     for t in range(steps):
         momentum = 0.25 if t > 0 else 0.0
-        straight = project(x + step_size * direction(gradient), radius)
+        straight = project(x + per_image(step_size, x) * direction(gradient), radius)
         x, x_before = project(x + (1 - momentum) * (straight - x) + momentum * (x - x_before), radius), x
         gradient, loss, survives = yield Query(x, radius, made + t + 1, step_size)
         losses.append(loss)
-        if survives <= least:
-            lowest, least = x, survives
-        if loss > best_loss:
-            best, best_gradient, best_loss = x, gradient, loss
+        lowest, least = pick(survives <= least, x, lowest), torch.where(survives <= least, survives, least)
+        rises = loss > best_loss
+        best, best_gradient = pick(rises, x, best), pick(rises, gradient, best_gradient)
+        best_loss = torch.where(rises, loss, best_loss)
         span = checks.due()
         if span:
-            stuck = not halved_at_check and best_loss_at_check >= best_loss
-            halved_at_check, best_loss_at_check = oscillates(losses, span) or stuck, best_loss
-            if halved_at_check:
-                step_size, x, gradient = step_size / 2, best, best_gradient
+            stuck = ~halved_at_check & (best_loss_at_check >= best_loss)
+            halved_at_check, best_loss_at_check = oscillates(losses, span) | stuck, best_loss
+            step_size = torch.where(halved_at_check, step_size / 2, step_size)
+            x, gradient = pick(halved_at_check, best, x), pick(halved_at_check, best_gradient, gradient)
     return lowest
 
 
@@ -585,7 +604,7 @@ def apgd_within(start: Start, project: Project, eps: float, steps: int, directio
 
 def climb_within_l2(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
     """Run APGD within a root mean square of eps, the L2 norm."""
-    return apgd_within(start, project, eps, steps, L2.direction)
+    return apgd_within(start, project, eps, steps, partial(one_by_one, L2.direction))
 
 
 def apgd_reduced_radius(
@@ -617,7 +636,7 @@ def pgd_run(start: Start, project: Project, eps: float, steps: int, direction: D
 
 def walk_l2(start: Start, project: Project, eps: float, steps: int) -> Optimiser:
     """Run PGD within a root mean square of eps, the L2 norm, with the same step sizes, as root mean squares."""
-    return pgd_run(start, project, eps, steps, L2.direction)
+    return pgd_run(start, project, eps, steps, partial(one_by_one, L2.direction))
 
 
 def annealed_pgd_run(start: Start, project: Project, eps: float, steps: int, reach: float = 2.0) -> Optimiser:
@@ -715,64 +734,79 @@ def collect(best: list[Best], step: int, is_targeted: bool) -> AttackResult:
 
 
 class Box(NamedTuple):
-    """Give an optimiser what it may know of the task: its image, and how to stay within a radius around it."""
+    """Give an optimiser what it may know of the task: its images, and how to stay within a radius around them."""
 
     task: Task
-    row: int
     random_start: bool
 
     def start(self, radius: float) -> Tensor:
-        """Return the given start within the radius; else the image, or a random point that depends only on it."""
-        image = self.task.images[self.row]
+        """Return the given start within the radius; else the images, or random points, each of its image alone."""
+        images, spec = self.task.images, self.task.spec
         if self.task.start is not None:
-            return self.project(self.task.start[self.row], radius)
+            return self.project(self.task.start, radius)
         if not self.random_start:
-            return image
-        generator = image_generator(self.task.seed, self.task.spec.loss, image)
-        draw = self.task.spec.norm.draw(generator, image.shape)
-        return self.project(image + (draw * radius).to(image), radius)
+            return images
+        generators = [image_generator(self.task.seed, spec.loss, image) for image in images]
+        drawn = torch.stack([spec.norm.draw(generator, images.shape[1:]) for generator in generators])
+        return self.project(images + (drawn * radius).to(images), radius)
 
     def project(self, x: Tensor, radius: float) -> Tensor:
-        changeable = None if self.task.changeable is None else self.task.changeable[self.row]
-        return self.task.spec.norm.project(x, self.task.images[self.row], radius, changeable)
+        norm, images, changeable = self.task.spec.norm, self.task.images, self.task.changeable
+        if norm is LINF:
+            return norm.project(x, images, radius, changeable)
+        masks = [None] * len(x) if changeable is None else changeable
+        return torch.stack([norm.project(*one, radius, mask) for *one, mask in zip(x, images, masks)])
 
 
 class Runs:
-    """Run the optimisers of a batch side by side, one per image.
+    """Run an optimiser on those images of a batch that have something left to break.
 
-    `ask` returns their points and `tell` passes on the model's response. An image leaves once its optimiser has ended
-    or it has nothing left to break.
+    `ask` returns their points and `tell` passes on the model's response. An image leaves once it has nothing left to
+    break, and all leave once the optimiser has ended.
     """
 
     def __init__(self, task: Task, best: list[Best], random_start: bool) -> None:
         self.best = best
-        self.optimisers: dict[int, Optimiser] = {}  # row in the batch -> its optimiser
-        for row, one in enumerate(best):
-            if not one.is_done or one.x is None:
-                box = Box(task, row, random_start)
-                optimiser = OPTIMISERS[task.spec.attack]
-                self.optimisers[row] = optimiser(box.start, box.project, task.spec.eps, task.spec.steps)
-        self.asks = {row: next(optimiser) for row, optimiser in self.optimisers.items()}
+        self.rows = [row for row, one in enumerate(best) if not one.is_done or one.x is None]
+        self.live = list(range(len(self.rows)))  # positions in `rows` of the images that have not left
+        if self.rows:
+            box, spec = Box(task.rows(self.rows), random_start), task.spec
+            self.optimiser = OPTIMISERS[spec.attack](box.start, box.project, spec.eps, spec.steps)
+            self.asked = next(self.optimiser)
 
     def ask(self) -> tuple[list[int], Tensor, float, int]:
         """Return the active rows, their points (n, 3, H, W), and the common radius and step."""
-        x, radii, steps, _ = zip(*self.asks.values())
-        assert len(set(radii)) == len(set(steps)) == 1, "optimisers of one attack move in step"
-        return list(self.asks), torch.stack(x), radii[0], steps[0]
+        x, radius, step, _ = self.asked
+        return [self.rows[at] for at in self.live], self.of_live(x), radius, step
+
+    def of_live(self, values: Tensor) -> Tensor:
+        """Return the rows of the images that have not left."""
+        return values if len(self.live) == len(self.rows) else values[self.live]
+
+    def of_all(self, values: Tensor) -> Tensor:
+        """Return the values of the images that have not left as rows of all, 0 for the others."""
+        if len(self.live) == len(self.rows):
+            return values
+        result = values.new_zeros(len(self.rows), *values.shape[1:])
+        result[self.live] = values
+        return result
 
     def step_sizes(self) -> list[float]:
         """Return the size of the step that led to each of these points."""
-        return [ask.step_size for ask in self.asks.values()]
+        sizes = self.asked.step_size
+        return self.of_live(sizes).tolist() if isinstance(sizes, Tensor) else [sizes] * len(self.live)
 
     def tell(self, found: Probe) -> None:
-        """Send each optimiser its row of the probe and receive its next point."""
+        """Send the optimiser the probe of the points that it asked for, and receive its next points."""
         assert found.gradient is not None
-        answers = zip(found.gradient, found.loss.tolist(), found.survives.tolist())
-        for row, answer in zip(list(self.asks), answers):
-            del self.asks[row]
-            if not self.best[row].is_done:
-                with suppress(StopIteration):  # the optimiser has finished
-                    self.asks[row] = self.optimisers[row].send(Feedback(*answer))
+        loss, survives = (self.of_all(part.double().cpu()) for part in (found.loss, found.survives))
+        feedback = Feedback(self.of_all(found.gradient), loss, survives)
+        self.live = [at for at in self.live if not self.best[self.rows[at]].is_done]
+        if self.live:
+            try:
+                self.asked = self.optimiser.send(feedback)
+            except StopIteration:  # it has made its steps
+                self.live = []
 
 
 #: Number of times per run that an iterate outside the budget is projected and evaluated.
@@ -794,7 +828,7 @@ def consider_within(best: list[Best], task: Task, x: Tensor, found: Probe, radiu
 def search(task: Task, best: list[Best], random_start: bool) -> Generator[AttackResult, None, None]:
     """Run the optimiser of every image until each has ended or has nothing left to break, starting from `best`."""
     runs = Runs(task, best, random_start)
-    while runs.asks:
+    while runs.live:
         rows, x, radius, step = runs.ask()
         live, candidates = task.rows(rows), [best[row] for row in rows]
         found = evaluate_point(live, x, step / task.spec.steps)

@@ -13,6 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from robviz import attacks, attribution, checks
 from robviz.attacks import (
@@ -36,7 +38,7 @@ from robviz.attacks import (
 from robviz.finetune.evaluation import measure_clean
 from robviz.interactive import comparison
 from robviz.losses import LOSSES, pixel_loss
-from robviz.norms import project_linf
+from robviz.norms import LINF, project_linf
 from robviz.types import Sample
 from tests.golden import golden
 from tests.small import Bends
@@ -599,3 +601,31 @@ def test_nothing_is_read_from_logits_that_are_not_finite_or_do_not_fit(bends, ba
     bends.register_forward_hook(lambda _, __, logits: answer(logits))
     with pytest.raises(ValueError, match=says):
         look(bends, *batch)
+
+
+class CountsOfPictures(TorchDispatchMode):
+    """Count the operations on tensors that are at least as large as a mask."""
+
+    def __init__(self, pixels):
+        super().__init__()
+        self.pixels, self.count = pixels, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        is_view = any(name in str(func) for name in ("view", "select", "unbind", "detach", "alias", "expand", "slice"))
+        tensors = [one for one in tree_leaves((args, result)) if isinstance(one, torch.Tensor)]
+        self.count += not is_view and max((one.numel() for one in tensors), default=0) >= self.pixels
+        return result
+
+
+@pytest.mark.parametrize("attack", [name for name in OPTIMISERS if norm_of(name) is LINF])
+def test_a_larger_batch_takes_hardly_more_operations(attack, bends):
+    def operations(images):
+        picture = torch.rand(images, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        labels = bends(picture).argmax(1)
+        with CountsOfPictures(64) as mode:
+            for _ in attack_steps(attack, bends, picture, labels, 0.002, steps=12, loss="ce", random_start=False):
+                pass
+        return mode.count
+
+    assert operations(8) <= 1.05 * operations(2)  # in a step, some images of a batch may improve and others not
