@@ -16,7 +16,7 @@ import hashlib
 import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from inspect import Signature, getdoc, signature
@@ -523,7 +523,7 @@ def per_image(values: Tensor, like: Tensor) -> Tensor:
 
 
 def pick(which: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    """Take the images (B, 3, H, W) of the first batch where `which`, (B,) bool on the CPU, and of the second elsewhere."""
+    """Take the images (B, 3, H, W) of one batch where `which`, (B,) bool on the CPU, and of another elsewhere."""
     if which.all():
         return yes
     return torch.where(which.to(yes.device)[:, None, None, None], yes, no) if which.any() else no
@@ -755,7 +755,8 @@ class Box(NamedTuple):
         if norm is LINF:
             return norm.project(x, images, radius, changeable)
         masks = [None] * len(x) if changeable is None else changeable
-        return torch.stack([norm.project(*one, radius, mask) for *one, mask in zip(x, images, masks)])
+        each = zip(x, images, masks)
+        return torch.stack([norm.project(point, image, radius, mask) for point, image, mask in each])
 
 
 class Runs:
